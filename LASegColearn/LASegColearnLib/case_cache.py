@@ -1,0 +1,91 @@
+"""Preprocessed scans on disk, mapped into memory so that a cohort larger than memory trains."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from LASegColearnLib.preprocessing import prepare_label, prepare_scan, to_array, working_grid
+from LASegColearnLib.run_folder import replacing
+from LASegColearnLib.settings import Settings
+
+# Part of every key: a change of the preprocessing code must not read what earlier code wrote.
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CachedCase:
+    """A preprocessed case on disk.
+
+    Attributes
+    ----------
+    id
+        The case's id.
+    image_file, label_file
+        ``.npy`` files of float32 and uint8 (x, y, z); no label file for an unlabeled case.
+    """
+
+    id: str
+    image_file: Path
+    label_file: Path | None
+
+    def image(self) -> np.ndarray:
+        """The scan, float32 (x, y, z), mapped read-only."""
+        return np.load(self.image_file, mmap_mode="r")
+
+    def label(self) -> np.ndarray:
+        """The label, uint8 (x, y, z), mapped read-only. Raises ValueError for an unlabeled case."""
+        if self.label_file is None:
+            raise ValueError(f"{self.id} is unlabeled.")
+        return np.load(self.label_file, mmap_mode="r")
+
+
+class CaseCache:
+    """Preprocesses each scan once; the key of a file changes when the scan, the label or the settings do."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.folder = folder
+        self.settings = settings
+
+    def store(self, case_id: str, content_hash: str, scan: sitk.Image, label: sitk.Image | None) -> CachedCase:
+        """Return the case from the cache, preprocessing it first if it is not there.
+
+        Parameters
+        ----------
+        case_id
+            The case's id; not part of the key, so that a renamed case is found again.
+        content_hash
+            Of the scan, as :func:`scan_files.content_hash` gives it.
+        scan, label
+            The scan, and its 0/1 label on the same grid or none.
+        """
+        key = self._key(content_hash)
+        image_file = self.folder / f"{key}.image.npy"
+        if not image_file.exists():
+            prepared = prepare_scan(scan, self.settings.spacing_mm, self.settings.region_mm)
+            _save(image_file, prepared.array)
+        if label is None:
+            return CachedCase(case_id, image_file, None)
+        label_file = self.folder / f"{self._key(content_hash, _voxel_hash(label))}.label.npy"
+        if not label_file.exists():
+            grid = working_grid(scan, self.settings.spacing_mm, self.settings.region_mm)
+            _save(label_file, prepare_label(label, grid))
+        return CachedCase(case_id, image_file, label_file)
+
+    def _key(self, *contents: str) -> str:
+        what = [_FORMAT, self.settings.spacing_mm, self.settings.region_mm, *contents]
+        return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
+
+
+def _voxel_hash(image: sitk.Image) -> str:
+    return hashlib.sha256(to_array(image).tobytes()).hexdigest()
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with replacing(path) as temporary:
+        np.save(temporary, array)

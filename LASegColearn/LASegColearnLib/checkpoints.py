@@ -1,0 +1,96 @@
+"""Checkpoints: tensors and plain values only, written whole, read without running anything that is in them."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.methods import create_method
+from LASegColearnLib.run_folder import replacing
+from LASegColearnLib.settings import Settings
+
+FORMAT = 1
+
+
+@dataclass
+class Model:
+    """Trained networks, ready to predict.
+
+    Attributes
+    ----------
+    settings
+        What they were trained with.
+    networks
+        By name, in evaluation mode.
+    predictor
+        Name of the network that predicts by default.
+    iteration
+        How far they were trained.
+    """
+
+    settings: Settings
+    networks: dict[str, nn.Module]
+    predictor: str
+    iteration: int
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write ``content`` (tensors, plain values, dicts and lists of them) to ``path``, whole or not at all."""
+    with replacing(path) as temporary:
+        torch.save({"format": FORMAT, **content}, temporary)
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, cut short, holds anything but tensors and plain values, or is of a newer version.
+    """
+    name = path.name
+    if not path.is_file():
+        raise InputError(Problem(name, "There is no such checkpoint.", "Give the path of a .pt file that training wrote."))
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError:
+        raise InputError(
+            Problem(name, "It holds more than tensors and plain values, which could run code.", "Do not use this file.")
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError):
+        raise InputError(
+            Problem(name, "It is not a whole checkpoint: cut short or damaged.", "Copy it again, or use another one.")
+        ) from None
+    if not isinstance(content, dict) or "format" not in content or "networks" not in content:
+        raise InputError(Problem(name, "It is not a checkpoint of LASegColearn.", "Give one that `train` wrote."))
+    if content["format"] > FORMAT:
+        raise InputError(Problem(name, "It was written by a newer version.", "Update LASegColearn."))
+    return content
+
+
+def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
+    """Read the networks of a checkpoint for prediction. Raises :class:`InputError` as :func:`load_checkpoint` does."""
+    content = load_checkpoint(path, device)
+    settings = Settings.from_dict(content["settings"])
+    method = create_method(settings)
+    load_networks(method.networks, content, path.name)
+    for network in method.networks.values():
+        network.to(device).eval().requires_grad_(False)
+    return Model(settings, method.networks, method.predictor, int(content["iteration"]))
+
+
+def load_networks(networks: dict[str, nn.Module], content: dict[str, Any], name: str) -> None:
+    """Put a checkpoint's weights into ``networks``; raise :class:`InputError` if they are of other networks."""
+    try:
+        for key, network in networks.items():
+            network.load_state_dict(content["networks"][key])
+    except (KeyError, RuntimeError):
+        raise InputError(
+            Problem(name, "Its networks have another layout than these settings make.", "Use the settings of its run.")
+        ) from None

@@ -1,0 +1,432 @@
+"""The command `lasegcolearn`: parsing, progress in a terminal or as events, errors as sentences.
+
+Nothing heavy is imported here, so that `--help` answers at once; each verb imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from LASegColearnLib.errors import InputError, Problem, UserError
+from LASegColearnLib.version import __version__
+
+if TYPE_CHECKING:
+    from LASegColearnLib.stopping import StopRequest
+
+_DESCRIPTION = """\
+Learns to segment the left atrium from a few labeled and many unlabeled MR scans.
+
+The usual way:
+  lasegcolearn demo                                        see it work, without any data
+  lasegcolearn cohort --images scans --labels labels --output cohort.json
+  lasegcolearn train --cohort cohort.json --run my-run --preset cpu --minutes 60
+  lasegcolearn predict --run my-run --output results new-scan.nrrd
+  lasegcolearn evaluate --cohort cohort.json --predictions results --output metrics.csv
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 1 stopped or failed, 2 wrong input."""
+    _use_utf8()
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s: %(message)s")
+    if getattr(options, "events", False):
+        _close_standard_input()
+    try:
+        return int(options.verb(options))
+    except UserError as error:
+        return _tell_failure(options, str(error), type(error).__name__)
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped.\n")
+        return 1
+    except Exception as error:  # noqa: BLE001 - a person gets a sentence, the log gets the rest
+        return _tell_unexpected(options, error)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with all verbs."""
+    parser = argparse.ArgumentParser(
+        prog="lasegcolearn", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"lasegcolearn {__version__}")
+    verbs = parser.add_subparsers(required=True, metavar="VERB", title="verbs")
+    _add_cohort(verbs)
+    _add_train(verbs)
+    _add_predict(verbs)
+    _add_evaluate(verbs)
+    _add_report(verbs)
+    _add_demo(verbs)
+    return parser
+
+
+def _verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str, text: str) -> Any:
+    parser = verbs.add_parser(
+        name, help=summary, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.set_defaults(verb=run)
+    return parser
+
+
+def _add_cohort(verbs: Any) -> None:
+    parser = _verb(
+        verbs,
+        "cohort",
+        _cohort,
+        "say which scans are labeled, unlabeled and for validation",
+        """\
+Writes a cohort file: which scans are labeled, which are not, and which are kept for validation.
+
+From folders:         lasegcolearn cohort --images scans --labels labels --output cohort.json
+  One folder a case:  lasegcolearn cohort --images data --image-pattern "*/image.nrrd" \\
+                        --label-pattern "{folder}/label.nrrd" --output cohort.json
+From an MSD or nnU-Net folder, or a MONAI datalist, as it is (`training` becomes labeled, `test` unlabeled):
+                      lasegcolearn cohort --from Task02_Heart --output cohort.json
+For other tools:      lasegcolearn cohort --from cohort.json --monai --output datalist.json
+""",
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--images", type=Path, nargs="+", metavar="PATH", help="folders of scans, or scan files")
+    source.add_argument(
+        "--from", dest="source", type=Path, metavar="PATH", help="MSD or nnU-Net folder, MONAI datalist, or cohort file"
+    )
+    parser.add_argument("--image-pattern", metavar="GLOB", help='which files are scans, for example "*/image.nrrd"')
+    parser.add_argument("--labels", type=Path, metavar="FOLDER", help="folder of labels named like their scans")
+    parser.add_argument(
+        "--label-pattern", metavar="PATTERN", help='where a scan\'s label is: {id}, {folder}, for example "{id}_la.nrrd"'
+    )
+    parser.add_argument("--segment", metavar="NAME", help="segment's name, or label value, where a label has several")
+    parser.add_argument(
+        "--validation", type=int, default=0, metavar="N", help="keep N labeled cases for validation (default: 0)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="which cases that are (default: 0)")
+    parser.add_argument("--monai", action="store_true", help="write a MONAI datalist instead")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="file to write")
+
+
+def _add_train(verbs: Any) -> None:
+    parser = _verb(
+        verbs,
+        "train",
+        _train,
+        "train on a cohort",
+        """\
+Trains on a cohort and keeps everything in a run folder. All cases are checked before training starts.
+
+  lasegcolearn train --cohort cohort.json --run my-run --preset cpu --minutes 60
+  lasegcolearn train --run my-run --resume            go on after a stop or a crash
+  lasegcolearn train --cohort c2.json --run round-2 --init my-run/checkpoints/last.pt
+
+Ctrl-C saves and stops. Presets: `paper` (the published settings; wants a GPU), `cpu` (1.25 mm; an ordinary computer),
+`demo` (minutes, for phantoms). Any setting can be changed with --set; they are listed at the end of
+`lasegcolearn train --settings`.
+""",
+    )
+    parser.add_argument("--cohort", type=Path, metavar="FILE", help="cohort file")
+    parser.add_argument("--run", type=Path, metavar="FOLDER", help="run folder")
+    parser.add_argument("--preset", default="cpu", metavar="NAME", help="paper, cpu or demo (default: cpu)")
+    parser.add_argument("--method", metavar="NAME", help="colearning or supervised (default: colearning)")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cuda, mps or cpu (default: auto)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--iterations", type=int, metavar="N", help="length of the run in iterations")
+    length.add_argument("--minutes", type=float, metavar="M", help="length of the run in minutes; the schedule fits it")
+    parser.add_argument("--labeled", type=int, metavar="N", help="use only the first N labels; the rest is not read")
+    parser.add_argument("--init", type=Path, metavar="CHECKPOINT", help="start from an earlier model's weights")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change a setting")
+    parser.add_argument("--settings", action="store_true", help="print all settings of the preset and end")
+    parser.add_argument("--seed", type=int, metavar="S", help="seed of everything random (default: 0)")
+    _add_events(parser)
+
+
+def _add_predict(verbs: Any) -> None:
+    parser = _verb(
+        verbs,
+        "predict",
+        _predict,
+        "segment scans",
+        """\
+Segments scans with a trained model. For each scan a folder is written with `segmentation.seg.nrrd`, which 3D Slicer opens
+as one segment named Left atrium, and `figures.json` (volume, uncertainty, agreement of the networks).
+
+  lasegcolearn predict --run my-run --output results scan-1.nrrd scan-2.nii.gz
+""",
+    )
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--run", type=Path, metavar="FOLDER", help="run folder; its last checkpoint is used")
+    model.add_argument("--checkpoint", type=Path, metavar="FILE", help="a checkpoint")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where results are written")
+    parser.add_argument("--network", metavar="NAME", help="teacher (default), student_1, student_2, or mean of all")
+    parser.add_argument("--overlap", type=float, metavar="SHARE", help="overlap of windows (default: the model's)")
+    parser.add_argument("--mirror", action="store_true", help="average over mirrored copies; takes longer")
+    parser.add_argument("--nifti", action="store_true", help="write a NIfTI label too")
+    parser.add_argument("--volumes", action="store_true", help="write probability and uncertainty as volumes too")
+    parser.add_argument("--overwrite", action="store_true", help="replace results that are in the folder already")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cuda, mps or cpu (default: auto)")
+    parser.add_argument("scans", type=Path, nargs="+", metavar="SCAN", help="scan files")
+    _add_events(parser)
+
+
+def _add_evaluate(verbs: Any) -> None:
+    parser = _verb(
+        verbs,
+        "evaluate",
+        _evaluate,
+        "compare predictions with labels",
+        """\
+Compares predictions with the cohort's labels: Dice, Jaccard, 95HD, ASD (medpy's definitions) and volumes.
+
+  lasegcolearn evaluate --cohort cohort.json --predictions results --output metrics.csv
+""",
+    )
+    parser.add_argument("--cohort", type=Path, required=True, metavar="FILE", help="cohort file")
+    parser.add_argument("--predictions", type=Path, required=True, metavar="FOLDER", help="output folder of predict")
+    parser.add_argument("--split", choices=("validation", "labeled"), default="validation", help="which cases")
+    parser.add_argument("--unit", choices=("mm", "voxel"), default="mm", help="unit of distances (default: mm)")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="CSV file to write")
+
+
+def _add_report(verbs: Any) -> None:
+    parser = _verb(
+        verbs,
+        "report",
+        _report,
+        "draw a run's report",
+        "Writes report.html into a run folder: what was trained, curves, tables, overlays; one file, no network needed.",
+    )
+    parser.add_argument("--run", type=Path, required=True, metavar="FOLDER", help="run folder")
+    parser.add_argument("--compare-with", type=Path, metavar="FOLDER", help="another run to show beside it")
+
+
+def _add_demo(verbs: Any) -> None:
+    parser = _verb(
+        verbs,
+        "demo",
+        _demo,
+        "see it work on synthetic scans",
+        "Makes synthetic scans, trains on 4 labeled and 12 unlabeled ones for some minutes, predicts unseen ones, and draws\n"
+        "a report; the same time is spent on supervised training alone, for comparison.",
+    )
+    parser.add_argument("--output", type=Path, default=Path("demo-run"), metavar="FOLDER", help="default: demo-run")
+    parser.add_argument("--minutes", type=float, metavar="M", help="training time of each of the two runs")
+    parser.add_argument("--seed", type=int, default=0, help="seed of scans and training (default: 0)")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cuda, mps or cpu (default: auto)")
+    _add_events(parser)
+
+
+def _add_events(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--events", action="store_true", help="print events as JSON lines for a program, instead of a progress bar"
+    )
+    parser.add_argument(
+        "--parent", type=int, metavar="PID", help="with --events: end when this process has died (default: the caller)"
+    )
+
+
+def _cohort(options: argparse.Namespace) -> int:
+    from LASegColearnLib.cohort import save_cohort, save_monai_datalist
+    from LASegColearnLib.cohort_import import cohort_from_folders, import_cohort
+
+    if options.output.exists():
+        raise InputError(
+            Problem(options.output.name, "There is a file of this name already.", "Give another --output.")
+        )
+    if options.source is not None:
+        cohort = import_cohort(options.source, segment=options.segment, validation=options.validation, seed=options.seed)
+    else:
+        cohort = cohort_from_folders(
+            options.images,
+            labels=options.labels,
+            image_pattern=options.image_pattern,
+            label_pattern=options.label_pattern,
+            segment=options.segment,
+            validation=options.validation,
+            seed=options.seed,
+        )
+    (save_monai_datalist if options.monai else save_cohort)(cohort, options.output)
+    sys.stdout.write(
+        f"{len(cohort.labeled)} labeled, {len(cohort.unlabeled)} unlabeled, {len(cohort.validation)} for validation.\n"
+    )
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from LASegColearnLib.settings import preset
+
+    if options.settings:
+        for name, value in preset(options.preset).to_dict().items():
+            sys.stdout.write(f"{name}={value}\n")
+        return 0
+    if options.run is None:
+        raise InputError(Problem("--run", "Wanted a run folder, found none.", "Give the folder for the run."))
+
+    from LASegColearnLib.run_folder import RunFolder
+    from LASegColearnLib.training import resume, train
+
+    listener = _listener(options)
+    stop = _stop_request(options, RunFolder(options.run).stop_file)
+    with stop.on_signals():
+        if options.resume:
+            result = resume(
+                options.run,
+                device=options.device,
+                minutes=options.minutes,
+                iterations=options.iterations,
+                listeners=[listener],
+                should_stop=stop,
+            )
+        else:
+            settings = preset(options.preset).with_text(options.set)
+            given = {"method": options.method, "seed": options.seed, "minutes": options.minutes}
+            if options.iterations is not None:
+                given["iterations"] = options.iterations
+                settings = replace(settings, minutes=None)
+            settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
+            result = train(
+                options.cohort,
+                options.run,
+                settings,
+                device=options.device,
+                labeled=options.labeled,
+                init=options.init,
+                listeners=[listener],
+                should_stop=stop,
+            )
+    return 0 if result.finished else 1
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from LASegColearnLib.prediction import predict
+    from LASegColearnLib.run_folder import RunFolder
+
+    checkpoint = options.checkpoint or RunFolder(options.run).last_checkpoint
+    predict(
+        checkpoint,
+        options.scans,
+        options.output,
+        network=options.network,
+        overlap=options.overlap,
+        mirror=options.mirror,
+        nifti=options.nifti,
+        volumes=options.volumes,
+        overwrite=options.overwrite,
+        device=options.device,
+        listeners=[_listener(options)],
+    )
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from LASegColearnLib.cohort import load_cohort
+    from LASegColearnLib.evaluation import evaluate, format_table, write_metrics_csv
+
+    rows = evaluate(load_cohort(options.cohort), options.predictions, split=options.split, unit=options.unit)
+    write_metrics_csv(rows, options.output)
+    sys.stdout.write(format_table(rows) + "\n")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from LASegColearnLib.report import write_report
+
+    sys.stdout.write(f"{write_report(options.run, compare_with=options.compare_with)}\n")
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from LASegColearnLib.demo import run_demo
+
+    stop = _stop_request(options, None)
+    with stop.on_signals():
+        done = run_demo(
+            options.output,
+            minutes=options.minutes,
+            seed=options.seed,
+            device=options.device,
+            listeners=[_listener(options)],
+            should_stop=stop,
+        )
+    return 0 if done else 1
+
+
+def _listener(options: argparse.Namespace) -> Callable[[dict[str, Any]], None]:
+    if options.events:
+        from LASegColearnLib.events import event_line
+
+        def write(record: dict[str, Any]) -> None:
+            sys.stdout.write(event_line(record))
+            sys.stdout.flush()
+
+        return write
+    from LASegColearnLib.terminal import TerminalProgress
+
+    return TerminalProgress()
+
+
+def _stop_request(options: argparse.Namespace, file: Path | None) -> StopRequest:
+    from LASegColearnLib.stopping import StopRequest
+
+    parent = (options.parent or os.getppid()) if options.events else None
+    return StopRequest(file=file, parent=parent)
+
+
+def _tell_failure(options: argparse.Namespace, message: str, cause: str) -> int:
+    if getattr(options, "events", False):
+        from LASegColearnLib.events import event_line
+
+        sys.stdout.write(event_line({"event": "failed", "message": message, "cause": cause}))
+        sys.stdout.flush()
+    else:
+        sys.stderr.write(f"{message}\n")
+    return 2
+
+
+def _tell_unexpected(options: argparse.Namespace, error: Exception) -> int:
+    """A sentence for the person; the traceback goes to the run's log, or to standard error with --events."""
+    import traceback
+
+    run = getattr(options, "run", None)
+    details = "".join(traceback.format_exception(error))
+    where = "on standard error"
+    if run is not None and run.is_dir() and not getattr(options, "events", False):
+        with (run / "log.txt").open("a", encoding="utf-8") as log:
+            log.write(details)
+        where = "in log.txt in the run folder"
+    else:
+        sys.stderr.write(details)
+    message = _explain(error) or f"Something unexpected went wrong ({type(error).__name__}); the details are {where}."
+    _tell_failure(options, message, type(error).__name__)
+    return 1
+
+
+def _explain(error: Exception) -> str | None:
+    """A sentence with a remedy for what happens to anyone: no memory, no room on disk."""
+    text = str(error).lower()
+    if "out of memory" in text or isinstance(error, MemoryError):
+        return (
+            "There was not enough memory. Close other programs, or train with smaller patches or fewer filters, "
+            "for example --preset cpu or --set filters=8. What was saved can be resumed with --resume."
+        )
+    if isinstance(error, OSError) and error.errno == 28:
+        return "There is no room left on the disk. Make some, then go on with --resume."
+    return None
+
+
+def _use_utf8() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _close_standard_input() -> None:
+    """A child of Slicer has nobody to type: a read must end at once instead of waiting for ever."""
+    if sys.stdin is not None and not sys.stdin.closed:
+        sys.stdin.close()
+    sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115 - stays open as long as the process

@@ -1,0 +1,119 @@
+"""Where to compute, and in which precision."""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from LASegColearnLib.errors import InputError, Problem
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device with the precision chosen for it.
+
+    Attributes
+    ----------
+    device
+        The PyTorch device.
+    precision
+        Type that the networks' convolutions run in; weights and losses stay float32.
+    description
+        For a person: what is used, and why.
+    """
+
+    device: torch.device
+    precision: torch.dtype
+    description: str
+
+    def autocast(self) -> torch.autocast:
+        """Context in which a network's forward pass runs in the chosen precision."""
+        return torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32)
+
+    def place(self, network: nn.Module) -> nn.Module:
+        """Move a network to the device, in the layout that convolutions are fast in there."""
+        if self.device.type == "mps":
+            return network.to(self.device)
+        return network.to(self.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+    @property
+    def scales_gradients(self) -> bool:
+        """float16's range is too small for gradients: they are scaled."""
+        return self.precision == torch.float16
+
+
+def choose_device(wanted: str = "auto", precision: str = "auto") -> Device:
+    """Choose where to compute: CUDA, then Apple's MPS, then the CPU.
+
+    Parameters
+    ----------
+    wanted
+        ``auto``, ``cuda``, ``cuda:N``, ``mps`` or ``cpu``. A device that was asked for by name is never replaced by another.
+    precision
+        ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+
+    Raises
+    ------
+    InputError
+        If the device is not there, or cannot compute in the precision.
+    """
+    kind = wanted.partition(":")[0]
+    if kind not in ("auto", "cuda", "mps", "cpu"):
+        raise InputError(Problem("--device", f"Wanted auto, cuda, mps or cpu, found {wanted!r}.", "Choose one."))
+    has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if kind == "cuda" and not has_cuda:
+        why = "this build of PyTorch has no CUDA" if torch.version.cuda is None else "PyTorch finds no CUDA GPU"
+        raise InputError(
+            Problem("--device", f"cuda was asked for, but {why}.", "Install a CUDA build and driver, or use --device cpu.")
+        )
+    if kind == "mps" and not has_mps:
+        raise InputError(Problem("--device", "mps was asked for, but PyTorch finds no Apple GPU.", "Use --device cpu."))
+    if kind == "auto":
+        wanted = kind = "cuda" if has_cuda else "mps" if has_mps else "cpu"
+    device = torch.device(wanted)
+    dtype = _precision(kind, precision)
+    return Device(device, dtype, f"{_name(device)}, {str(dtype).removeprefix('torch.')}")
+
+
+def _precision(kind: str, wanted: str) -> torch.dtype:
+    if wanted == "float16" and kind != "cuda":
+        raise InputError(
+            Problem("precision", f"float16 was asked for on {kind}; it is for CUDA.", "Set precision=auto.")
+        )
+    if wanted != "auto":
+        dtype: torch.dtype = getattr(torch, wanted)
+        return dtype
+    if kind == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if kind == "cpu" and _bfloat16_is_faster_on_cpu():
+        return torch.bfloat16
+    return torch.float32
+
+
+def _bfloat16_is_faster_on_cpu() -> bool:
+    """Measure one small convolution in both types: only processors with bfloat16 instructions gain, others lose much."""
+    layer = nn.Conv3d(32, 32, 3, padding=1).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    patch = torch.zeros(1, 32, 16, 16, 16).to(memory_format=torch.channels_last_3d)
+    seconds = {}
+    with torch.inference_mode():
+        for dtype in (torch.float32, torch.bfloat16):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+                layer(patch)
+                start = time.perf_counter()
+                layer(patch)
+                seconds[dtype] = time.perf_counter() - start
+    return seconds[torch.bfloat16] < 0.8 * seconds[torch.float32]
+
+
+def _name(device: torch.device) -> str:
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return f"CUDA: {properties.name}, {properties.total_memory / 2**30:.0f} GB"
+    if device.type == "mps":
+        return "MPS: Apple GPU"
+    why = "" if torch.version.cuda else "; this build of PyTorch has no CUDA"
+    return f"CPU: {torch.get_num_threads()} threads, {platform.machine()}{why}"

@@ -1,0 +1,50 @@
+"""Errors whose text is meant for the person in front of the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with what was given.
+
+    Attributes
+    ----------
+    case
+        The id of the case (or the name of the setting or file) it is about.
+    cause
+        What was wanted and what was found instead.
+    remedy
+        What the person can do about it.
+    """
+
+    case: str
+    cause: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.case}: {self.cause} {self.remedy}"
+
+
+class UserError(Exception):
+    """Something a person can mend; its text is shown without a traceback."""
+
+
+class InputError(UserError):
+    """Everything that is wrong with the input, found before any time is spent on training.
+
+    Parameters
+    ----------
+    problems
+        At least one problem; all of them are named in the message.
+    """
+
+    def __init__(self, problems: Sequence[Problem] | Problem) -> None:
+        self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class TrainingError(UserError):
+    """Training cannot go on; what was saved so far is whole."""

@@ -1,0 +1,68 @@
+"""What a run tells the outside: one JSON object a line, to a file of the run and to whoever listens."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Listener = Callable[[dict[str, Any]], None]
+
+
+class EventLog:
+    """Appends events to ``events.jsonl`` and hands each to the listeners.
+
+    Parameters
+    ----------
+    path
+        File to append to; none to keep no file.
+    listeners
+        Called with each event, in the thread that emits it.
+    """
+
+    def __init__(self, path: Path | None, *listeners: Listener) -> None:
+        self._listeners = listeners
+        self._file = None
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _end_last_line(path)
+            self._file = path.open("a", encoding="utf-8")
+
+    def emit(self, event: str, **values: Any) -> None:
+        """Record an event. Numbers that JSON cannot hold (NaN, infinity) become null."""
+        record = {"event": event, **_plain(values)}
+        if self._file is not None:
+            self._file.write(event_line(record))
+            self._file.flush()
+        for listener in self._listeners:
+            listener(record)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def event_line(record: dict[str, Any]) -> str:
+    """One event as a line of JSON."""
+    return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value
+
+
+def _end_last_line(path: Path) -> None:
+    """A killed run may have left half a line: end it, so that the next event has a line of its own."""
+    if path.exists() and path.stat().st_size:
+        with path.open("rb+") as file:
+            file.seek(-1, 2)
+            if file.read(1) != b"\n":
+                file.write(b"\n")

@@ -1,0 +1,96 @@
+"""What a method is to the trainer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from LASegColearnLib.settings import Settings
+
+
+@dataclass
+class Batch:
+    """Patches for one iteration.
+
+    Attributes
+    ----------
+    labeled
+        (N_l, 1, X, Y, Z) float32.
+    labels
+        (N_l, X, Y, Z) float32, 0 or 1.
+    unlabeled
+        (N_u, 1, X, Y, Z) float32; no patches of a method or phase that asks for none.
+    rng
+        For what the method itself draws; a function of seed and iteration, so that a resumed run draws the same.
+    """
+
+    labeled: torch.Tensor
+    labels: torch.Tensor
+    unlabeled: torch.Tensor
+    rng: np.random.Generator
+
+
+@dataclass
+class Loss:
+    """The loss to follow, and its parts by name for the record (0-dimensional tensors)."""
+
+    total: torch.Tensor
+    parts: dict[str, torch.Tensor]
+
+
+class Method(ABC):
+    """A way of learning from labeled and unlabeled patches. Adding one is adding a file in ``methods/``.
+
+    Attributes
+    ----------
+    networks
+        All networks by name; they are saved, moved to the device and validated.
+    predictor
+        Name of the network that predicts.
+    """
+
+    title: ClassVar[str]
+    citation: ClassVar[str]
+    needs_unlabeled: ClassVar[bool]
+
+    networks: dict[str, nn.Module]
+    predictor: str
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def parameters(self) -> list[nn.Parameter]:
+        """What the optimizer changes."""
+
+    @abstractmethod
+    def phase(self, progress: float) -> str:
+        """Name of what is going on at this share of the run."""
+
+    @abstractmethod
+    def batch_sizes(self, progress: float) -> tuple[int, int]:
+        """Labeled and unlabeled patches wanted at this share of the run."""
+
+    @abstractmethod
+    def loss(self, batch: Batch, progress: float) -> Loss:
+        """The loss of a batch. Puts the networks into the modes it needs."""
+
+    def after_step(self, progress: float) -> None:  # noqa: B027 - most methods have nothing to do here
+        """Called after each step of the optimizer, with the share of the run that the step was made at."""
+
+    def state(self) -> dict[str, Any]:
+        """Plain values besides the networks' tensors that resuming needs."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:  # noqa: B027 - the reverse of an empty state
+        """The reverse of :meth:`state`."""
+
+    def start_from(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Start every network from one set of weights (warm start)."""
+        for network in self.networks.values():
+            network.load_state_dict(tensors)

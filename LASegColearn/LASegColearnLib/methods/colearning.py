@@ -1,0 +1,182 @@
+"""The method this project exists for: two students, their averaged teacher, cross pseudo-supervision and mixing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from LASegColearnLib.losses import cross_entropy, dice_loss, foreground_probability, mix_loss, pseudo_label
+from LASegColearnLib.methods.base import Batch, Loss, Method
+from LASegColearnLib.mixing import mix, mixing_mask
+from LASegColearnLib.networks import VNet, average_into
+from LASegColearnLib.settings import Settings
+
+_LEAKY_SLOPE = 0.1
+
+
+def _student_2(settings: Settings) -> VNet:
+    """Student 2: the same tensors as student 1, another graph, as ``student_difference`` says."""
+    difference = settings.student_difference
+    return VNet(
+        settings.filters,
+        settings.normalization,
+        dropout=settings.dropout / 2 if difference == "dropout" else settings.dropout,
+        residual=difference == "residual",
+        negative_slope=_LEAKY_SLOPE if difference == "activation" else 0.0,
+    )
+
+
+@dataclass
+class _Views:
+    """One student's output on its batch: labeled, unlabeled and mixed patches, in one pass through the network."""
+
+    labeled: torch.Tensor
+    unlabeled: torch.Tensor
+    mixed: torch.Tensor
+
+
+class CoLearning(Method):
+    """Multi-model mutual learning, eqs. 1-18 of the paper.
+
+    All three networks start from one set of weights, since an average of two networks that were initialized apart
+    predicts nothing. With ``pretraining`` above 0, that start is itself learned first, by one network on labeled
+    patches and copy-pasted pairs of them; the teacher follows it, and all three go on from the teacher.
+    """
+
+    title = "Co-learning: two students and their averaged teacher learn from labeled and unlabeled scans"
+    citation = "Multi-model mutual learning with INDMIX and OUTDMIX for semi-supervised left atrium segmentation."
+    needs_unlabeled = True
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.student_1 = VNet(settings.filters, settings.normalization, settings.dropout)
+        self.student_2 = _student_2(settings)
+        self.teacher = VNet(settings.filters, settings.normalization, settings.dropout)
+        self.networks = {"student_1": self.student_1, "student_2": self.student_2, "teacher": self.teacher}
+        self.predictor = "teacher"
+        self.steps = 0
+        self.pretrained = settings.pretraining == 0
+        self.teacher.requires_grad_(False)
+        self.start_from(self.student_1.state_dict())
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [*self.student_1.parameters(), *self.student_2.parameters()]
+
+    def phase(self, progress: float) -> str:
+        return "co-learning" if self.pretrained else "pretraining"
+
+    def batch_sizes(self, progress: float) -> tuple[int, int]:
+        if self.pretrained:
+            return self.settings.labeled_batch, self.settings.unlabeled_batch
+        return self.settings.labeled_batch + self.settings.unlabeled_batch, 0
+
+    def loss(self, batch: Batch, progress: float) -> Loss:
+        return self._colearning_loss(batch, progress) if self.pretrained else self._pretraining_loss(batch)
+
+    def after_step(self, progress: float) -> None:
+        """Move the teacher (eq. 1); at the end of the pretraining, start all three from it."""
+        self.steps += 1
+        # As in the peers' moving averages: the first steps follow the students closely, then 1 - alpha - beta is kept.
+        alpha, beta = self.settings.alpha, self.settings.beta
+        keep = min(1.0 - 1.0 / self.steps, 1.0 - alpha - beta)
+        follow = 1.0 - keep
+        share = alpha / (alpha + beta)
+        students: dict[nn.Module, float] = (
+            {self.student_1: follow * share, self.student_2: follow * (1.0 - share)}
+            if self.pretrained
+            else {self.student_1: follow}
+        )
+        average_into(self.teacher, students, keep, statistics=self.settings.teacher_statistics == "average")
+        if not self.pretrained and progress >= self.settings.pretraining:
+            self.pretrained = True
+            self.start_from(self.teacher.state_dict())
+
+    def state(self) -> dict[str, Any]:
+        return {"steps": self.steps, "pretrained": self.pretrained}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.steps = int(state["steps"])
+        self.pretrained = bool(state["pretrained"])
+
+    def ramp(self, progress: float) -> float:
+        """How much of lambda and mu counts: a Gaussian rise over ``ramp_up`` of the co-learning, then 1."""
+        if self.settings.ramp_up == 0:
+            return 1.0
+        done = (progress - self.settings.pretraining) / (1.0 - self.settings.pretraining)
+        missing = 1.0 - min(max(done / self.settings.ramp_up, 0.0), 1.0)
+        return float(torch.exp(torch.tensor(-5.0 * missing**2)))
+
+    def _supervised_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        loss = dice_loss(foreground_probability(logits), labels)
+        if self.settings.cross_entropy_weight:
+            loss = loss + self.settings.cross_entropy_weight * cross_entropy(logits, labels)
+        return loss
+
+    def _pretraining_loss(self, batch: Batch) -> Loss:
+        """Half of the labeled patches as they are, half copy-pasted among each other, labels alike."""
+        self.student_1.train()
+        half = len(batch.labeled) // 2
+        images, labels = batch.labeled.clone(), batch.labels.clone()
+        mask = mixing_mask(images.shape[2:], self.settings.mix_crop, batch.rng).to(images.device)
+        images[half:] = mix(batch.labeled[half:], batch.labeled[half:].roll(1, 0), mask)
+        labels[half:] = mix(batch.labels[half:], batch.labels[half:].roll(1, 0), mask)
+        loss = self._supervised_loss(self.student_1(images), labels)
+        return Loss(loss, {"labeled_1": loss})
+
+    def _pseudo_labels(self, unlabeled: torch.Tensor) -> torch.Tensor:
+        """The teacher's opinion of the unlabeled patches, (N_u, X, Y, Z), 0 or 1."""
+        self.teacher.train(self.settings.teacher_statistics == "reestimate")
+        with torch.no_grad():
+            return pseudo_label(self.teacher(unlabeled))
+
+    def _mixed(self, batch: Batch, taught: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """INDMIX and OUTDMIX: for each student its mixed patch (1, 1, X, Y, Z) and target (1, X, Y, Z).
+
+        Mixed_1 has the first labeled patch outside and the first unlabeled one in the box, Mixed_2 the last unlabeled
+        one outside and the last labeled one in the box (eqs. 11-14). A mask of its own for each pair.
+        """
+        shape = batch.labeled.shape[2:]
+        device = batch.labeled.device
+        masks = [mixing_mask(shape, self.settings.mix_crop, batch.rng).to(device) for _ in range(2)]
+        images = [
+            mix(batch.labeled[:1], batch.unlabeled[:1], masks[0]),
+            mix(batch.unlabeled[-1:], batch.labeled[-1:], masks[1]),
+        ]
+        first = (batch.labels[:1], taught[:1])
+        if self.settings.mix_target == "printed":
+            first = first[::-1]
+        targets = [mix(*first, masks[0]), mix(taught[-1:], batch.labels[-1:], masks[1])]
+        return images, targets
+
+    def _look(self, student: nn.Module, batch: Batch, mixed: torch.Tensor) -> _Views:
+        student.train()
+        logits = student(torch.cat([batch.labeled, batch.unlabeled, mixed]))
+        return _Views(*logits.split([len(batch.labeled), len(batch.unlabeled), len(mixed)]))
+
+    def _colearning_loss(self, batch: Batch, progress: float) -> Loss:
+        taught = self._pseudo_labels(batch.unlabeled)
+        images, targets = self._mixed(batch, taught)
+        views = [
+            self._look(student, batch, mixed)
+            for student, mixed in zip((self.student_1, self.student_2), images, strict=True)
+        ]
+        parts: dict[str, torch.Tensor] = {}
+        for number, (own, other, target) in enumerate(zip(views, views[::-1], targets, strict=True), start=1):
+            probability = foreground_probability(own.unlabeled)
+            parts[f"labeled_{number}"] = self._supervised_loss(own.labeled, batch.labels)
+            parts[f"cps_{number}"] = dice_loss(probability, pseudo_label(other.unlabeled))
+            parts[f"teacher_{number}"] = dice_loss(probability, taught)
+            parts[f"mix_{number}"] = mix_loss(foreground_probability(own.mixed), target)
+        ramp = self.ramp(progress)
+        labeled = parts["labeled_1"] + parts["labeled_2"]
+        unlabeled = parts["cps_1"] + parts["cps_2"] + parts["teacher_1"] + parts["teacher_2"]
+        mixing = parts["mix_1"] + parts["mix_2"]
+        total = labeled + ramp * (self.settings.unlabeled_weight * unlabeled + self.settings.mix_weight * mixing)
+        with torch.no_grad():
+            opinions = [pseudo_label(view.unlabeled) for view in views]
+            parts["disagreement"] = (opinions[0] != opinions[1]).float().mean()
+            parts["pseudo_label_volume"] = taught.mean()
+        return Loss(total, parts)

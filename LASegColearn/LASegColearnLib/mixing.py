@@ -1,0 +1,45 @@
+"""INDMIX and OUTDMIX: copy-paste between two patches, and the targets that belong to it (eqs. 11-14)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+
+def mixing_mask(shape: Sequence[int], crop: float, rng: np.random.Generator) -> torch.Tensor:
+    """A mask that is 1 outside one box and 0 inside it.
+
+    Parameters
+    ----------
+    shape
+        Voxels (X, Y, Z) of the patch.
+    crop
+        Side of the box as a share of the patch's side on each axis; the paper's cropping parameter. 1 fills the patch.
+    rng
+        Chooses the box's place, uniformly among all places inside the patch.
+
+    Returns
+    -------
+    torch.Tensor
+        float32 (X, Y, Z).
+    """
+    mask = torch.ones(tuple(shape))
+    box = []
+    for side in shape:
+        length = min(max(round(side * crop), 1), side)
+        start = int(rng.integers(0, side - length + 1))
+        box.append(slice(start, start + length))
+    mask[tuple(box)] = 0.0
+    return mask
+
+
+def mix(outside: torch.Tensor, inside: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """``outside`` where the mask is 1, ``inside`` where it is 0: eqs. 11 and 12, and their targets.
+
+    With a labeled patch outside and an unlabeled one inside this is Mixed_1 (eq. 11), the other way round Mixed_2
+    (eq. 12). Targets are composed by the same call with the same mask, since a target must be put together as its
+    image was; eq. 13 as printed puts label and pseudo-label the other way round.
+    """
+    return torch.where(mask.bool(), outside, inside)

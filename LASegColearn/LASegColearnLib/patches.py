@@ -1,0 +1,152 @@
+"""Training batches: which cases, which patches of them, and how they are augmented."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from LASegColearnLib.case_cache import CachedCase
+from LASegColearnLib.methods.base import Batch
+from LASegColearnLib.settings import Settings
+
+_LABELED, _UNLABELED, _METHOD = 0, 1, 2
+
+
+class PatchSource:
+    """Draws batches of labeled and unlabeled patches.
+
+    A batch is a function of the seed and the iteration alone, so a resumed run sees what an unbroken one would have,
+    and batches can be made ahead in another thread.
+
+    Parameters
+    ----------
+    labeled, unlabeled
+        Preprocessed cases. Only the labeled ones' labels are ever opened.
+    settings
+        Patch size, augmentation, seed.
+    """
+
+    def __init__(self, labeled: Sequence[CachedCase], unlabeled: Sequence[CachedCase], settings: Settings) -> None:
+        self.labeled = list(labeled)
+        self.unlabeled = list(unlabeled)
+        self.settings = settings
+
+    def batch(self, iteration: int, labeled: int, unlabeled: int) -> Batch:
+        """The batch of ``iteration`` with this many patches of each kind."""
+        images, labels = [], []
+        for case, rng in self._chosen(_LABELED, self.labeled, iteration, labeled):
+            label = case.label()
+            start = self._patch_start(case.image().shape, rng, label)
+            augmented = self._augmented(self._cut(case.image(), start), self._cut(label, start), rng)
+            images.append(augmented[0])
+            labels.append(augmented[1])
+        others = []
+        for case, rng in self._chosen(_UNLABELED, self.unlabeled, iteration, unlabeled):
+            start = self._patch_start(case.image().shape, rng, None)
+            others.append(self._augmented(self._cut(case.image(), start), None, rng)[0])
+        shape = tuple(self.settings.patch_size)
+        return Batch(
+            labeled=_stack(images, shape)[:, None],
+            labels=_stack(labels, shape),
+            unlabeled=_stack(others, shape)[:, None],
+            rng=np.random.default_rng([self.settings.seed, _METHOD, iteration]),
+        )
+
+    def _chosen(
+        self, stream: int, cases: list[CachedCase], iteration: int, count: int
+    ) -> Iterator[tuple[CachedCase, np.random.Generator]]:
+        """Each case once before any comes again, in an order drawn anew for each pass through the cases."""
+        for slot in range(count):
+            turn, place = divmod(iteration * count + slot, len(cases))
+            order = np.random.default_rng([self.settings.seed, stream, turn]).permutation(len(cases))
+            yield cases[order[place]], np.random.default_rng([self.settings.seed, stream, iteration, slot + 1])
+
+    def _patch_start(self, shape: tuple[int, ...], rng: np.random.Generator, label: np.ndarray | None) -> list[int]:
+        """First voxel of a patch; every place in the scan is possible, the last one too.
+
+        Negative where the scan is smaller than the patch: it then lies in the middle of it.
+        """
+        room = [side - wanted for side, wanted in zip(shape, self.settings.patch_size, strict=True)]
+        start = [int(rng.integers(0, free + 1)) if free >= 0 else free // 2 for free in room]
+        if label is not None and rng.random() < self.settings.foreground_patches:
+            inside = np.flatnonzero(label)
+            if len(inside):
+                center = np.unravel_index(inside[rng.integers(len(inside))], label.shape)
+                for axis, free in enumerate(room):
+                    if free > 0:
+                        start[axis] = int(np.clip(center[axis] - self.settings.patch_size[axis] // 2, 0, free))
+        return start
+
+    def _cut(self, array: np.ndarray, start: Sequence[int]) -> np.ndarray:
+        """A copy of the patch; zeros (the scan's mean, or background) where the scan ends."""
+        patch = np.zeros(self.settings.patch_size, dtype=array.dtype)
+        source, target = [], []
+        for first, side, wanted in zip(start, array.shape, self.settings.patch_size, strict=True):
+            begin, end = max(first, 0), min(first + wanted, side)
+            source.append(slice(begin, end))
+            target.append(slice(begin - first, end - first))
+        patch[tuple(target)] = array[tuple(source)]
+        return patch
+
+    def _augmented(
+        self, image: np.ndarray, label: np.ndarray | None, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Axial quarter turns and a flip, which make all eight symmetries of the square equally likely; intensities."""
+        turns = int(rng.integers(4)) if self.settings.axial_rotations else 0
+        flip = self.settings.axial_flips and rng.random() < 0.5
+        both = [part for part in (image, label) if part is not None]
+        both = [np.rot90(part, turns, axes=(0, 1)) for part in both]
+        if flip:
+            both = [np.flip(part, axis=0) for part in both]
+        image = both[0]
+        if rng.random() < self.settings.intensity_augmentation:
+            image = _other_intensities(image, rng)
+        return image, both[1] if label is not None else None
+
+
+def _other_intensities(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Another contrast, brightness, gamma and a little noise; the input has zero mean and unit variance."""
+    low, high = float(image.min()), float(image.max())
+    if high > low:
+        gamma = np.float32(np.exp(rng.uniform(-0.35, 0.35)))
+        image = ((image - low) / (high - low)) ** gamma * (high - low) + low
+    image = image * np.float32(rng.uniform(0.8, 1.25)) + np.float32(rng.uniform(-0.2, 0.2))
+    noise = rng.standard_normal(image.shape, dtype=np.float32)
+    return image + noise * np.float32(rng.uniform(0.0, 0.1))
+
+
+def _stack(arrays: list[np.ndarray], shape: tuple[int, ...]) -> torch.Tensor:
+    if not arrays:
+        return torch.empty((0, *shape))
+    return torch.from_numpy(np.stack(arrays).astype(np.float32, copy=False))
+
+
+class BatchesAhead:
+    """Makes the next batches in a thread while the networks compute.
+
+    A thread, not processes: the work is NumPy's, and a pool of processes can hang and hides its errors.
+    """
+
+    def __init__(self, source: PatchSource, ahead: int = 2) -> None:
+        self._source = source
+        self._ahead = ahead
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._made: dict[tuple[int, int, int], Future[Batch]] = {}
+
+    def take(self, iteration: int, labeled: int, unlabeled: int) -> Batch:
+        """The batch of ``iteration``; those after it are started. Raises what making it raised."""
+        wanted = [(iteration + step, labeled, unlabeled) for step in range(self._ahead + 1)]
+        for request in set(self._made) - set(wanted):
+            # Another phase wants other numbers of patches: what was made ahead for the old one is dropped.
+            self._made.pop(request).cancel()
+        for request in wanted:
+            if request not in self._made:
+                self._made[request] = self._thread.submit(self._source.batch, *request)
+        return self._made.pop(wanted[0]).result()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown(cancel_futures=True)

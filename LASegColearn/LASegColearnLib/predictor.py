@@ -1,0 +1,238 @@
+"""From a scan to a segmentation on the scan's own grid, with what the networks think of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from scipy import ndimage
+from torch import nn
+
+from LASegColearnLib.checkpoints import Model
+from LASegColearnLib.device import Device
+from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.preprocessing import prepare_scan, restore_to_scan
+from LASegColearnLib.uncertainty import combined_uncertainty, mean_near_surface, pairwise_agreement
+from LASegColearnLib.windows import foreground_by_windows
+
+MEAN = "mean"
+_AXIAL_AXES = (0, 1)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was found in a scan.
+
+    Attributes
+    ----------
+    mask
+        uint8 0/1 on the scan's grid: the largest connected part.
+    probability
+        float32 on the scan's grid: the foreground probability that the mask was cut from.
+    uncertainty
+        float32 0 to 1 on the scan's grid (see :func:`~LASegColearnLib.uncertainty.combined_uncertainty`); None unless
+        asked for.
+    figures
+        Plain values for JSON: ``volume_ml``, ``mean_uncertainty_near_surface`` and ``agreement`` (mean, and Dice of each
+        two networks; None where they were not asked for or are not defined), ``network``, ``spacing_mm``, ``model``,
+        ``note`` (what a person should know about this prediction, or None).
+    """
+
+    mask: sitk.Image
+    probability: sitk.Image
+    uncertainty: sitk.Image | None
+    figures: dict[str, Any]
+
+
+class Predictor:
+    """Segments scans with a trained model.
+
+    Parameters
+    ----------
+    model
+        As read by :func:`~LASegColearnLib.checkpoints.load_model`; its networks are moved to ``device``.
+    device
+        Where to compute, from :func:`~LASegColearnLib.device.choose_device`.
+    network
+        Name of the network that makes the segmentation, or ``"mean"`` for the mean of all networks' probabilities.
+        Default: the one the model predicts with (the teacher).
+    overlap
+        Share by which windows overlap, at least 0 and below 1. Default: the model's setting.
+    mirror
+        Average over the 4 mirrored copies in the axial plane, which training has shown to the networks; 4 times the
+        time. Default: the model's setting.
+
+    Raises
+    ------
+    InputError
+        If there is no such network, or the overlap is out of range.
+
+    Examples
+    --------
+    >>> predictor = Predictor(load_model(Path("run/checkpoints/last.pt")), device=choose_device())  # doctest: +SKIP
+    >>> prediction = predictor.predict(read_scan(Path("scan.nrrd")))  # doctest: +SKIP
+    >>> prediction.figures["volume_ml"]  # doctest: +SKIP
+    71.3
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        device: Device,
+        network: str | None = None,
+        overlap: float | None = None,
+        mirror: bool | None = None,
+    ) -> None:
+        self.model = model
+        self.device = device
+        self.network = model.predictor if network is None else network
+        self.overlap = model.settings.overlap if overlap is None else overlap
+        self.mirror = model.settings.mirror if mirror is None else mirror
+        self._check()
+        for module in model.networks.values():
+            device.place(module).eval()
+
+    def _check(self) -> None:
+        problems = []
+        known = [*self.model.networks, MEAN]
+        if self.network not in known:
+            problems.append(
+                Problem("--network", f"Wanted one of {', '.join(known)}, found {self.network!r}.", "Choose one.")
+            )
+        if not 0 <= self.overlap < 1:
+            problems.append(
+                Problem("--overlap", f"Wanted a share of at least 0 and below 1, found {self.overlap}.", "Try 0.25.")
+            )
+        if problems:
+            raise InputError(problems)
+
+    def probabilities(self, array: np.ndarray, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        """Foreground probability of each network for a prepared scan.
+
+        Parameters
+        ----------
+        array
+            float32 (x, y, z) at the model's spacing, zero mean and unit variance; it may be smaller than a window.
+        names
+            The networks wanted; all by default.
+
+        Returns
+        -------
+        dict
+            float32 (x, y, z), 0 to 1, by the network's name.
+        """
+        image = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None, None].to(self.device.device)
+        wanted = self.model.networks if names is None else names
+        return {name: self._probability(self.model.networks[name], image).cpu().numpy() for name in wanted}
+
+    def _probability(self, network: nn.Module, image: torch.Tensor) -> torch.Tensor:
+        """Probability (X, Y, Z) of an image (1, 1, X, Y, Z), averaged over its mirrored copies if that is wanted."""
+        copies = _subsets(_AXIAL_AXES) if self.mirror else [()]
+        total = torch.zeros_like(image[0, 0])
+        for axes in copies:
+            mirrored = torch.flip(image, [axis + 2 for axis in axes])
+            probability = foreground_by_windows(network, mirrored, self.model.settings, self.device, self.overlap)
+            total += torch.flip(probability, list(axes))
+        return (total / len(copies)).clamp_(0, 1)
+
+    def predict(self, scan: sitk.Image, *, figures: bool = True, uncertainty: bool = False) -> Prediction:
+        """Segment one scan.
+
+        Parameters
+        ----------
+        scan
+            3D, any orientation, spacing and scalar type.
+        figures
+            Let all networks predict, for the uncertainty near the surface and the agreement. Without it only those that
+            make the segmentation do, which takes a third of the time for co-learning.
+        uncertainty
+            Return the uncertainty as a volume, too; needs all networks as well.
+
+        Returns
+        -------
+        Prediction
+            On the scan's own grid. A prediction in which nothing was found is empty, and its figures' note says so.
+        """
+        settings = self.model.settings
+        prepared = prepare_scan(scan, settings.spacing_mm, settings.region_mm)
+        all_networks = figures or uncertainty or self.network == MEAN
+        by_name = self.probabilities(prepared.array, None if all_networks else [self.network])
+        chosen = _mean(list(by_name.values())) if self.network == MEAN else by_name[self.network]
+        probability = restore_to_scan(chosen, prepared.grid, scan)
+        mask = _mask(probability)
+        found: dict[str, Any] = {"volume_ml": _volume_ml(mask), "mean_uncertainty_near_surface": None, "agreement": None}
+        doubt = combined_uncertainty(chosen, self._students(by_name)) if figures or uncertainty else None
+        if figures and doubt is not None:
+            found["mean_uncertainty_near_surface"] = mean_near_surface(
+                doubt, largest_component(chosen > 0.5), settings.spacing_mm
+            )
+            found["agreement"] = _agreement(by_name)
+        return Prediction(
+            mask,
+            probability,
+            restore_to_scan(doubt, prepared.grid, scan) if uncertainty and doubt is not None else None,
+            {**found, **self._origin(), "note": None if found["volume_ml"] else "Nothing was found in this scan."},
+        )
+
+    def _students(self, by_name: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """The networks whose difference of opinion counts: the students where there are two, else all."""
+        students = [probability for name, probability in by_name.items() if name != self.model.predictor]
+        return students if len(students) > 1 else list(by_name.values())
+
+    def _origin(self) -> dict[str, Any]:
+        settings = self.model.settings
+        return {
+            "network": self.network,
+            "spacing_mm": list(settings.spacing_mm),
+            "model": {"method": settings.method, "preset": settings.preset, "iteration": self.model.iteration},
+        }
+
+
+def largest_component(mask: np.ndarray) -> np.ndarray:
+    """The largest connected part of a mask (x, y, z): voxels touch by faces, edges or corners; of equals the first."""
+    bounds = ndimage.find_objects(mask.astype(np.uint8))
+    kept = np.zeros(mask.shape, dtype=bool)
+    if not bounds:
+        return kept
+    # Labels are 32 bits a voxel: only around what was found, not for the whole scan.
+    parts, _ = ndimage.label(mask[bounds[0]], structure=np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    kept[bounds[0]] = parts == sizes.argmax()
+    return kept
+
+
+def _mask(probability: sitk.Image) -> sitk.Image:
+    # The component is the same in any axis order, so that no voxels have to be moved.
+    kept = largest_component(sitk.GetArrayViewFromImage(probability) > 0.5)
+    mask = sitk.GetImageFromArray(kept.astype(np.uint8))
+    mask.CopyInformation(probability)
+    return mask
+
+
+def _volume_ml(mask: sitk.Image) -> float:
+    voxels = int(np.count_nonzero(sitk.GetArrayViewFromImage(mask)))
+    return voxels * float(np.prod(mask.GetSpacing())) / 1000.0
+
+
+def _agreement(by_name: dict[str, np.ndarray]) -> dict[str, float] | None:
+    pairs = pairwise_agreement(by_name)
+    return {"mean": float(np.mean(list(pairs.values()))), **pairs} if pairs else None
+
+
+def _mean(probabilities: Sequence[np.ndarray]) -> np.ndarray:
+    total = probabilities[0].copy()
+    for probability in probabilities[1:]:
+        total += probability
+    return total / np.float32(len(probabilities))
+
+
+def _subsets(axes: Sequence[int]) -> list[tuple[int, ...]]:
+    return [chosen for n in range(len(axes) + 1) for chosen in combinations(axes, n)]

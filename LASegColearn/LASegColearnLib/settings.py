@@ -1,0 +1,305 @@
+"""The settings of a run, the presets that name sets of them, and reading them from text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from LASegColearnLib.errors import InputError, Problem
+
+StudentDifference = Literal["residual", "dropout", "activation", "none"]
+Normalization = Literal["batch", "instance", "group"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides how a network is trained; saved with each run.
+
+    The defaults are the paper's section III (preset ``paper``), except where the paper is silent.
+
+    Attributes
+    ----------
+    preset, method, seed
+        Name of the preset it started from, name of the method, seed of everything random.
+    spacing_mm
+        Voxel size (x, y, z) in mm at which the networks work.
+    region_mm
+        Size (x, y, z) in mm of the box around the scan's center that is used; none: the whole scan.
+    patch_size
+        Voxels (x, y, z) of a training patch and of a prediction window; multiples of 16.
+    labeled_batch, unlabeled_batch
+        Patches of each kind in a batch.
+    axial_rotations, axial_flips
+        Rotate training patches by 0, 90, 180 or 270 degrees, and flip them, in the axial plane.
+    intensity_augmentation
+        Random brightness, contrast, gamma and noise on training patches, as a share of the patches (0: none).
+    foreground_patches
+        Share of the labeled patches that are centered on a voxel of the label (0: the paper's uniform crops).
+    filters, normalization, dropout
+        The V-Net's filters at full resolution, its normalization, its dropout rate.
+    student_difference
+        What sets student 2 apart from student 1 without changing a tensor: residual blocks, another dropout
+        rate, a leaky activation, or only the data it sees.
+    pretraining
+        Share of the training spent on one network and copy-pasted labeled pairs, from which students and teacher start.
+    alpha, beta
+        Weights of the students in the teacher's moving average (eq. 1).
+    teacher_statistics
+        The teacher's batch-norm statistics: the same average (``average``), or re-estimated by its own passes.
+    unlabeled_weight, mix_weight
+        Lambda and mu of eq. 18.
+    ramp_up
+        Share of the co-learning over which lambda and mu rise to their values (0: from the start, as in the paper).
+    mix_crop
+        Side of INDMIX's box as a share of the patch's side.
+    mix_target
+        ``composed``: targets composed as their images are; ``printed``: eq. 13 as the paper prints it.
+    cross_entropy_weight
+        Weight of a cross-entropy added to each Dice loss on labels (0: Dice alone, as in the paper).
+    optimizer, learning_rate, momentum, weight_decay
+        ``sgd`` (the paper's) or ``adamw``.
+    schedule, step_iterations, step_factor
+        ``step``: multiply the rate by ``step_factor`` every ``step_iterations``; ``cosine``: anneal to zero over the run.
+    gradient_clip
+        Largest norm of the gradient (0: not clipped).
+    iterations, minutes
+        Length of the run. With ``minutes`` the schedule follows the time used, and ``iterations`` does not count.
+    validations, validation_cases
+        How often in a run the networks are validated, and on at most how many cases (0: all).
+    holdout
+        Share of the labeled cases held out for validation when the cohort has none (and at least five are labeled).
+    checkpoints
+        How often in a run a checkpoint is written besides the last.
+    precision
+        ``auto``: what the device does best; ``float32``; ``bfloat16``; ``float16`` (CUDA only).
+    overlap, mirror
+        Overlap of prediction windows, and averaging over mirrored copies, in validation.
+    """
+
+    preset: str = "paper"
+    method: str = "colearning"
+    seed: int = 0
+    spacing_mm: tuple[float, float, float] = (0.625, 0.625, 0.625)
+    region_mm: tuple[float, float, float] | None = None
+    patch_size: tuple[int, int, int] = (112, 112, 80)
+    labeled_batch: int = 2
+    unlabeled_batch: int = 2
+    axial_rotations: bool = True
+    axial_flips: bool = True
+    intensity_augmentation: float = 0.0
+    foreground_patches: float = 0.0
+    filters: int = 16
+    normalization: Normalization = "batch"
+    dropout: float = 0.5
+    student_difference: StudentDifference = "residual"
+    pretraining: float = 0.0
+    alpha: float = 0.005
+    beta: float = 0.005
+    teacher_statistics: Literal["average", "reestimate"] = "average"
+    unlabeled_weight: float = 1.0
+    mix_weight: float = 1.0
+    ramp_up: float = 0.0
+    mix_crop: float = 0.5
+    mix_target: Literal["composed", "printed"] = "composed"
+    cross_entropy_weight: float = 0.0
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 0.0001
+    schedule: Literal["step", "cosine"] = "step"
+    step_iterations: int = 2500
+    step_factor: float = 0.1
+    gradient_clip: float = 0.0
+    iterations: int = 6000
+    minutes: float | None = None
+    validations: int = 10
+    validation_cases: int = 0
+    holdout: float = 0.2
+    checkpoints: int = 20
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    overlap: float = 0.25
+    mirror: bool = False
+
+    def problems(self) -> list[Problem]:
+        """Return what is out of range, each with its remedy."""
+        found: list[Problem] = []
+
+        def require(holds: bool, name: str, wanted: str) -> None:
+            if not holds:
+                value = getattr(self, name)
+                found.append(Problem(name, f"Wanted {wanted}, found {value}.", f"Set it with --set {name}=…"))
+
+        require(len(self.spacing_mm) == 3 and min(self.spacing_mm) > 0, "spacing_mm", "three lengths above 0 mm")
+        require(
+            len(self.patch_size) == 3 and all(side > 0 and side % 16 == 0 for side in self.patch_size),
+            "patch_size",
+            "three multiples of 16 (the network halves a patch four times)",
+        )
+        for name in ("labeled_batch", "unlabeled_batch", "filters", "step_iterations", "iterations", "checkpoints"):
+            require(getattr(self, name) >= 1, name, "at least 1")
+        for name in ("foreground_patches", "intensity_augmentation", "ramp_up"):
+            require(0 <= getattr(self, name) <= 1, name, "a share between 0 and 1")
+        for name in ("dropout", "pretraining", "holdout", "overlap"):
+            require(0 <= getattr(self, name) < 1, name, "a share of at least 0 and below 1")
+        require(self.region_mm is None or min(self.region_mm) > 0, "region_mm", "three lengths above 0 mm, or none")
+        require(
+            not self.axial_rotations or self.patch_size[0] == self.patch_size[1],
+            "patch_size",
+            "the same x and y side, since patches are rotated by 90 degrees (or axial_rotations=false)",
+        )
+        require(0 < self.mix_crop <= 1, "mix_crop", "a share above 0 and at most 1")
+        require(self.alpha >= 0 and self.beta >= 0 and 0 < self.alpha + self.beta < 1, "alpha", "0 < alpha + beta < 1")
+        require(self.learning_rate > 0, "learning_rate", "a rate above 0")
+        require(self.minutes is None or self.minutes > 0, "minutes", "a time above 0")
+        for name in (
+            "unlabeled_weight",
+            "mix_weight",
+            "cross_entropy_weight",
+            "weight_decay",
+            "momentum",
+            "gradient_clip",
+            "validations",
+            "validation_cases",
+        ):
+            require(getattr(self, name) >= 0, name, "0 or more")
+        for name, choices in _CHOICES.items():
+            require(getattr(self, name) in choices, name, "one of " + ", ".join(choices))
+        return found
+
+    def checked(self) -> Settings:
+        """Return these settings, or raise :class:`InputError` naming every one that is out of range."""
+        problems = self.problems()
+        if problems:
+            raise InputError(problems)
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON and checkpoints; tuples become lists."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
+        """The reverse of :meth:`to_dict`. Raises :class:`InputError` for names that do not exist."""
+        unknown = [name for name in values if name not in _TYPES]
+        if unknown:
+            raise InputError([_unknown_setting(name) for name in unknown])
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+    @classmethod
+    def read(cls, path: Path) -> Settings:
+        """Read a run's ``settings.json``."""
+        return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+
+    def with_text(self, assignments: Iterable[str]) -> Settings:
+        """Apply ``name=value`` texts, as given after ``--set``.
+
+        Raises
+        ------
+        InputError
+            Naming every assignment whose name or value cannot be used.
+        """
+        values: dict[str, Any] = {}
+        problems: list[Problem] = []
+        for assignment in assignments:
+            name, equals, text = assignment.partition("=")
+            name = name.strip()
+            if not equals:
+                problems.append(Problem("--set", f"Wanted name=value, found {assignment!r}.", "Put = between the two."))
+            elif name not in _TYPES:
+                problems.append(_unknown_setting(name))
+            else:
+                try:
+                    values[name] = _parse(text.strip(), _TYPES[name])
+                except ValueError as error:
+                    problems.append(Problem(name, f"Wanted {error}, found {text.strip()!r}.", "Give such a value."))
+        if problems:
+            raise InputError(problems)
+        return replace(self, **values).checked()
+
+
+_TYPES: dict[str, Any] = get_type_hints(Settings)
+_CHOICES = {f.name: get_args(_TYPES[f.name]) for f in fields(Settings) if get_origin(_TYPES[f.name]) is Literal}
+
+
+def _unknown_setting(name: str) -> Problem:
+    near = get_close_matches(name, _TYPES, n=1)
+    hint = f"Did you mean {near[0]}?" if near else "`lasegcolearn train --help` lists the settings."
+    return Problem(name, "There is no setting of this name.", hint)
+
+
+def _parse(text: str, kind: Any) -> Any:
+    """Turn ``text`` into a value of the annotated type; raise ValueError saying what was wanted."""
+    origin = get_origin(kind)
+    if origin is Literal:
+        if text not in get_args(kind):
+            raise ValueError("one of " + ", ".join(get_args(kind)))
+        return text
+    if origin is tuple:
+        item = get_args(kind)[0]
+        parts = [part for part in text.strip("()[]").replace("x", ",").split(",") if part.strip()]
+        if len(parts) != 3:
+            raise ValueError("three values separated by commas")
+        return tuple(_parse(part.strip(), item) for part in parts)
+    if origin in (Union, UnionType):
+        return None if text.lower() == "none" else _parse(text, get_args(kind)[0])
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError("true or false")
+        return text.lower() == "true"
+    if kind is str:
+        return text
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError("a whole number" if kind is int else "a number") from None
+
+
+PRESETS: dict[str, Settings] = {
+    "paper": Settings(),
+    "cpu": Settings(
+        preset="cpu",
+        spacing_mm=(1.25, 1.25, 1.25),
+        patch_size=(64, 64, 48),
+        filters=8,
+        dropout=0.1,
+        student_difference="dropout",
+        pretraining=0.3,
+        unlabeled_weight=0.5,
+        ramp_up=0.2,
+        cross_entropy_weight=1.0,
+        foreground_patches=0.33,
+        intensity_augmentation=0.5,
+        schedule="cosine",
+        minutes=60.0,
+        validation_cases=4,
+    ),
+    "demo": Settings(
+        preset="demo",
+        spacing_mm=(2.0, 2.0, 2.0),
+        patch_size=(48, 48, 32),
+        filters=8,
+        dropout=0.1,
+        student_difference="dropout",
+        pretraining=0.4,
+        unlabeled_weight=0.5,
+        ramp_up=0.2,
+        cross_entropy_weight=1.0,
+        foreground_patches=0.5,
+        intensity_augmentation=0.5,
+        schedule="cosine",
+        minutes=1.5,
+        validations=5,
+    ),
+}
+
+
+def preset(name: str) -> Settings:
+    """Return the preset called ``name``; raise :class:`InputError` if there is none."""
+    if name not in PRESETS:
+        raise InputError(Problem("--preset", f"Wanted one of {', '.join(PRESETS)}, found {name!r}.", "Choose one."))
+    return PRESETS[name]

@@ -1,0 +1,91 @@
+"""Ways of asking a run to save and end: a signal, a file in its folder, the death of the process that started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+
+
+class StopRequest:
+    """Whether a run should save and end.
+
+    Parameters
+    ----------
+    file
+        The run ends when this file appears; the file is removed, so that the run can be resumed.
+    parent
+        Process id; the run ends when that process has died. None: no process is watched.
+    """
+
+    def __init__(self, file: Path | None = None, parent: int | None = None) -> None:
+        self._asked = threading.Event()
+        self._file = file
+        self._looked = 0.0
+        if parent is not None:
+            threading.Thread(target=self._watch, args=(parent, os.getppid()), name="parent", daemon=True).start()
+
+    def ask(self) -> None:
+        """Ask the run to end after the iteration it is in."""
+        self._asked.set()
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if self._file is not None and now - self._looked >= _SECONDS_BETWEEN_LOOKS / 4:
+            self._looked = now
+            if self._file.exists():
+                self._file.unlink(missing_ok=True)
+                self._asked.set()
+        return self._asked.is_set()
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Within this block Ctrl-C and termination ask for the end; a second Ctrl-C ends at once."""
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            if self._asked.is_set():
+                raise KeyboardInterrupt
+            self._asked.set()
+
+        earlier = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
+
+    def _watch(self, parent: int, first_parent: int) -> None:
+        while is_alive(parent) and (parent != first_parent or os.getppid() == first_parent):
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        self._asked.set()
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process with this id exists."""
+    if sys.platform == "win32":
+        import ctypes
+
+        synchronize, still_running = 0x00100000, 0x00000102
+        kernel = ctypes.windll.kernel32
+        handle = kernel.OpenProcess(synchronize, False, process)
+        if not handle:
+            return False
+        try:
+            return bool(kernel.WaitForSingleObject(handle, 0) == still_running)
+        finally:
+            kernel.CloseHandle(handle)
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

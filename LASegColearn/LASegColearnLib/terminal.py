@@ -1,0 +1,76 @@
+"""Events as a person in a terminal wants to see them: a bar with the time left, and a line for what matters."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+
+class TerminalProgress:
+    """A listener that draws to standard error."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+        self._stage = ""
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        handler = getattr(self, f"_on_{event['event']}", None)
+        if handler is not None:
+            handler(event)
+
+    def _on_preparing(self, event: dict[str, Any]) -> None:
+        self._advance("Checking and preparing scans", event["done"], event["of"])
+
+    def _on_started(self, event: dict[str, Any]) -> None:
+        length = f"{event['minutes']:g} minutes" if event["minutes"] is not None else f"{event['iterations']} iterations"
+        self._line(
+            f"Training ({event['method']}) on {event['labeled']} labeled and {event['unlabeled']} unlabeled scans for "
+            f"{length}. {event['device']}."
+        )
+
+    def _on_progress(self, event: dict[str, Any]) -> None:
+        of = event["of"] or event["iteration"]
+        self._advance("Training", event["iteration"], of)
+        if self._bar is not None:
+            left = event["seconds_left"]
+            remaining = "" if left is None else f"{int(left) // 60}:{int(left) % 60:02d} left, "
+            self._bar.set_postfix_str(f"{remaining}{event['phase']}, loss {event['losses'].get('total') or 0:.3f}")
+
+    def _on_validated(self, event: dict[str, Any]) -> None:
+        scores = ", ".join(f"{name} {value:.3f}" for name, value in event["dice"].items())
+        self._line(f"Iteration {event['iteration']}: Dice on {event['cases']} validation cases: {scores}")
+
+    def _on_predicting(self, event: dict[str, Any]) -> None:
+        self._advance("Segmenting", event["done"], event["of"])
+
+    def _on_warning(self, event: dict[str, Any]) -> None:
+        self._line(f"Note: {event['message']}")
+
+    def _on_finished(self, event: dict[str, Any]) -> None:
+        self._close()
+        if not event["complete"]:
+            self._line("Stopped; what was learned is saved. Go on with --resume.")
+
+    def _on_failed(self, event: dict[str, Any]) -> None:
+        self._close()
+
+    def _advance(self, stage: str, done: int, of: int) -> None:
+        if self._bar is None or stage != self._stage:
+            self._close()
+            self._stage = stage
+            self._bar = tqdm(desc=stage, file=sys.stderr, bar_format="{desc}: {percentage:3.0f}%|{bar:24}| {postfix}")
+        self._bar.total = of
+        self._bar.n = done
+        self._bar.refresh()
+        if done >= of and stage != "Training":
+            self._close()
+
+    def _line(self, text: str) -> None:
+        tqdm.write(text, file=sys.stderr)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,333 @@
+"""The verb `train`: from a cohort file to a run folder with trained networks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from LASegColearnLib.case_cache import CachedCase, CaseCache
+from LASegColearnLib.checkpoints import load_checkpoint
+from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
+from LASegColearnLib.cohort_checks import CheckedCohort, check_cohort
+from LASegColearnLib.device import choose_device
+from LASegColearnLib.errors import InputError, Problem, UserError
+from LASegColearnLib.events import EventLog, Listener
+from LASegColearnLib.methods import method_class
+from LASegColearnLib.roles import RoleLedger
+from LASegColearnLib.run_folder import RunFolder, write_json_atomically
+from LASegColearnLib.settings import Settings
+from LASegColearnLib.trainer import Trainer, TrainingCases
+
+_ROLES = ("labeled", "unlabeled", "validation")
+# With fewer labeled cases than this, each is worth more as a label than as a check.
+_FEWEST_FOR_HOLDOUT = 5
+_LEDGER_NAME = "lasegcolearn-roles.json"
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run came to.
+
+    Attributes
+    ----------
+    run
+        The run folder.
+    finished
+        False when it was stopped; it can then be resumed.
+    iterations
+        Iterations made in all.
+    best_dice
+        Best mean Dice (0 to 1) of the predicting network on the validation cases; None if there were none.
+    """
+
+    run: RunFolder
+    finished: bool
+    iterations: int
+    best_dice: float | None
+
+
+def train(
+    cohort: Path | None,
+    run: Path,
+    settings: Settings,
+    *,
+    device: str = "auto",
+    labeled: int | None = None,
+    init: Path | None = None,
+    listeners: Sequence[Listener] = (),
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrainingResult:
+    """Train on a cohort and keep everything in a run folder.
+
+    Parameters
+    ----------
+    cohort
+        The cohort file.
+    run
+        Folder of the run; made if it is missing, refused if a run is in it already.
+    settings
+        A preset, changed as wanted.
+    device
+        ``auto``, ``cuda``, ``cuda:N``, ``mps`` or ``cpu``.
+    labeled
+        Use only the first so many labeled cases as labeled; the others count as unlabeled and their labels are not read.
+    init
+        Checkpoint whose predicting network all networks start from.
+    listeners
+        Called with each event.
+    should_stop
+        Asked after each iteration; when true, the run saves and ends.
+
+    Raises
+    ------
+    InputError
+        With everything that is wrong with the cohort and the settings, before training.
+    TrainingError
+        When the losses stay non-finite.
+
+    Examples
+    --------
+    >>> result = train(Path("cohort.json"), Path("run"), replace(preset("cpu"), minutes=30))  # doctest: +SKIP
+    >>> result.best_dice  # doctest: +SKIP
+    0.86
+    """
+    settings = settings.checked()
+    folder = RunFolder(run)
+    if cohort is None:
+        raise InputError(Problem("--cohort", "Wanted a cohort file to train on, found none.", "Give one, or --resume."))
+    if folder.last_checkpoint.exists() or folder.settings.exists():
+        raise InputError(
+            Problem(run.name, "There is a run in this folder already.", "Give another folder, or go on with --resume.")
+        )
+    place = choose_device(device, settings.precision)
+    initial = load_checkpoint(init) if init is not None else None
+    members = load_cohort(cohort)
+    if labeled is not None:
+        members = members.take_labeled(labeled)
+    members, notes = _with_holdout(members, settings)
+    method = method_class(settings.method)
+    cache = CaseCache(folder.cache, settings)
+    events = EventLog(folder.events, *listeners)
+    try:
+        checked, cached = _prepare(members, settings, cache, events, method.needs_unlabeled)
+        ledger = RoleLedger.load(cohort.parent / _LEDGER_NAME)
+        lineage = _lineage(members, checked, ledger, initial)
+        write_json_atomically(folder.settings, settings.to_dict())
+        save_cohort(members, folder.cohort)
+        cases = TrainingCases(cached["labeled"], cached["unlabeled"], cached["validation"], lineage)
+        _save_cache_index(folder, cases)
+        for message in [*notes, *checked.warnings]:
+            events.emit("warning", message=message)
+        _record_roles(ledger, members, checked, events)
+        trainer = Trainer(folder, settings, cases, place, events, should_stop)
+        if initial is not None:
+            trainer.start_from(initial)
+        return _run(trainer, members, events)
+    except UserError as error:
+        events.emit("failed", message=str(error), cause=type(error).__name__)
+        raise
+    finally:
+        events.close()
+
+
+def resume(
+    run: Path,
+    *,
+    device: str = "auto",
+    minutes: float | None = None,
+    iterations: int | None = None,
+    listeners: Sequence[Listener] = (),
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrainingResult:
+    """Go on with a run from its last checkpoint, as if it had not been stopped.
+
+    The preprocessed scans in the run are enough: it may have been moved to where the scans are not.
+
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    minutes, iterations
+        Another length of the whole run than it was started with.
+
+    Raises
+    ------
+    InputError
+        If there is no checkpoint, or scans must be preprocessed again and are not there.
+    """
+    folder = RunFolder(run)
+    if not folder.last_checkpoint.exists():
+        raise InputError(
+            Problem(run.name, "There is no checkpoint to go on from.", "Start the run anew, without --resume.")
+        )
+    settings = Settings.read(folder.settings)
+    if minutes is not None:
+        settings = replace(settings, minutes=minutes)
+    if iterations is not None:
+        settings = replace(settings, iterations=iterations, minutes=None)
+    place = choose_device(device, settings.checked().precision)
+    content = load_checkpoint(folder.last_checkpoint)
+    members = load_cohort(folder.cohort)
+    events = EventLog(folder.events, *listeners)
+    try:
+        cases = _load_cache_index(folder, content["lineage"])
+        if cases is None:
+            needs_unlabeled = method_class(settings.method).needs_unlabeled
+            _, cached = _prepare(members, settings, CaseCache(folder.cache, settings), events, needs_unlabeled)
+            cases = TrainingCases(cached["labeled"], cached["unlabeled"], cached["validation"], content["lineage"])
+        trainer = Trainer(folder, settings, cases, place, events, should_stop)
+        trainer.resume()
+        return _run(trainer, members, events)
+    except UserError as error:
+        events.emit("failed", message=str(error), cause=type(error).__name__)
+        raise
+    finally:
+        events.close()
+
+
+def _run(trainer: Trainer, members: Cohort, events: EventLog) -> TrainingResult:
+    settings = trainer.settings
+    events.emit(
+        "started",
+        method=settings.method,
+        preset=settings.preset,
+        device=trainer.device.description,
+        labeled=len(members.labeled),
+        unlabeled=len(members.unlabeled),
+        validation=len(members.validation),
+        iterations=None if settings.minutes is not None else settings.iterations,
+        minutes=settings.minutes,
+        seed=settings.seed,
+        iteration=trainer.iteration,
+    )
+    finished = trainer.train()
+    events.emit(
+        "finished",
+        complete=finished,
+        iteration=trainer.iteration,
+        elapsed_seconds=trainer.elapsed_seconds,
+        best_dice=trainer.best,
+    )
+    return TrainingResult(trainer.run, finished, trainer.iteration, trainer.best)
+
+
+def _with_holdout(members: Cohort, settings: Settings) -> tuple[Cohort, list[str]]:
+    """Hold out some labeled cases for validation if the cohort has none; says what was done."""
+    if members.validation:
+        return members, []
+    count = round(settings.holdout * len(members.labeled))
+    if len(members.labeled) < _FEWEST_FOR_HOLDOUT or count == 0:
+        return members, ["No case is used for validation, so there is no Dice to follow and no best checkpoint."]
+    held = set(random.Random(settings.seed).sample([case.id for case in members.labeled], count))
+    return (
+        Cohort(
+            labeled=tuple(case for case in members.labeled if case.id not in held),
+            unlabeled=members.unlabeled,
+            validation=tuple(case for case in members.labeled if case.id in held),
+        ),
+        [f"{count} of the labeled cases are held out for validation and not trained on: {', '.join(sorted(held))}."],
+    )
+
+
+def _prepare(
+    members: Cohort, settings: Settings, cache: CaseCache, events: EventLog, needs_unlabeled: bool
+) -> tuple[CheckedCohort, dict[str, list[CachedCase]]]:
+    """Check every case and preprocess it in the same pass."""
+    cached: dict[str, CachedCase] = {}
+    total = sum(len(getattr(members, role)) for role in _ROLES)
+    done = 0
+
+    def keep(case: Case, content_hash: str, scan: Any, label: Any) -> None:
+        cached[case.id] = cache.store(case.id, content_hash, scan, label)
+
+    def tell(case: Case) -> None:
+        nonlocal done
+        done += 1
+        events.emit("preparing", done=done, of=total)
+
+    checked = check_cohort(
+        members,
+        min_labeled=2 if needs_unlabeled else 1,
+        min_unlabeled=2 if needs_unlabeled else 0,
+        cache_folder=cache.folder,
+        spacing_mm=settings.spacing_mm,
+        on_read=keep,
+        progress=tell,
+    )
+    return checked, {role: [cached[case.id] for case in getattr(members, role)] for role in _ROLES}
+
+
+def _lineage(
+    members: Cohort, checked: CheckedCohort, ledger: RoleLedger, initial: dict[str, Any] | None
+) -> dict[str, list[str]]:
+    """Content hashes this model has trained on and been validated on, its forebears' included.
+
+    Raises
+    ------
+    InputError
+        If a scan that was once for validation is to be trained on, or the other way round.
+    """
+    hashes = checked.content_hashes
+    trained = {case.id: hashes[case.id] for case in (*members.labeled, *members.unlabeled)}
+    validated = {case.id: hashes[case.id] for case in members.validation}
+    problems = list(ledger.conflicts(trained=trained, validated=validated))
+    forebears = initial["lineage"] if initial is not None else {"trained": [], "validated": []}
+    inherited = RoleLedger.of(trained=forebears["trained"], validated=forebears["validated"])
+    problems += [p for p in inherited.conflicts(trained=trained, validated=validated) if p not in problems]
+    if problems:
+        raise InputError(problems)
+    return {
+        "trained": sorted({*trained.values(), *forebears["trained"]}),
+        "validated": sorted({*validated.values(), *forebears["validated"]}),
+    }
+
+
+def _record_roles(ledger: RoleLedger, members: Cohort, checked: CheckedCohort, events: EventLog) -> None:
+    hashes = checked.content_hashes
+    try:
+        ledger.record(
+            trained=[hashes[case.id] for case in (*members.labeled, *members.unlabeled)],
+            validated=[hashes[case.id] for case in members.validation],
+        )
+    except OSError:
+        logging.getLogger(__name__).debug("The ledger could not be written.", exc_info=True)
+        events.emit(
+            "warning",
+            message="The cohort's folder cannot be written to, so the cases' roles are kept in the checkpoint alone.",
+        )
+
+
+def _save_cache_index(folder: RunFolder, cases: TrainingCases) -> None:
+    def entry(case: CachedCase) -> dict[str, str | None]:
+        return {
+            "id": case.id,
+            "image": case.image_file.name,
+            "label": case.label_file.name if case.label_file else None,
+        }
+
+    index = {role: [entry(case) for case in getattr(cases, role)] for role in _ROLES}
+    write_json_atomically(folder.cache / "index.json", index)
+
+
+def _load_cache_index(folder: RunFolder, lineage: dict[str, list[str]]) -> TrainingCases | None:
+    """The preprocessed cases as the run left them; None if a file of them is missing."""
+    index_file = folder.cache / "index.json"
+    if not index_file.exists():
+        return None
+    index = json.loads(index_file.read_text(encoding="utf-8"))
+    found: dict[str, list[CachedCase]] = {}
+    for role in _ROLES:
+        found[role] = []
+        for entry in index[role]:
+            # Names alone: a path in the index of a run from elsewhere must not lead out of the cache.
+            image = folder.cache / Path(entry["image"]).name
+            label = folder.cache / Path(entry["label"]).name if entry["label"] else None
+            if not image.exists() or (label is not None and not label.exists()):
+                return None
+            found[role].append(CachedCase(entry["id"], image, label))
+    return TrainingCases(found["labeled"], found["unlabeled"], found["validation"], lineage)

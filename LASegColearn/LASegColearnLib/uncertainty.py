@@ -1,0 +1,113 @@
+"""How sure the networks are of a segmentation, and how far they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+from scipy import ndimage
+from scipy.special import entr
+
+SURFACE_WIDTH_MM = 3.0
+
+
+def normalized_entropy(probability: np.ndarray) -> np.ndarray:
+    """Entropy of a foreground probability as a share of its maximum: -(p ln p + q ln q) / ln 2 with q = 1 - p.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 of the same shape, from 0 (certain) to 1 (p = 0.5).
+    """
+    # Blending windows may leave a probability a rounding error outside of 0 to 1, where the entropy is not defined.
+    p = np.clip(probability.astype(np.float32, copy=False), 0.0, 1.0)
+    entropy: np.ndarray = (entr(p) + entr(1 - p)) / np.float32(np.log(2.0))
+    return entropy
+
+
+def disagreement(probabilities: Sequence[np.ndarray]) -> np.ndarray:
+    """Largest difference between networks' foreground probabilities; for two students |p_1 - p_2|. float32, 0 to 1."""
+    highest = probabilities[0].astype(np.float32)
+    lowest = highest.copy()
+    for probability in probabilities[1:]:
+        np.maximum(highest, probability, out=highest)
+        np.minimum(lowest, probability, out=lowest)
+    return highest - lowest
+
+
+def combined_uncertainty(predicting: np.ndarray, students: Sequence[np.ndarray]) -> np.ndarray:
+    """The larger of the predicting network's entropy and the students' disagreement, voxel by voxel.
+
+    u = max(H(p) / ln 2, max_i p_i - min_i p_i): a voxel is doubtful if the predicting network hesitates, and also if it
+    does not, but the students are of different opinions.
+
+    Parameters
+    ----------
+    predicting
+        Foreground probability of the network that makes the segmentation.
+    students
+        Foreground probabilities of the students; with fewer than two there is only the entropy.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, 0 (certain) to 1.
+    """
+    entropy = normalized_entropy(predicting)
+    return np.maximum(entropy, disagreement(students)) if len(students) > 1 else entropy
+
+
+def mean_near_surface(
+    values: np.ndarray, mask: np.ndarray, spacing_mm: Sequence[float], width_mm: float = SURFACE_WIDTH_MM
+) -> float | None:
+    """Mean of ``values`` over the voxels near the surface of ``mask``.
+
+    A mean over the whole scan would say more about the size of the scan than about the segmentation.
+
+    Parameters
+    ----------
+    values, mask
+        Arrays of one shape; the mask is taken as true or false.
+    spacing_mm
+        Voxel size along each axis.
+    width_mm
+        A voxel is near if the nearest voxel on the other side of the surface is at most so far away, center to center.
+
+    Returns
+    -------
+    float or None
+        None if there is no surface: an empty mask, or one that fills the array, or voxels wider than ``width_mm``.
+    """
+    mask = mask.astype(bool, copy=False)
+    if not mask.any() or mask.all():
+        return None
+    box = _box_around(mask, spacing_mm, width_mm)
+    inside = mask[box]
+    distance = np.where(
+        inside,
+        ndimage.distance_transform_edt(inside, sampling=spacing_mm),
+        ndimage.distance_transform_edt(~inside, sampling=spacing_mm),
+    )
+    near = distance <= width_mm
+    return float(values[box][near].mean(dtype=np.float64)) if near.any() else None
+
+
+def pairwise_agreement(probabilities: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Dice (0 to 1) of each two networks' predictions (p > 0.5), under ``"one, other"``; 1 where both found nothing."""
+    masks = {name: probability > 0.5 for name, probability in probabilities.items()}
+    agreement = {}
+    for (one, a), (other, b) in combinations(masks.items(), 2):
+        total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
+        agreement[f"{one}, {other}"] = 2 * int(np.count_nonzero(a & b)) / total if total else 1.0
+    return agreement
+
+
+def _box_around(mask: np.ndarray, spacing_mm: Sequence[float], width_mm: float) -> tuple[slice, ...]:
+    """The mask's bounding box and all around it that can be near: distances in a whole scan take seconds and memory.
+
+    At least one voxel is left around the mask, so that each voxel inside it still has its nearest voxel outside.
+    """
+    bounds = ndimage.find_objects(mask.astype(np.uint8, copy=False))[0]
+    margins = [int(width_mm / spacing) + 1 for spacing in spacing_mm]
+    return tuple(slice(max(b.start - m, 0), b.stop + m) for b, m in zip(bounds, margins, strict=True))

@@ -1,0 +1,37 @@
+"""Dice of the networks on cases that are not trained on, at the networks' own spacing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from LASegColearnLib.case_cache import CachedCase
+from LASegColearnLib.device import Device
+from LASegColearnLib.settings import Settings
+from LASegColearnLib.windows import foreground_by_windows
+
+
+def validate(
+    networks: Mapping[str, nn.Module], cases: Sequence[CachedCase], settings: Settings, device: Device
+) -> dict[str, float]:
+    """Mean Dice (0 to 1) of each network over ``cases``. The networks' modes are restored afterwards."""
+    modes = {name: network.training for name, network in networks.items()}
+    dice: dict[str, list[float]] = {name: [] for name in networks}
+    for case in cases:
+        image = torch.from_numpy(np.array(case.image()))[None, None].to(device.device)
+        label = np.asarray(case.label()) > 0
+        for name, network in networks.items():
+            network.eval()
+            probability = foreground_by_windows(network, image, settings, device)
+            dice[name].append(_dice(probability.cpu().numpy() > 0.5, label))
+    for name, network in networks.items():
+        network.train(modes[name])
+    return {name: float(np.mean(values)) for name, values in dice.items()}
+
+
+def _dice(prediction: np.ndarray, label: np.ndarray) -> float:
+    total = int(prediction.sum()) + int(label.sum())
+    return 2.0 * int((prediction & label).sum()) / total if total else 1.0

@@ -1,0 +1,37 @@
+"""A network's opinion of a whole scan, window by window, by MONAI."""
+
+from __future__ import annotations
+
+import torch
+from monai.inferers import sliding_window_inference
+from torch import nn
+
+from LASegColearnLib.device import Device
+from LASegColearnLib.losses import foreground_probability
+from LASegColearnLib.settings import Settings
+
+_WINDOWS_AT_ONCE = 2
+
+
+def foreground_by_windows(
+    network: nn.Module, image: torch.Tensor, settings: Settings, device: Device, overlap: float | None = None
+) -> torch.Tensor:
+    """Foreground probability (X, Y, Z) of a scan (1, 1, X, Y, Z), windows of the patch's size, Gaussian weights.
+
+    A scan smaller than the window is padded with zeros, which are its mean.
+    """
+
+    def probability(windows: torch.Tensor) -> torch.Tensor:
+        with device.autocast():
+            return foreground_probability(network(windows))[:, None]
+
+    with torch.inference_mode():
+        result = sliding_window_inference(
+            image,
+            roi_size=settings.patch_size,
+            sw_batch_size=_WINDOWS_AT_ONCE,
+            predictor=probability,
+            overlap=settings.overlap if overlap is None else overlap,
+            mode="gaussian",
+        )
+    return result[0, 0]  # type: ignore[index, return-value]

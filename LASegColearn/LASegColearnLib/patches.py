@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
+from monai.transforms import Affine
 
 from LASegColearnLib.case_cache import CachedCase
 from LASegColearnLib.methods.base import Batch
 from LASegColearnLib.settings import Settings
 
 _LABELED, _UNLABELED, _METHOD = 0, 1, 2
+_MOST_TURN = math.radians(10)
 
 
 class PatchSource:
@@ -94,7 +97,9 @@ class PatchSource:
     def _augmented(
         self, image: np.ndarray, label: np.ndarray | None, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Axial quarter turns and a flip, which make all eight symmetries of the square equally likely; intensities."""
+        """Tilt and scale; axial quarter turns and a flip, which make the square's eight symmetries equally likely; intensities."""
+        if rng.random() < self.settings.affine_augmentation:
+            image, label = _tilted(image, label, rng)
         turns = int(rng.integers(4)) if self.settings.axial_rotations else 0
         flip = self.settings.axial_flips and rng.random() < 0.5
         both = [part for part in (image, label) if part is not None]
@@ -105,6 +110,23 @@ class PatchSource:
         if rng.random() < self.settings.intensity_augmentation:
             image = _other_intensities(image, rng)
         return image, both[1] if label is not None else None
+
+
+def _tilted(
+    image: np.ndarray, label: np.ndarray | None, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Turned by up to 10 degrees about each axis and scaled by up to 10 percent; the patch's edge goes on outside."""
+    affine = Affine(
+        rotate_params=rng.uniform(-_MOST_TURN, _MOST_TURN, 3).tolist(),
+        scale_params=[float(rng.uniform(0.9, 1.1))] * 3,
+        padding_mode="border",
+        image_only=True,
+    )
+    turned = affine(torch.from_numpy(image)[None], mode="bilinear").numpy()[0]
+    if label is None:
+        return turned, None
+    soft = affine(torch.from_numpy(label)[None].float(), mode="bilinear").numpy()[0]
+    return turned, (soft >= 0.5).astype(np.uint8)
 
 
 def _other_intensities(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -18,11 +19,21 @@ from LASegColearnLib.checkpoints import Model
 from LASegColearnLib.device import Device
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.preprocessing import prepare_scan, restore_to_scan
+from LASegColearnLib.run_folder import write_json_atomically
+from LASegColearnLib.scan_files import read_scan
+from LASegColearnLib.segmentation_files import write_mask, write_volume
 from LASegColearnLib.uncertainty import combined_uncertainty, mean_near_surface, pairwise_agreement
 from LASegColearnLib.windows import foreground_by_windows
 
 MEAN = "mean"
+SEGMENTATION_FILE = "segmentation.seg.nrrd"
+NIFTI_FILE = "segmentation.nii.gz"
+PROBABILITY_FILE = "probability.nrrd"
+UNCERTAINTY_FILE = "uncertainty.nrrd"
+FIGURES_FILE = "figures.json"
 _AXIAL_AXES = (0, 1)
+_SAFE_ID = re.compile(r"[A-Za-z0-9_-]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")
+_SCAN_SUFFIX = re.compile(r"(\.seg\.nrrd|\.nii\.gz|\.[A-Za-z]+)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -39,14 +50,23 @@ class Prediction:
         float32 0 to 1 on the scan's grid (see :func:`~LASegColearnLib.uncertainty.combined_uncertainty`); None unless
         asked for.
     figures
-        Plain values for JSON: ``volume_ml``, ``mean_uncertainty_near_surface`` and ``agreement`` (mean, and Dice of each
-        two networks; None where they were not asked for or are not defined), ``network``, ``spacing_mm``, ``model``,
-        ``note`` (what a person should know about this prediction, or None).
+        Plain values for JSON: ``volume_ml``; ``mean_uncertainty_near_surface`` and ``agreement`` (mean, and Dice of
+        each two networks), None where they were not asked for or are not defined; ``network``, ``spacing_mm``,
+        ``model``; ``note`` (what a person should know about this prediction, or None).
     """
 
     mask: sitk.Image
     probability: sitk.Image
     uncertainty: sitk.Image | None
+    figures: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PredictedCase:
+    """A case whose results are on disk: its id, the folder they are in, and its figures."""
+
+    id: str
+    folder: Path
     figures: dict[str, Any]
 
 
@@ -167,7 +187,11 @@ class Predictor:
         chosen = _mean(list(by_name.values())) if self.network == MEAN else by_name[self.network]
         probability = restore_to_scan(chosen, prepared.grid, scan)
         mask = _mask(probability)
-        found: dict[str, Any] = {"volume_ml": _volume_ml(mask), "mean_uncertainty_near_surface": None, "agreement": None}
+        found: dict[str, Any] = {
+            "volume_ml": _volume_ml(mask),
+            "mean_uncertainty_near_surface": None,
+            "agreement": None,
+        }
         doubt = combined_uncertainty(chosen, self._students(by_name)) if figures or uncertainty else None
         if figures and doubt is not None:
             found["mean_uncertainty_near_surface"] = mean_near_surface(
@@ -193,6 +217,142 @@ class Predictor:
             "spacing_mm": list(settings.spacing_mm),
             "model": {"method": settings.method, "preset": settings.preset, "iteration": self.model.iteration},
         }
+
+
+def case_ids(scans: Sequence[Path]) -> list[tuple[str, Path]]:
+    """Give each scan an id: its file name without suffix, safe as a folder's name and unlike all the others.
+
+    Where scans of different folders have one name (``a/mri.nrrd``, ``b/mri.nrrd``), the folder's name is put before it,
+    and where that does not tell them apart either, a number comes after it.
+    """
+    names = [_safe(_SCAN_SUFFIX.sub("", path.name)) for path in scans]
+    with_folder = [_safe(f"{path.resolve().parent.name}-{name}") for path, name in zip(scans, names, strict=True)]
+    # Names that differ in case only are one folder on Windows and macOS.
+    folded = [name.lower() for name in names]
+    taken: set[str] = set()
+    pairs = []
+    for path, name, longer in zip(scans, names, with_folder, strict=True):
+        base = candidate = name if folded.count(name.lower()) == 1 else longer
+        number = 2
+        while candidate.lower() in taken:
+            candidate, number = f"{base}-{number}", number + 1
+        taken.add(candidate.lower())
+        pairs.append((candidate, path))
+    return pairs
+
+
+def predict_files(
+    predictor: Predictor,
+    scans: Sequence[tuple[str, Path]],
+    output: Path,
+    *,
+    nifti: bool = False,
+    volumes: bool = False,
+    figures: bool = True,
+    overwrite: bool = False,
+    on_done: Callable[[PredictedCase], None] | None = None,
+) -> list[PredictedCase]:
+    """Segment scan files, each into a folder of its own: ``<output>/<id>/``.
+
+    Written are ``segmentation.seg.nrrd`` and ``figures.json``; with ``nifti`` also ``segmentation.nii.gz``, with
+    ``volumes`` also ``probability.nrrd`` and ``uncertainty.nrrd``. The segmentation is written last.
+
+    Parameters
+    ----------
+    scans
+        Id and file of each; :func:`case_ids` makes ids from file names.
+    figures
+        See :meth:`Predictor.predict`.
+    overwrite
+        Replace the results of an earlier prediction; those of its files that are not made again are removed.
+    on_done
+        Called when a case has been written.
+
+    Raises
+    ------
+    InputError
+        Before anything is segmented: if an id cannot be a folder's name or occurs twice, or there are results already.
+        At the end, when all others have been segmented: with each scan that could not be read or was too large.
+    """
+    _check_output(scans, output, overwrite)
+    done: list[PredictedCase] = []
+    problems: list[Problem] = []
+    for case_id, path in scans:
+        try:
+            prediction = predictor.predict(read_scan(path), figures=figures, uncertainty=volumes)
+        except InputError as error:
+            problems += error.problems
+            continue
+        except (MemoryError, torch.cuda.OutOfMemoryError):
+            problems.append(
+                Problem(case_id, "There is not enough memory to segment it.", "Use --device cpu, or crop the scan.")
+            )
+            continue
+        case = PredictedCase(case_id, output / case_id, prediction.figures)
+        _write(prediction, case.folder, nifti=nifti, volumes=volumes)
+        done.append(case)
+        if on_done is not None:
+            on_done(case)
+    if problems:
+        raise InputError(problems)
+    return done
+
+
+def _files(nifti: bool, volumes: bool) -> list[str]:
+    files = [SEGMENTATION_FILE, FIGURES_FILE]
+    if nifti:
+        files.append(NIFTI_FILE)
+    if volumes:
+        files += [PROBABILITY_FILE, UNCERTAINTY_FILE]
+    return files
+
+
+def _check_output(scans: Sequence[tuple[str, Path]], output: Path, overwrite: bool) -> None:
+    problems = []
+    if output.exists() and not output.is_dir():
+        problems.append(Problem(output.name, "Wanted a folder for the results, found a file.", "Give another folder."))
+    seen: set[str] = set()
+    for case_id, _ in scans:
+        if not _SAFE_ID.fullmatch(case_id):
+            problems.append(
+                Problem(
+                    case_id,
+                    "Wanted an id of letters, digits, '.', '_' and '-' that neither starts nor ends with a dot.",
+                    "Give the case another id.",
+                )
+            )
+        if case_id.lower() in seen:
+            problems.append(
+                Problem(case_id, "Two scans have this id (upper and lower case count as one).", "Give one another id.")
+            )
+        seen.add(case_id.lower())
+        present = [name for name in _files(True, True) if (output / case_id / name).exists()]
+        if present and not overwrite:
+            problems.append(
+                Problem(
+                    case_id,
+                    f"There are results of this case in the output folder already: {', '.join(present)}.",
+                    "Give another output folder, or replace them with --overwrite.",
+                )
+            )
+    if problems:
+        raise InputError(problems)
+
+
+def _write(prediction: Prediction, folder: Path, *, nifti: bool, volumes: bool) -> None:
+    for name in set(_files(True, True)) - set(_files(nifti, volumes)):
+        (folder / name).unlink(missing_ok=True)
+    write_json_atomically(folder / FIGURES_FILE, prediction.figures)
+    if volumes and prediction.uncertainty is not None:
+        write_volume(folder / PROBABILITY_FILE, prediction.probability)
+        write_volume(folder / UNCERTAINTY_FILE, prediction.uncertainty)
+    if nifti:
+        write_mask(folder / NIFTI_FILE, prediction.mask)
+    write_mask(folder / SEGMENTATION_FILE, prediction.mask)
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip(".") or "scan"
 
 
 def largest_component(mask: np.ndarray) -> np.ndarray:

@@ -38,7 +38,7 @@ def write_mask(path: Path, mask: sitk.Image) -> None:
     InputError
         If the file name ends in anything else.
     """
-    if path.name.lower().endswith(SEGMENTATION_SUFFIX):
+    if path.name.endswith(SEGMENTATION_SUFFIX):
         write_segmentation(path, mask)
     else:
         _write(path, _binary(mask))
@@ -73,7 +73,7 @@ def write_segmentation(
     InputError
         If the file name does not end in ``.seg.nrrd``.
     """
-    if not path.name.lower().endswith(SEGMENTATION_SUFFIX):
+    if not path.name.endswith(SEGMENTATION_SUFFIX):
         raise InputError(
             Problem(path.name, f"Wanted a file name that ends in {SEGMENTATION_SUFFIX}.", "Give such a file name.")
         )
@@ -81,6 +81,7 @@ def write_segmentation(
     header = {
         "Segmentation_MasterRepresentation": "Binary labelmap",
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
+        "Segmentation_ConversionParameters": f"Reference image geometry|{_reference_geometry(binary)}|&",
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
         "Segment0_ID": segment_id,
         "Segment0_Name": name,
@@ -123,10 +124,25 @@ def _extent(binary: sitk.Image) -> list[int]:
     return extent
 
 
+def _reference_geometry(image: sitk.Image) -> str:
+    """The grid as ``vtkSegmentationConverter::SerializeImageGeometry`` does: 4 x 4 matrix to RAS and mm, then extent.
+
+    Without it Slicer crops the segmentation to the segment when it saves it again.
+    """
+    to_ras = np.eye(4)
+    to_ras[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    to_ras[:3, 3] = image.GetOrigin()
+    to_ras[:2] = 0 - to_ras[:2]  # LPS to RAS
+    extent = [bound for size in image.GetSize() for bound in (0, size - 1)]
+    return "".join(f"{value:.17g};" for value in [*to_ras.ravel(), *extent])
+
+
 def _write(path: Path, image: sitk.Image) -> None:
-    if not path.name.lower().endswith(VOLUME_SUFFIXES):
+    if not path.name.endswith(VOLUME_SUFFIXES):
         raise InputError(
-            Problem(path.name, f"Wanted a file name that ends in {', '.join(VOLUME_SUFFIXES)}.", "Give such a file name.")
+            Problem(
+                path.name, f"Wanted a file name that ends in {', '.join(VOLUME_SUFFIXES)}.", "Give such a file name."
+            )
         )
     with replacing(path) as temporary:
-        sitk.WriteImage(image, str(temporary), useCompression=not path.name.lower().endswith(".nii"))
+        sitk.WriteImage(image, str(temporary), useCompression=not path.name.endswith(".nii"))

@@ -36,6 +36,8 @@ class Settings:
         Patches of each kind in a batch.
     axial_rotations, axial_flips
         Rotate training patches by 0, 90, 180 or 270 degrees, and flip them, in the axial plane.
+    affine_augmentation
+        Share of the training patches that are tilted by up to 10 degrees and scaled by up to 10 percent.
     intensity_augmentation
         Random brightness, contrast, gamma and noise on training patches, as a share of the patches (0: none).
     foreground_patches
@@ -91,6 +93,7 @@ class Settings:
     unlabeled_batch: int = 2
     axial_rotations: bool = True
     axial_flips: bool = True
+    affine_augmentation: float = 0.0
     intensity_augmentation: float = 0.0
     foreground_patches: float = 0.0
     filters: int = 16
@@ -142,7 +145,7 @@ class Settings:
         )
         for name in ("labeled_batch", "unlabeled_batch", "filters", "step_iterations", "iterations", "checkpoints"):
             require(getattr(self, name) >= 1, name, "at least 1")
-        for name in ("foreground_patches", "intensity_augmentation", "ramp_up"):
+        for name in ("foreground_patches", "affine_augmentation", "intensity_augmentation", "ramp_up"):
             require(0 <= getattr(self, name) <= 1, name, "a share between 0 and 1")
         for name in ("dropout", "pretraining", "holdout", "overlap"):
             require(0 <= getattr(self, name) < 1, name, "a share of at least 0 and below 1")
@@ -263,6 +266,9 @@ PRESETS: dict[str, Settings] = {
     "paper": Settings(),
     "cpu": Settings(
         preset="cpu",
+        axial_rotations=False,
+        axial_flips=False,
+        affine_augmentation=0.5,
         spacing_mm=(1.25, 1.25, 1.25),
         patch_size=(64, 64, 48),
         filters=8,
@@ -274,12 +280,16 @@ PRESETS: dict[str, Settings] = {
         cross_entropy_weight=1.0,
         foreground_patches=0.33,
         intensity_augmentation=0.5,
+        learning_rate=0.03,
         schedule="cosine",
         minutes=60.0,
         validation_cases=4,
     ),
     "demo": Settings(
         preset="demo",
+        axial_rotations=False,
+        axial_flips=False,
+        affine_augmentation=0.5,
         spacing_mm=(2.0, 2.0, 2.0),
         patch_size=(48, 48, 32),
         filters=8,
@@ -291,6 +301,7 @@ PRESETS: dict[str, Settings] = {
         cross_entropy_weight=1.0,
         foreground_patches=0.5,
         intensity_augmentation=0.5,
+        learning_rate=0.03,
         schedule="cosine",
         minutes=1.5,
         validations=5,

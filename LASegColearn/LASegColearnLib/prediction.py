@@ -1,0 +1,100 @@
+"""The verb `predict`: scans in, segmentations that 3D Slicer opens out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from LASegColearnLib.checkpoints import load_model
+from LASegColearnLib.device import choose_device
+from LASegColearnLib.errors import InputError
+from LASegColearnLib.events import EventLog, Listener
+from LASegColearnLib.predictor import PredictedCase, Predictor, case_ids, predict_files
+
+
+def predict(
+    checkpoint: Path,
+    scans: Sequence[Path] | Sequence[tuple[str, Path]],
+    output: Path,
+    *,
+    network: str | None = None,
+    overlap: float | None = None,
+    mirror: bool = False,
+    nifti: bool = False,
+    volumes: bool = False,
+    figures: bool = True,
+    overwrite: bool = False,
+    device: str = "auto",
+    listeners: Sequence[Listener] = (),
+) -> list[PredictedCase]:
+    """Segment scans with a trained model.
+
+    Parameters
+    ----------
+    checkpoint
+        The model, for example a run's ``checkpoints/last.pt``.
+    scans
+        Scan files, or pairs of an id and a file; without ids the files' names give them.
+    output
+        Folder in which each scan gets a folder with ``segmentation.seg.nrrd`` and ``figures.json``.
+    network
+        The teacher by default, a student's name, or ``mean`` of all.
+    overlap, mirror
+        Overlap of windows, and averaging over mirrored copies.
+    nifti, volumes, figures, overwrite
+        See :func:`~LASegColearnLib.predictor.predict_files`.
+    device
+        ``auto``, ``cuda``, ``cuda:N``, ``mps`` or ``cpu``.
+    listeners
+        Called with each event (``predicting``, ``predicted``, ``failed``).
+
+    Returns
+    -------
+    list
+        What was found in each scan.
+
+    Raises
+    ------
+    InputError
+        For a checkpoint, option or output folder that cannot be used, before anything is segmented; for scans that
+        cannot be read, after all others have been segmented.
+
+    Examples
+    --------
+    >>> cases = predict(Path("run/checkpoints/last.pt"), [Path("scan.nrrd")], Path("results"))  # doctest: +SKIP
+    >>> cases[0].figures["volume_ml"]  # doctest: +SKIP
+    71.3
+    """
+    events = EventLog(None, *listeners)
+    named: list[tuple[str, Path]] = [scan for scan in scans if isinstance(scan, tuple)]
+    named += case_ids([scan for scan in scans if isinstance(scan, Path)])
+    place = choose_device(device)
+    predictor = Predictor(load_model(checkpoint), device=place, network=network, overlap=overlap, mirror=mirror)
+    done = 0
+
+    def tell(case: PredictedCase) -> None:
+        nonlocal done
+        done += 1
+        events.emit("predicted", case=case.id, **_told(case.figures))
+        events.emit("predicting", done=done, of=len(named))
+
+    events.emit("predicting", done=0, of=len(named))
+    try:
+        return predict_files(
+            predictor,
+            named,
+            output,
+            nifti=nifti,
+            volumes=volumes,
+            figures=figures,
+            overwrite=overwrite,
+            on_done=tell,
+        )
+    except InputError as error:
+        events.emit("failed", message=str(error), cause=type(error).__name__)
+        raise
+
+
+def _told(figures: dict[str, Any]) -> dict[str, Any]:
+    return {name: figures[name] for name in ("volume_ml", "mean_uncertainty_near_surface", "agreement", "note")}

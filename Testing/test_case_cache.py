@@ -1,0 +1,57 @@
+"""The cache: made once, found again, made anew when scan, label or settings change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from LASegColearnLib.case_cache import CaseCache
+from LASegColearnLib.settings import Settings
+
+SETTINGS = Settings(spacing_mm=(2.0, 2.0, 2.0))
+
+
+def _pair(seed: int = 0) -> tuple[sitk.Image, sitk.Image]:
+    voxels = np.random.default_rng(seed).random((12, 14, 16)).astype(np.float32)
+    label = np.zeros((12, 14, 16), np.uint8)
+    label[4:9, 4:9, 4:9 + seed] = 1
+    return sitk.GetImageFromArray(voxels), sitk.GetImageFromArray(label)
+
+
+def test_arrays_are_mapped_not_loaded_and_lie_on_one_grid(tmp_path: Path) -> None:
+    case = CaseCache(tmp_path, SETTINGS).store("a", "hash", *_pair())
+    assert isinstance(case.image(), np.memmap)
+    assert case.image().shape == case.label().shape == (8, 7, 6)
+    assert (case.image().dtype, case.label().dtype) == (np.float32, np.uint8)
+
+
+def test_a_second_run_finds_what_the_first_one_made(tmp_path: Path) -> None:
+    first = CaseCache(tmp_path, SETTINGS).store("a", "hash", *_pair())
+    written = first.image_file.stat().st_mtime_ns
+    again = CaseCache(tmp_path, SETTINGS).store("renamed", "hash", *_pair())
+    assert again.image_file == first.image_file
+    assert again.image_file.stat().st_mtime_ns == written
+
+
+def test_another_scan_spacing_region_or_label_gets_another_file(tmp_path: Path) -> None:
+    scan, label = _pair()
+    first = CaseCache(tmp_path, SETTINGS).store("a", "hash", scan, label)
+    for settings, content in (
+        (SETTINGS, "other"),
+        (replace(SETTINGS, spacing_mm=(1.0, 2.0, 2.0)), "hash"),
+        (replace(SETTINGS, region_mm=(8.0, 8.0, 8.0)), "hash"),
+    ):
+        assert CaseCache(tmp_path, settings).store("a", content, scan, label).image_file != first.image_file
+    corrected = CaseCache(tmp_path, SETTINGS).store("a", "hash", scan, _pair(2)[1])
+    assert corrected.image_file == first.image_file
+    assert corrected.label_file != first.label_file
+
+
+def test_an_unlabeled_case_has_no_label_to_read(tmp_path: Path) -> None:
+    case = CaseCache(tmp_path, SETTINGS).store("a", "hash", _pair()[0], None)
+    with pytest.raises(ValueError, match="unlabeled"):
+        case.label()

@@ -1,0 +1,39 @@
+"""Choosing where to compute: never another device than the one asked for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from LASegColearnLib.device import choose_device
+from LASegColearnLib.errors import InputError
+
+
+def test_auto_takes_cuda_then_mps_then_the_cpu(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device("auto", "float32").device.type == "cpu"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("auto", "float32").device.type == "mps"
+
+
+@pytest.mark.parametrize(("name", "message"), [("cuda", "CUDA"), ("mps", "no Apple GPU"), ("gpu", "Wanted auto, cuda")])
+def test_a_device_that_is_not_there_is_refused_not_replaced(name: str, message: str, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(InputError, match=message):
+        choose_device(name)
+
+
+def test_float16_is_refused_on_the_cpu() -> None:
+    with pytest.raises(InputError, match="float16 was asked for on cpu"):
+        choose_device("cpu", "float16")
+
+
+def test_the_description_says_what_is_used() -> None:
+    assert choose_device("cpu", "float32").description.startswith("CPU: ")
+    assert choose_device("cpu", "float32").description.endswith("float32")
+
+
+def test_precision_of_the_cpu_is_measured() -> None:
+    assert choose_device("cpu", "auto").precision in (torch.float32, torch.bfloat16)

@@ -1,0 +1,101 @@
+"""What a run writes: event lines and checkpoints, whole and safe to read."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from LASegColearnLib.checkpoints import FORMAT, load_checkpoint, load_model, save_checkpoint
+from LASegColearnLib.errors import InputError
+from LASegColearnLib.events import EventLog
+from LASegColearnLib.run_folder import replacing, write_json_atomically
+
+
+def test_events_go_to_file_and_listeners_as_json_lines(tmp_path: Path) -> None:
+    seen: list[dict] = []
+    log = EventLog(tmp_path / "run" / "events.jsonl", seen.append)
+    log.emit("progress", iteration=1, losses={"total": 0.12345678, "cps_1": float("nan")}, seconds_left=float("inf"))
+    log.emit("warning", message="Vorhof größer als 300 mL")
+    log.close()
+    lines = (tmp_path / "run" / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == seen
+    assert seen[0] == {
+        "event": "progress",
+        "iteration": 1,
+        "losses": {"total": 0.123457, "cps_1": None},
+        "seconds_left": None,
+    }
+    assert "größer" in lines[1]
+
+
+def test_half_a_line_left_by_a_killed_run_does_not_spoil_the_next_event(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"event": "progress", "itera', encoding="utf-8")
+    log = EventLog(path)
+    log.emit("started")
+    log.close()
+    assert json.loads(path.read_text(encoding="utf-8").splitlines()[1]) == {"event": "started"}
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    write_json_atomically(tmp_path / "settings.json", {"seed": 1})
+    with pytest.raises(RuntimeError), replacing(tmp_path / "settings.json") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert json.loads((tmp_path / "settings.json").read_text()) == {"seed": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
+
+
+def test_temporary_names_keep_the_suffixes(tmp_path: Path) -> None:
+    with replacing(tmp_path / "a.seg.nrrd") as temporary:
+        assert temporary.name.endswith(".seg.nrrd")
+        temporary.touch()
+
+
+class _Harm:
+    def __reduce__(self):
+        return (Path("harmed").touch, ())
+
+
+def test_a_checkpoint_that_holds_code_is_refused_and_not_run(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"format": FORMAT, "networks": {}, "harm": _Harm()}, tmp_path / "evil.pt")
+    with pytest.raises(InputError, match="could run code"):
+        load_checkpoint(tmp_path / "evil.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(_Harm()))
+    with pytest.raises(InputError):
+        load_checkpoint(tmp_path / "plain.pt")
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_checkpoints_that_cannot_be_used_are_refused_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such checkpoint"):
+        load_checkpoint(tmp_path / "none.pt")
+    save_checkpoint(tmp_path / "whole.pt", {"networks": {"a": torch.zeros(1000)}})
+    content = (tmp_path / "whole.pt").read_bytes()
+    for length in (0, 10, len(content) // 2, len(content) - 10):
+        (tmp_path / "cut.pt").write_bytes(content[:length])
+        with pytest.raises(InputError, match="cut short|could run code"):
+            load_checkpoint(tmp_path / "cut.pt")
+    torch.save({"weights": 1}, tmp_path / "other.pt")
+    with pytest.raises(InputError, match="not a checkpoint of LASegColearn"):
+        load_checkpoint(tmp_path / "other.pt")
+    torch.save({"format": FORMAT + 1, "networks": {}}, tmp_path / "newer.pt")
+    with pytest.raises(InputError, match="newer version"):
+        load_checkpoint(tmp_path / "newer.pt")
+
+
+def test_networks_of_another_size_are_refused(tmp_path: Path) -> None:
+    from LASegColearnLib.methods import create_method
+    from LASegColearnLib.settings import Settings
+
+    small = create_method(Settings(method="supervised", filters=2))
+    networks = {name: network.state_dict() for name, network in small.networks.items()}
+    settings = Settings(method="supervised", filters=4).to_dict()
+    save_checkpoint(tmp_path / "mixed.pt", {"networks": networks, "settings": settings, "iteration": 1})
+    with pytest.raises(InputError, match="another layout"):
+        load_model(tmp_path / "mixed.pt")

@@ -1,0 +1,204 @@
+"""The loop: it learns, resumes to the same weights, validates, survives non-finite losses, stops when asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from LASegColearnLib.case_cache import CachedCase
+from LASegColearnLib.checkpoints import load_checkpoint, load_model
+from LASegColearnLib.device import choose_device
+from LASegColearnLib.errors import TrainingError
+from LASegColearnLib.events import EventLog
+from LASegColearnLib.run_folder import RunFolder
+from LASegColearnLib.settings import Settings
+from LASegColearnLib.trainer import Trainer, TrainingCases
+
+SETTINGS = Settings(
+    patch_size=(16, 16, 16),
+    filters=2,
+    normalization="group",
+    dropout=0.2,
+    student_difference="dropout",
+    learning_rate=0.05,
+    iterations=8,
+    validations=2,
+    pretraining=0.25,
+    precision="float32",
+)
+LINEAGE = {"trained": ["t"], "validated": ["v"]}
+
+
+def _case(folder: Path, seed: int, labeled: bool = True) -> CachedCase:
+    """A bright box on noise."""
+    rng = np.random.default_rng(seed)
+    image = rng.normal(0, 0.5, (20, 20, 20)).astype(np.float32)
+    start = rng.integers(2, 9, 3)
+    box = tuple(slice(s, s + 9) for s in start)
+    image[box] += 2
+    label = np.zeros(image.shape, np.uint8)
+    label[box] = 1
+    np.save(folder / f"{seed}.image.npy", image)
+    np.save(folder / f"{seed}.label.npy", label)
+    return CachedCase(str(seed), folder / f"{seed}.image.npy", folder / f"{seed}.label.npy" if labeled else None)
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> TrainingCases:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    return TrainingCases(
+        [_case(folder, n) for n in range(3)],
+        [_case(folder, n, labeled=False) for n in range(3, 6)],
+        [_case(folder, n) for n in range(6, 8)],
+        LINEAGE,
+    )
+
+
+def _trainer(run: Path, cases: TrainingCases, settings: Settings = SETTINGS, stop=lambda: False):
+    seen: list[dict] = []
+    events = EventLog(run / "events.jsonl", seen.append)
+    return Trainer(RunFolder(run), settings, cases, choose_device("cpu", "float32"), events, stop), seen
+
+
+def _weights(run: Path) -> dict[str, torch.Tensor]:
+    networks = load_checkpoint(run / "checkpoints" / "last.pt")["networks"]
+    return {f"{name}.{key}": value for name, state in networks.items() for key, value in state.items()}
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 5])
+def test_a_stopped_and_resumed_run_has_the_same_weights_to_the_bit(
+    tmp_path: Path, cases: TrainingCases, stop_after: int
+) -> None:
+    whole, _ = _trainer(tmp_path / "whole", cases)
+    assert whole.train()
+    count = iter(range(100))
+    broken, _ = _trainer(tmp_path / "broken", cases, stop=lambda: next(count) == stop_after - 1)
+    assert not broken.train()
+    resumed, _ = _trainer(tmp_path / "broken", cases)
+    resumed.resume()
+    assert resumed.iteration == stop_after
+    assert resumed.train()
+    expected, found = _weights(tmp_path / "whole"), _weights(tmp_path / "broken")
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_another_seed_gives_other_weights(tmp_path: Path, cases: TrainingCases) -> None:
+    for seed in (0, 1):
+        _trainer(tmp_path / str(seed), cases, replace(SETTINGS, seed=seed))[0].train()
+    first, second = _weights(tmp_path / "0"), _weights(tmp_path / "1")
+    assert not torch.equal(first["teacher.head.weight"], second["teacher.head.weight"])
+
+
+def test_supervised_training_learns_the_box(tmp_path: Path, cases: TrainingCases) -> None:
+    settings = replace(SETTINGS, method="supervised", iterations=60, validations=3, filters=4)
+    trainer, seen = _trainer(tmp_path / "run", cases, settings)
+    trainer.train()
+    scores = [event["dice"]["network"] for event in seen if event["event"] == "validated"]
+    assert len(scores) == 3
+    assert scores[-1] > 0.8
+
+
+def test_the_teacher_predicts_something_after_100_iterations_of_colearning(
+    tmp_path: Path, cases: TrainingCases
+) -> None:
+    settings = replace(SETTINGS, iterations=100, validations=1, pretraining=0.0, filters=4)
+    trainer, seen = _trainer(tmp_path / "run", cases, settings)
+    trainer.train()
+    scores = next(event["dice"] for event in seen if event["event"] == "validated")
+    assert scores["teacher"] > 0.5
+
+
+def test_events_tell_losses_by_name_time_left_and_phase(tmp_path: Path, cases: TrainingCases, monkeypatch) -> None:
+    monkeypatch.setattr("LASegColearnLib.trainer._SECONDS_BETWEEN_PROGRESS", 0.0)
+    trainer, seen = _trainer(tmp_path / "run", cases)
+    trainer.train()
+    progress = [event for event in seen if event["event"] == "progress"]
+    assert [event["iteration"] for event in progress] == list(range(1, 9))
+    assert {event["of"] for event in progress} == {8}
+    assert [event["phase"] for event in progress[2:5]] == ["pretraining", "co-learning", "co-learning"]
+    parts = {"labeled_1", "labeled_2", "cps_1", "cps_2", "teacher_1", "teacher_2", "mix_1", "mix_2"}
+    assert parts <= progress[-1]["losses"].keys()
+    assert progress[-1]["seconds_left"] == 0
+
+
+def test_best_checkpoint_is_kept_for_the_predicting_network(tmp_path: Path, cases: TrainingCases) -> None:
+    trainer, seen = _trainer(tmp_path / "run", cases)
+    trainer.train()
+    scores = [event["dice"]["teacher"] for event in seen if event["event"] == "validated"]
+    assert len(scores) == 2
+    assert trainer.best == pytest.approx(max(scores), abs=1e-5)
+    assert (tmp_path / "run" / "checkpoints" / "best.pt").exists()
+
+
+def test_without_validation_cases_there_is_no_best(tmp_path: Path, cases: TrainingCases) -> None:
+    trainer, _ = _trainer(tmp_path / "run", replace(cases, validation=[]))
+    trainer.train()
+    assert trainer.best is None
+    assert not (tmp_path / "run" / "checkpoints" / "best.pt").exists()
+
+
+def test_a_trained_model_is_read_for_prediction(tmp_path: Path, cases: TrainingCases) -> None:
+    _trainer(tmp_path / "run", cases)[0].train()
+    model = load_model(tmp_path / "run" / "checkpoints" / "last.pt")
+    assert set(model.networks) == {"student_1", "student_2", "teacher"}
+    assert (model.predictor, model.iteration) == ("teacher", 8)
+    assert not any(network.training for network in model.networks.values())
+
+
+def test_a_warm_start_gives_all_networks_the_earlier_teachers_weights(tmp_path: Path, cases: TrainingCases) -> None:
+    _trainer(tmp_path / "run", cases)[0].train()
+    content = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
+    second, _ = _trainer(tmp_path / "second", cases)
+    second.start_from(content)
+    for network in second.method.networks.values():
+        assert torch.equal(network.state_dict()["head.weight"], content["networks"]["teacher"]["head.weight"])
+
+
+def _spoil(trainer: Trainer, iterations: set[int]) -> None:
+    original = trainer.method.loss
+
+    def loss(batch, progress):
+        result = original(batch, progress)
+        if trainer.iteration in iterations:
+            result.total = result.total * float("nan")
+        return result
+
+    trainer.method.loss = loss
+
+
+def test_a_loss_that_is_not_finite_skips_its_step_and_is_told(tmp_path: Path, cases: TrainingCases) -> None:
+    trainer, seen = _trainer(tmp_path / "run", cases)
+    _spoil(trainer, {1, 4})
+    assert trainer.train()
+    assert sum(event["event"] == "warning" and "not finite" in event["message"] for event in seen) == 2
+    assert all(bool(torch.isfinite(value).all()) for value in _weights(tmp_path / "run").values())
+
+
+def test_losses_that_stay_non_finite_end_the_run_with_a_remedy(tmp_path: Path, cases: TrainingCases) -> None:
+    trainer, _ = _trainer(tmp_path / "run", cases)
+    _spoil(trainer, set(range(100)))
+    with pytest.raises(TrainingError, match="learning_rate=0.005"):
+        trainer.train()
+
+
+def test_rate_falls_by_ten_every_2500_of_the_papers_iterations(tmp_path: Path, cases: TrainingCases) -> None:
+    paper = replace(SETTINGS, learning_rate=0.01, iterations=6000)
+    trainer, _ = _trainer(tmp_path / "run", cases, paper)
+    rates = {}
+    for trainer.iteration in (0, 2499, 2500, 4999, 5000, 5999):
+        rates[trainer.iteration] = trainer.learning_rate(trainer.progress)
+    assert rates == pytest.approx({0: 0.01, 2499: 0.01, 2500: 0.001, 4999: 0.001, 5000: 0.0001, 5999: 0.0001})
+
+
+def test_with_minutes_the_schedule_fits_the_time_and_the_run_ends_in_time(tmp_path: Path, cases: TrainingCases) -> None:
+    settings = replace(SETTINGS, minutes=2 / 60, schedule="cosine", validations=0, method="supervised")
+    trainer, _ = _trainer(tmp_path / "run", cases, settings)
+    assert trainer.learning_rate(0.5) == pytest.approx(SETTINGS.learning_rate / 2)
+    trainer.train()
+    assert 2.0 <= trainer.elapsed_seconds < 4.0

@@ -18,7 +18,7 @@ SETTINGS = Settings(spacing_mm=(2.0, 2.0, 2.0))
 def _pair(seed: int = 0) -> tuple[sitk.Image, sitk.Image]:
     voxels = np.random.default_rng(seed).random((12, 14, 16)).astype(np.float32)
     label = np.zeros((12, 14, 16), np.uint8)
-    label[4:9, 4:9, 4:9 + seed] = 1
+    label[4:9, 4:9, 4 : 9 + seed] = 1
     return sitk.GetImageFromArray(voxels), sitk.GetImageFromArray(label)
 
 

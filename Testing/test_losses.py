@@ -38,6 +38,4 @@ def test_mix_loss_is_the_mean_squared_error_over_both_classes() -> None:
 
 def test_cross_entropy_is_pytorchs() -> None:
     logits, target = torch.randn(2, 2, 3, 3, 3), (torch.rand(2, 3, 3, 3) > 0.5).float()
-    torch.testing.assert_close(
-        cross_entropy(logits, target), torch.nn.functional.cross_entropy(logits, target.long())
-    )
+    torch.testing.assert_close(cross_entropy(logits, target), torch.nn.functional.cross_entropy(logits, target.long()))

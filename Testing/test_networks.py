@@ -17,7 +17,9 @@ def _randomized(seed: int, **options) -> VNet:
     return network
 
 
-@pytest.mark.parametrize(("normalization", "count"), [("batch", 9_448_866), ("group", 9_448_866), ("instance", 9_443_266)])
+@pytest.mark.parametrize(
+    ("normalization", "count"), [("batch", 9_448_866), ("group", 9_448_866), ("instance", 9_443_266)]
+)
 def test_vnet_with_16_filters_has_the_published_number_of_parameters(normalization: str, count: int) -> None:
     network = VNet(filters=16, normalization=normalization)
     assert sum(p.numel() for p in network.parameters()) == count

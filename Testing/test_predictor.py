@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from scipy import ndimage
+from torch import nn
+
 from LASegColearnLib.checkpoints import Model
 from LASegColearnLib.device import choose_device
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.predictor import PredictedCase, Predictor, case_ids, largest_component, predict_files
 from LASegColearnLib.preprocessing import prepare_scan
 from LASegColearnLib.settings import Settings
-from scipy import ndimage
-from torch import nn
 
 CPU = choose_device("cpu", "float32")
 SETTINGS = Settings(spacing_mm=(1.25, 1.25, 1.25), patch_size=(16, 16, 16), preset="demo")
@@ -53,7 +54,7 @@ class Sided(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         ramp = torch.linspace(-2, 2, x.shape[2]).reshape(1, 1, -1, 1, 1)
-        return torch.cat([torch.zeros_like(x), torch.roll(x, 1, dims=3) + ramp], dim=1)
+        return torch.cat([torch.zeros_like(x), torch.roll(x, (1, 1), dims=(3, 4)) + ramp], dim=1)
 
 
 def model(predictor: str = "teacher", settings: Settings = SETTINGS, **networks: nn.Module) -> Model:
@@ -203,13 +204,19 @@ def test_mirroring_makes_the_answer_independent_of_the_scans_axial_orientation()
     assert mirrored.probabilities(array)["teacher"] == pytest.approx(np.mean(copies, axis=0), abs=1e-6)
 
 
-def test_overlap_and_mirroring_are_the_models_unless_given() -> None:
+@pytest.mark.parametrize(("option", "other"), [("overlap", 0.0), ("mirror", False)])
+def test_overlap_and_mirroring_are_the_models_unless_given(option: str, other: float | bool) -> None:
     settings = replace(SETTINGS, overlap=0.5, mirror=True)
-    default = Predictor(model(settings=settings, teacher=Sided()), device=CPU)
-    assert (default.overlap, default.mirror) == (0.5, True)
-    given = Predictor(model(settings=settings, teacher=Sided()), device=CPU, overlap=0.0, mirror=False)
     array = np.random.default_rng(0).normal(size=(30, 16, 16)).astype(np.float32)
-    assert np.abs(default.probabilities(array)["teacher"] - given.probabilities(array)["teacher"]).max() > 0.05
+
+    def probability(changed: Settings, **options: float | bool) -> np.ndarray:
+        predictor = Predictor(model(settings=changed, teacher=Sided()), device=CPU, **options)  # type: ignore[arg-type]
+        return predictor.probabilities(array)["teacher"]
+
+    of_model = probability(settings)
+    given = probability(settings, **{option: other})
+    assert np.abs(of_model - given).max() > 0.01
+    assert given == pytest.approx(probability(replace(settings, **{option: other})), abs=1e-6)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

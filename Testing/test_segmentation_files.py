@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.segmentation_files import TERMINOLOGY, write_mask, write_segmentation, write_volume
 

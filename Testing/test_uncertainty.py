@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from LASegColearnLib.uncertainty import (
     combined_uncertainty,
     disagreement,

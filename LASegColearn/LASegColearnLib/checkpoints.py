@@ -56,7 +56,9 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     """
     name = path.name
     if not path.is_file():
-        raise InputError(Problem(name, "There is no such checkpoint.", "Give the path of a .pt file that training wrote."))
+        raise InputError(
+            Problem(name, "There is no such checkpoint.", "Give the path of a .pt file that training wrote.")
+        )
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError:

@@ -100,7 +100,9 @@ For other tools:      lasegcolearn cohort --from cohort.json --monai --output da
     parser.add_argument("--image-pattern", metavar="GLOB", help='which files are scans, for example "*/image.nrrd"')
     parser.add_argument("--labels", type=Path, metavar="FOLDER", help="folder of labels named like their scans")
     parser.add_argument(
-        "--label-pattern", metavar="PATTERN", help='where a scan\'s label is: {id}, {folder}, for example "{id}_la.nrrd"'
+        "--label-pattern",
+        metavar="PATTERN",
+        help='where a scan\'s label is: {id}, {folder}, for example "{id}_la.nrrd"',
     )
     parser.add_argument("--segment", metavar="NAME", help="segment's name, or label value, where a label has several")
     parser.add_argument(
@@ -153,8 +155,8 @@ def _add_predict(verbs: Any) -> None:
         _predict,
         "segment scans",
         """\
-Segments scans with a trained model. For each scan a folder is written with `segmentation.seg.nrrd`, which 3D Slicer opens
-as one segment named Left atrium, and `figures.json` (volume, uncertainty, agreement of the networks).
+Segments scans with a trained model. For each scan a folder is written with `segmentation.seg.nrrd`, which 3D Slicer
+opens as one segment named Left atrium, and `figures.json` (volume, uncertainty, agreement of the networks).
 
   lasegcolearn predict --run my-run --output results scan-1.nrrd scan-2.nii.gz
 """,
@@ -165,7 +167,9 @@ as one segment named Left atrium, and `figures.json` (volume, uncertainty, agree
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where results are written")
     parser.add_argument("--network", metavar="NAME", help="teacher (default), student_1, student_2, or mean of all")
     parser.add_argument("--overlap", type=float, metavar="SHARE", help="overlap of windows (default: the model's)")
-    parser.add_argument("--mirror", action="store_true", help="average over mirrored copies; takes longer")
+    parser.add_argument(
+        "--mirror", action="store_true", help="average over mirrored copies (for models trained on such)"
+    )
     parser.add_argument("--nifti", action="store_true", help="write a NIfTI label too")
     parser.add_argument("--volumes", action="store_true", help="write probability and uncertainty as volumes too")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are in the folder already")
@@ -199,7 +203,7 @@ def _add_report(verbs: Any) -> None:
         "report",
         _report,
         "draw a run's report",
-        "Writes report.html into a run folder: what was trained, curves, tables, overlays; one file, no network needed.",
+        "Writes report.html into a run folder: what was trained, curves, tables, overlays, all in one file.",
     )
     parser.add_argument("--run", type=Path, required=True, metavar="FOLDER", help="run folder")
     parser.add_argument("--compare-with", type=Path, metavar="FOLDER", help="another run to show beside it")
@@ -211,8 +215,8 @@ def _add_demo(verbs: Any) -> None:
         "demo",
         _demo,
         "see it work on synthetic scans",
-        "Makes synthetic scans, trains on 4 labeled and 12 unlabeled ones for some minutes, predicts unseen ones, and draws\n"
-        "a report; the same time is spent on supervised training alone, for comparison.",
+        "Makes synthetic scans, trains on 4 labeled and 12 unlabeled ones for some minutes, predicts unseen ones, and\n"
+        "draws a report; the same time is spent on supervised training alone, for comparison.",
     )
     parser.add_argument("--output", type=Path, default=Path("demo-run"), metavar="FOLDER", help="default: demo-run")
     parser.add_argument("--minutes", type=float, metavar="M", help="training time of each of the two runs")
@@ -239,7 +243,9 @@ def _cohort(options: argparse.Namespace) -> int:
             Problem(options.output.name, "There is a file of this name already.", "Give another --output.")
         )
     if options.source is not None:
-        cohort = import_cohort(options.source, segment=options.segment, validation=options.validation, seed=options.seed)
+        cohort = import_cohort(
+            options.source, segment=options.segment, validation=options.validation, seed=options.seed
+        )
     else:
         cohort = cohort_from_folders(
             options.images,
@@ -313,7 +319,7 @@ def _predict(options: argparse.Namespace) -> int:
         options.output,
         network=options.network,
         overlap=options.overlap,
-        mirror=options.mirror,
+        mirror=options.mirror or None,
         nifti=options.nifti,
         volumes=options.volumes,
         overwrite=options.overwrite,

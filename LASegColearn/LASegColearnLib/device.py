@@ -52,7 +52,7 @@ def choose_device(wanted: str = "auto", precision: str = "auto") -> Device:
     Parameters
     ----------
     wanted
-        ``auto``, ``cuda``, ``cuda:N``, ``mps`` or ``cpu``. A device that was asked for by name is never replaced by another.
+        ``auto``, ``cuda``, ``cuda:N``, ``mps`` or ``cpu``. A device asked for by name is never replaced by another.
     precision
         ``auto``, ``float32``, ``bfloat16`` or ``float16``.
 
@@ -68,7 +68,9 @@ def choose_device(wanted: str = "auto", precision: str = "auto") -> Device:
     if kind == "cuda" and not has_cuda:
         why = "this build of PyTorch has no CUDA" if torch.version.cuda is None else "PyTorch finds no CUDA GPU"
         raise InputError(
-            Problem("--device", f"cuda was asked for, but {why}.", "Install a CUDA build and driver, or use --device cpu.")
+            Problem(
+                "--device", f"cuda was asked for, but {why}.", "Install a CUDA build and driver, or use --device cpu."
+            )
         )
     if kind == "mps" and not has_mps:
         raise InputError(Problem("--device", "mps was asked for, but PyTorch finds no Apple GPU.", "Use --device cpu."))
@@ -95,7 +97,7 @@ def _precision(kind: str, wanted: str) -> torch.dtype:
 
 
 def _bfloat16_is_faster_on_cpu() -> bool:
-    """Measure one small convolution in both types: only processors with bfloat16 instructions gain, others lose much."""
+    """Measure one small convolution in both types: processors with bfloat16 instructions gain, others lose much."""
     layer = nn.Conv3d(32, 32, 3, padding=1).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     patch = torch.zeros(1, 32, 16, 16, 16).to(memory_format=torch.channels_last_3d)
     seconds = {}

@@ -165,7 +165,7 @@ def average_into(teacher: nn.Module, students: Mapping[nn.Module, float], keep: 
 
 
 def _averaged_tensors(network: nn.Module, statistics: bool) -> dict[str, torch.Tensor]:
-    tensors = dict(network.named_parameters())
+    tensors: dict[str, torch.Tensor] = dict(network.named_parameters())
     if statistics:
-        tensors |= {name: buffer for name, buffer in network.named_buffers() if buffer.is_floating_point()}
+        tensors.update((name, buffer) for name, buffer in network.named_buffers() if buffer.is_floating_point())
     return tensors

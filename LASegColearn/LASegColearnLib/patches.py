@@ -39,17 +39,20 @@ class PatchSource:
 
     def batch(self, iteration: int, labeled: int, unlabeled: int) -> Batch:
         """The batch of ``iteration`` with this many patches of each kind."""
-        images, labels = [], []
+        images: list[np.ndarray] = []
+        labels: list[np.ndarray] = []
         for case, rng in self._chosen(_LABELED, self.labeled, iteration, labeled):
             label = case.label()
             start = self._patch_start(case.image().shape, rng, label)
-            augmented = self._augmented(self._cut(case.image(), start), self._cut(label, start), rng)
-            images.append(augmented[0])
-            labels.append(augmented[1])
+            image_patch, label_patch = self._augmented(self._cut(case.image(), start), self._cut(label, start), rng)
+            images.append(image_patch)
+            labels.append(label_patch)
         others = []
         for case, rng in self._chosen(_UNLABELED, self.unlabeled, iteration, unlabeled):
             start = self._patch_start(case.image().shape, rng, None)
-            others.append(self._augmented(self._cut(case.image(), start), None, rng)[0])
+            # A label of nothing goes through the same steps, so that both kinds of patch are augmented alike.
+            image_patch = self._cut(case.image(), start)
+            others.append(self._augmented(image_patch, np.zeros(image_patch.shape, np.uint8), rng)[0])
         shape = tuple(self.settings.patch_size)
         return Batch(
             labeled=_stack(images, shape)[:, None],
@@ -95,26 +98,25 @@ class PatchSource:
         return patch
 
     def _augmented(
-        self, image: np.ndarray, label: np.ndarray | None, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Tilt and scale; axial quarter turns and a flip, which make the square's eight symmetries equally likely; intensities."""
+        self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Image and label patch, changed alike; intensities of the image alone.
+
+        Quarter turns and a flip together make all eight symmetries of the axial square equally likely.
+        """
         if rng.random() < self.settings.affine_augmentation:
             image, label = _tilted(image, label, rng)
-        turns = int(rng.integers(4)) if self.settings.axial_rotations else 0
-        flip = self.settings.axial_flips and rng.random() < 0.5
-        both = [part for part in (image, label) if part is not None]
-        both = [np.rot90(part, turns, axes=(0, 1)) for part in both]
-        if flip:
-            both = [np.flip(part, axis=0) for part in both]
-        image = both[0]
+        if self.settings.axial_rotations:
+            turns = int(rng.integers(4))
+            image, label = np.rot90(image, turns, axes=(0, 1)), np.rot90(label, turns, axes=(0, 1))
+        if self.settings.axial_flips and rng.random() < 0.5:
+            image, label = np.flip(image, axis=0), np.flip(label, axis=0)
         if rng.random() < self.settings.intensity_augmentation:
             image = _other_intensities(image, rng)
-        return image, both[1] if label is not None else None
+        return image, label
 
 
-def _tilted(
-    image: np.ndarray, label: np.ndarray | None, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _tilted(image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Turned by up to 10 degrees about each axis and scaled by up to 10 percent; the patch's edge goes on outside."""
     affine = Affine(
         rotate_params=rng.uniform(-_MOST_TURN, _MOST_TURN, 3).tolist(),
@@ -122,11 +124,9 @@ def _tilted(
         padding_mode="border",
         image_only=True,
     )
-    turned = affine(torch.from_numpy(image)[None], mode="bilinear").numpy()[0]
-    if label is None:
-        return turned, None
-    soft = affine(torch.from_numpy(label)[None].float(), mode="bilinear").numpy()[0]
-    return turned, (soft >= 0.5).astype(np.uint8)
+    both = torch.from_numpy(np.stack([image, label.astype(np.float32)]))
+    turned = np.asarray(affine(both, mode="bilinear"))
+    return turned[0], (turned[1] >= 0.5).astype(np.uint8)
 
 
 def _other_intensities(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -20,7 +20,7 @@ def predict(
     *,
     network: str | None = None,
     overlap: float | None = None,
-    mirror: bool = False,
+    mirror: bool | None = None,
     nifti: bool = False,
     volumes: bool = False,
     figures: bool = True,

@@ -130,6 +130,14 @@ class Predictor:
             problems.append(
                 Problem("--overlap", f"Wanted a share of at least 0 and below 1, found {self.overlap}.", "Try 0.25.")
             )
+        if self.mirror and not self.model.settings.axial_flips:
+            problems.append(
+                Problem(
+                    "--mirror",
+                    "Wanted a model that was trained on mirrored patches, found one that was not.",
+                    "Leave it out, or train with --set axial_flips=true.",
+                )
+            )
         if problems:
             raise InputError(problems)
 
@@ -279,7 +287,7 @@ def predict_files(
     problems: list[Problem] = []
     for case_id, path in scans:
         try:
-            prediction = predictor.predict(read_scan(path), figures=figures, uncertainty=volumes)
+            prediction = predictor.predict(read_scan(path, case_id), figures=figures, uncertainty=volumes)
         except InputError as error:
             problems += error.problems
             continue

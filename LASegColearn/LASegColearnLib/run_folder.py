@@ -90,6 +90,10 @@ class RunFolder:
     def predictions(self) -> Path:
         return self.path / "predictions"
 
+    def network_predictions(self, network: str) -> Path:
+        """Segmentations by another network than the one that predicts by default."""
+        return self.path / "predictions-of-networks" / network
+
     @property
     def cache(self) -> Path:
         return self.path / "cache"

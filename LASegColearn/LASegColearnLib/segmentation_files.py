@@ -100,18 +100,12 @@ def write_segmentation(
 
 def write_volume(path: Path, image: sitk.Image) -> None:
     """Write a scalar volume as float32: ``.nrrd``, ``.nii.gz``, ``.nii`` or ``.mha``; :class:`InputError` otherwise."""
-    _write(path, _without_metadata(sitk.Cast(image, sitk.sitkFloat32)))
+    _write(path, sitk.Cast(image, sitk.sitkFloat32))
 
 
 def _binary(mask: sitk.Image) -> sitk.Image:
-    return _without_metadata(sitk.Cast(sitk.NotEqual(mask, 0), sitk.sitkUInt8))
-
-
-def _without_metadata(image: sitk.Image) -> sitk.Image:
-    """``image`` itself, without what its source file said about the patient."""
-    for key in image.GetMetaDataKeys():
-        image.EraseMetaData(key)
-    return image
+    # A filter's output is a new image without what the source file said about the patient.
+    return sitk.Cast(sitk.NotEqual(mask, 0), sitk.sitkUInt8)
 
 
 def _extent(binary: sitk.Image) -> list[int]:

@@ -66,7 +66,7 @@ class Settings:
     optimizer, learning_rate, momentum, weight_decay
         ``sgd`` (the paper's) or ``adamw``.
     schedule, step_iterations, step_factor
-        ``step``: multiply the rate by ``step_factor`` every ``step_iterations``; ``cosine``: anneal to zero over the run.
+        ``step``: multiply the rate by ``step_factor`` every ``step_iterations``; ``cosine``: anneal to 0 over the run.
     gradient_clip
         Largest norm of the gradient (0: not clipped).
     iterations, minutes
@@ -191,7 +191,8 @@ class Settings:
         unknown = [name for name in values if name not in _TYPES]
         if unknown:
             raise InputError([_unknown_setting(name) for name in unknown])
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**given)
 
     @classmethod
     def read(cls, path: Path) -> Settings:

@@ -24,7 +24,9 @@ class TerminalProgress:
         self._advance("Checking and preparing scans", event["done"], event["of"])
 
     def _on_started(self, event: dict[str, Any]) -> None:
-        length = f"{event['minutes']:g} minutes" if event["minutes"] is not None else f"{event['iterations']} iterations"
+        length = (
+            f"{event['minutes']:g} minutes" if event["minutes"] is not None else f"{event['iterations']} iterations"
+        )
         self._line(
             f"Training ({event['method']}) on {event['labeled']} labeled and {event['unlabeled']} unlabeled scans for "
             f"{length}. {event['device']}."

@@ -184,7 +184,10 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         with self.device.autocast():
             loss = self.method.loss(batch, progress)
-        parts = {"total": float(loss.total.detach()), **{name: float(part.detach()) for name, part in loss.parts.items()}}
+        parts = {
+            "total": float(loss.total.detach()),
+            **{name: float(part.detach()) for name, part in loss.parts.items()},
+        }
         if not math.isfinite(parts["total"]):
             self._skip(parts)
             return parts
@@ -237,7 +240,7 @@ class Trainer:
         if not self.cases.validation or not _crossed(before, self.progress, self.settings.validations):
             return
         cases = self.cases.validation[: self.settings.validation_cases or None]
-        dice = validate(self.method.networks, cases, self.settings, self.device)
+        dice = validate(self.method.networks_in_training(), cases, self.settings, self.device)
         self.events.emit(
             "validated", iteration=self.iteration, elapsed_seconds=self.elapsed_seconds, dice=dice, cases=len(cases)
         )

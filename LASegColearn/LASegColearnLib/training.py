@@ -75,7 +75,7 @@ def train(
     device
         ``auto``, ``cuda``, ``cuda:N``, ``mps`` or ``cpu``.
     labeled
-        Use only the first so many labeled cases as labeled; the others count as unlabeled and their labels are not read.
+        Use only the first so many labeled cases as labeled; the others count as unlabeled, their labels unread.
     init
         Checkpoint whose predicting network all networks start from.
     listeners
@@ -109,21 +109,21 @@ def train(
     members = load_cohort(cohort)
     if labeled is not None:
         members = members.take_labeled(labeled)
-    members, notes = _with_holdout(members, settings)
-    method = method_class(settings.method)
+    needs_unlabeled = method_class(settings.method).needs_unlabeled
     cache = CaseCache(folder.cache, settings)
     events = EventLog(folder.events, *listeners)
     try:
-        checked, cached = _prepare(members, settings, cache, events, method.needs_unlabeled)
+        checked, cached = _prepare(members, settings, cache, events, needs_unlabeled)
         ledger = RoleLedger.load(cohort.parent / _LEDGER_NAME)
-        lineage = _lineage(members, checked, ledger, initial)
+        earlier = _earlier_roles(ledger, initial)
+        members, notes = _with_holdout(members, checked.content_hashes, settings, earlier)
+        cases = _training_cases(members, checked.content_hashes, cached, earlier)
         write_json_atomically(folder.settings, settings.to_dict())
         save_cohort(members, folder.cohort)
-        cases = TrainingCases(cached["labeled"], cached["unlabeled"], cached["validation"], lineage)
         _save_cache_index(folder, cases)
         for message in [*notes, *checked.warnings]:
             events.emit("warning", message=message)
-        _record_roles(ledger, members, checked, events)
+        _record_roles(ledger, cases.lineage, events)
         trainer = Trainer(folder, settings, cases, place, events, should_stop)
         if initial is not None:
             trainer.start_from(initial)
@@ -179,7 +179,7 @@ def resume(
         if cases is None:
             needs_unlabeled = method_class(settings.method).needs_unlabeled
             _, cached = _prepare(members, settings, CaseCache(folder.cache, settings), events, needs_unlabeled)
-            cases = TrainingCases(cached["labeled"], cached["unlabeled"], cached["validation"], content["lineage"])
+            cases = TrainingCases(**_by_role(members, cached), lineage=content["lineage"])
         trainer = Trainer(folder, settings, cases, place, events, should_stop)
         trainer.resume()
         return _run(trainer, members, events)
@@ -216,30 +216,51 @@ def _run(trainer: Trainer, members: Cohort, events: EventLog) -> TrainingResult:
     return TrainingResult(trainer.run, finished, trainer.iteration, trainer.best)
 
 
-def _with_holdout(members: Cohort, settings: Settings) -> tuple[Cohort, list[str]]:
-    """Hold out some labeled cases for validation if the cohort has none; says what was done."""
+def _earlier_roles(ledger: RoleLedger, initial: dict[str, Any] | None) -> RoleLedger:
+    """What was trained and validated on before, in this study and by the model to start from."""
+    if initial is None:
+        return RoleLedger(ledger.trained, ledger.validated)
+    lineage = initial["lineage"]
+    return RoleLedger(ledger.trained | set(lineage["trained"]), ledger.validated | set(lineage["validated"]))
+
+
+def _with_holdout(
+    members: Cohort, hashes: dict[str, str], settings: Settings, earlier: RoleLedger
+) -> tuple[Cohort, list[str]]:
+    """Hold out some labeled cases for validation if the cohort has none; says what was done.
+
+    Cases that an earlier round held out are held out again, and none that it trained on.
+    """
     if members.validation:
         return members, []
+    held = {case.id for case in members.labeled if hashes[case.id] in earlier.validated}
     count = round(settings.holdout * len(members.labeled))
-    if len(members.labeled) < _FEWEST_FOR_HOLDOUT or count == 0:
+    if not held and count and len(members.labeled) >= _FEWEST_FOR_HOLDOUT:
+        fresh = [case.id for case in members.labeled if hashes[case.id] not in earlier.trained]
+        held = set(random.Random(settings.seed).sample(fresh, min(count, len(fresh))))
+    if not held:
         return members, ["No case is used for validation, so there is no Dice to follow and no best checkpoint."]
-    held = set(random.Random(settings.seed).sample([case.id for case in members.labeled], count))
+    kept = tuple(case for case in members.labeled if case.id not in held)
+    if not kept:
+        raise InputError(
+            Problem(
+                "cohort",
+                "All labeled cases were held out for validation in earlier rounds, so none is left to train on.",
+                "Add labeled cases.",
+            )
+        )
     return (
-        Cohort(
-            labeled=tuple(case for case in members.labeled if case.id not in held),
-            unlabeled=members.unlabeled,
-            validation=tuple(case for case in members.labeled if case.id in held),
-        ),
-        [f"{count} of the labeled cases are held out for validation and not trained on: {', '.join(sorted(held))}."],
+        Cohort(kept, members.unlabeled, tuple(case for case in members.labeled if case.id in held)),
+        [f"Held out of the labeled cases for validation, and not trained on: {', '.join(sorted(held))}."],
     )
 
 
 def _prepare(
     members: Cohort, settings: Settings, cache: CaseCache, events: EventLog, needs_unlabeled: bool
-) -> tuple[CheckedCohort, dict[str, list[CachedCase]]]:
-    """Check every case and preprocess it in the same pass."""
+) -> tuple[CheckedCohort, dict[str, CachedCase]]:
+    """Check every case and preprocess it in the same pass; the preprocessed cases by id."""
     cached: dict[str, CachedCase] = {}
-    total = sum(len(getattr(members, role)) for role in _ROLES)
+    total = len(members.cases)
     done = 0
 
     def keep(case: Case, content_hash: str, scan: Any, label: Any) -> None:
@@ -259,41 +280,38 @@ def _prepare(
         on_read=keep,
         progress=tell,
     )
-    return checked, {role: [cached[case.id] for case in getattr(members, role)] for role in _ROLES}
+    return checked, cached
 
 
-def _lineage(
-    members: Cohort, checked: CheckedCohort, ledger: RoleLedger, initial: dict[str, Any] | None
-) -> dict[str, list[str]]:
-    """Content hashes this model has trained on and been validated on, its forebears' included.
+def _by_role(members: Cohort, cached: dict[str, CachedCase]) -> dict[str, list[CachedCase]]:
+    return {role: [cached[case.id] for case in getattr(members, role)] for role in _ROLES}
+
+
+def _training_cases(
+    members: Cohort, hashes: dict[str, str], cached: dict[str, CachedCase], earlier: RoleLedger
+) -> TrainingCases:
+    """The cases by role, with all that this model and its forebears have been trained and validated on.
 
     Raises
     ------
     InputError
         If a scan that was once for validation is to be trained on, or the other way round.
     """
-    hashes = checked.content_hashes
     trained = {case.id: hashes[case.id] for case in (*members.labeled, *members.unlabeled)}
     validated = {case.id: hashes[case.id] for case in members.validation}
-    problems = list(ledger.conflicts(trained=trained, validated=validated))
-    forebears = initial["lineage"] if initial is not None else {"trained": [], "validated": []}
-    inherited = RoleLedger.of(trained=forebears["trained"], validated=forebears["validated"])
-    problems += [p for p in inherited.conflicts(trained=trained, validated=validated) if p not in problems]
+    problems = earlier.conflicts(trained=trained, validated=validated)
     if problems:
         raise InputError(problems)
-    return {
-        "trained": sorted({*trained.values(), *forebears["trained"]}),
-        "validated": sorted({*validated.values(), *forebears["validated"]}),
+    lineage = {
+        "trained": sorted({*trained.values(), *earlier.trained}),
+        "validated": sorted({*validated.values(), *earlier.validated}),
     }
+    return TrainingCases(**_by_role(members, cached), lineage=lineage)
 
 
-def _record_roles(ledger: RoleLedger, members: Cohort, checked: CheckedCohort, events: EventLog) -> None:
-    hashes = checked.content_hashes
+def _record_roles(ledger: RoleLedger, lineage: dict[str, list[str]], events: EventLog) -> None:
     try:
-        ledger.record(
-            trained=[hashes[case.id] for case in (*members.labeled, *members.unlabeled)],
-            validated=[hashes[case.id] for case in members.validation],
-        )
+        ledger.record(trained=lineage["trained"], validated=lineage["validated"])
     except OSError:
         logging.getLogger(__name__).debug("The ledger could not be written.", exc_info=True)
         events.emit(

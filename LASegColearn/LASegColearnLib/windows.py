@@ -34,4 +34,6 @@ def foreground_by_windows(
             overlap=settings.overlap if overlap is None else overlap,
             mode="gaussian",
         )
-    return result[0, 0]  # type: ignore[index, return-value]
+    if not isinstance(result, torch.Tensor):
+        raise TypeError("A network with one output was expected.")
+    return result[0, 0]

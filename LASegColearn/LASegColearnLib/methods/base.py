@@ -80,6 +80,10 @@ class Method(ABC):
     def loss(self, batch: Batch, progress: float) -> Loss:
         """The loss of a batch. Puts the networks into the modes it needs."""
 
+    def networks_in_training(self) -> dict[str, nn.Module]:
+        """Those that mean something at this stage of the run, for validation; all by default."""
+        return self.networks
+
     def after_step(self, progress: float) -> None:  # noqa: B027 - most methods have nothing to do here
         """Called after each step of the optimizer, with the share of the run that the step was made at."""
 

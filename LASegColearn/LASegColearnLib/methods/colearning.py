@@ -73,6 +73,10 @@ class CoLearning(Method):
             return self.settings.labeled_batch, self.settings.unlabeled_batch
         return self.settings.labeled_batch + self.settings.unlabeled_batch, 0
 
+    def networks_in_training(self) -> dict[str, nn.Module]:
+        """Student 2 has not started while one network is pretrained."""
+        return self.networks if self.pretrained else {"student_1": self.student_1, "teacher": self.teacher}
+
     def loss(self, batch: Batch, progress: float) -> Loss:
         return self._colearning_loss(batch, progress) if self.pretrained else self._pretraining_loss(batch)
 

@@ -1,0 +1,292 @@
+"""A cohort: which scans are labeled, which are not, and which are kept for validation."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.run_folder import write_json_atomically
+from LASegColearnLib.scan_files import stem
+
+# Ours, and what a MONAI or MSD datalist calls the same: its test scans come without labels, and so do ours.
+_ROLE_OF_KEY = {
+    "labeled": "labeled",
+    "unlabeled": "unlabeled",
+    "validation": "validation",
+    "training": "labeled",
+    "test": "unlabeled",
+}
+_NAMES_THAT_SAY_NOTHING = ("image", "scan", "lgemri", "mri")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan.
+
+    Attributes
+    ----------
+    id
+        Name of the case in events, reports and folders.
+    image
+        The scan's file.
+    label
+        The label's file; None for an unlabeled case.
+    segment
+        Segment's name, or value in a label map, where the label has several.
+    """
+
+    id: str
+    image: Path
+    label: Path | None = None
+    segment: str | None = None
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The cases by role."""
+
+    labeled: tuple[Case, ...]
+    unlabeled: tuple[Case, ...]
+    validation: tuple[Case, ...] = ()
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """All cases, the labeled ones first."""
+        return (*self.labeled, *self.unlabeled, *self.validation)
+
+    def take_labeled(self, count: int) -> Cohort:
+        """Keep the first ``count`` labeled cases; the others become unlabeled, and their labels are forgotten.
+
+        Raises
+        ------
+        InputError
+            If there are fewer.
+        """
+        if not 1 <= count <= len(self.labeled):
+            raise InputError(
+                Problem(
+                    "--labeled",
+                    f"Wanted between 1 and {len(self.labeled)} of the cohort's labeled cases, found {count}.",
+                    "Give such a number.",
+                )
+            )
+        rest = tuple(replace(case, label=None, segment=None) for case in self.labeled[count:])
+        return replace(self, labeled=self.labeled[:count], unlabeled=(*rest, *self.unlabeled))
+
+
+def load_cohort(path: Path) -> Cohort:
+    """Read a cohort file, or a MONAI or MSD datalist (its ``training`` is labeled, its ``test`` unlabeled).
+
+    Paths in the file are relative to its folder. A label that is given for an unlabeled case is dropped unread.
+
+    Raises
+    ------
+    InputError
+        With everything that is wrong with the file's structure.
+    """
+    return cohort_from_json(read_json(path), path.parent, path.name)
+
+
+def cohort_from_json(content: Any, folder: Path, name: str, segment: str | None = None) -> Cohort:
+    """Build a cohort from a datalist's content.
+
+    Parameters
+    ----------
+    content
+        The parsed JSON.
+    folder
+        What its paths are relative to.
+    name
+        The file's name, for messages.
+    segment
+        Segment for labels that name none of their own.
+    """
+    if not isinstance(content, dict) or not any(key in content for key in _ROLE_OF_KEY):
+        raise InputError(
+            Problem(
+                name,
+                "Wanted an object with the lists labeled, unlabeled and validation (or training and test), found "
+                f"{_described(content)}.",
+                "Write one with `lasegcolearn cohort`.",
+            )
+        )
+    problems: list[Problem] = []
+    found: list[tuple[str, Case]] = []
+    for key, role in _ROLE_OF_KEY.items():
+        entries = content.get(key, [])
+        if not isinstance(entries, list):
+            problems.append(Problem(name, f"Wanted a list as {key}, found {_described(entries)}.", "Correct the file."))
+            continue
+        for number, entry in enumerate(entries):
+            case = _case(entry, folder, f"{key}[{number}]", role, segment, problems)
+            if case is not None:
+                found.append((role, case))
+    if problems:
+        raise InputError(problems)
+    ids = unique_ids([case.id or case.image for _, case in found])
+    members = [(role, replace(case, id=case_id)) for (role, case), case_id in zip(found, ids, strict=True)]
+    return Cohort(
+        labeled=tuple(case for role, case in members if role == "labeled"),
+        unlabeled=tuple(case for role, case in members if role == "unlabeled"),
+        validation=tuple(case for role, case in members if role == "validation"),
+    )
+
+
+def save_cohort(cohort: Cohort, path: Path) -> None:
+    """Write a cohort file; paths become relative to its folder where they can."""
+    write_json_atomically(
+        path,
+        {
+            "labeled": _entries(cohort.labeled, path.parent),
+            "unlabeled": _entries(cohort.unlabeled, path.parent),
+            "validation": _entries(cohort.validation, path.parent),
+        },
+    )
+
+
+def save_monai_datalist(cohort: Cohort, path: Path) -> None:
+    """Write the cohort as a MONAI datalist: labeled cases as ``training``, unlabeled ones as ``test``.
+
+    Ids are kept beside the images, where MONAI passes over them.
+
+    Raises
+    ------
+    InputError
+        If a label is one of several in its file, which such a list cannot say.
+    """
+    problems = [
+        Problem(
+            case.id,
+            f"Its label is {case.segment!r} of several in the file, and a MONAI datalist cannot say which.",
+            "Export that label to a file of its own.",
+        )
+        for case in cohort.cases
+        if case.segment is not None
+    ]
+    if problems:
+        raise InputError(problems)
+    write_json_atomically(
+        path,
+        {
+            "training": _entries(cohort.labeled, path.parent),
+            "validation": _entries(cohort.validation, path.parent),
+            "test": _entries(cohort.unlabeled, path.parent),
+        },
+    )
+
+
+def read_json(path: Path) -> Any:
+    """The content of a cohort file or datalist; :class:`InputError` if it is missing or no JSON."""
+    if not path.is_file():
+        raise InputError(Problem(path.name, "There is no such cohort file.", "Write one with `lasegcolearn cohort`."))
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        place = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise InputError(Problem(path.name, f"It is not valid JSON{place}.", "Correct it, or write it anew.")) from None
+
+
+def _case(
+    entry: Any, folder: Path, place: str, role: str, segment: str | None, problems: list[Problem]
+) -> Case | None:
+    """One entry as a case, its id empty if it has none; what is wrong with it goes into ``problems``."""
+    if isinstance(entry, str):
+        entry = {"image": entry}
+    image = entry.get("image") if isinstance(entry, dict) else None
+    if not isinstance(image, str) or not image:
+        problems.append(
+            Problem(place, f"Wanted the path of one image, found {_described(image or entry)}.", "Correct the file.")
+        )
+        return None
+    case_id = entry.get("id", "")
+    if not isinstance(case_id, (str, int)):
+        problems.append(Problem(place, f"Wanted text as id, found {_described(case_id)}.", "Correct the file."))
+        return None
+    if role == "unlabeled":
+        return Case(str(case_id), folder / image)
+    label, named = entry.get("label"), entry.get("segment", segment)
+    if not isinstance(label, str) or not label:
+        problems.append(
+            Problem(
+                place,
+                f"Wanted the path of a label, found {_described(label)}.",
+                "Give it, or list the case as unlabeled.",
+            )
+        )
+        return None
+    if named is not None and not isinstance(named, (str, int)):
+        problems.append(
+            Problem(place, f"Wanted a name or value as segment, found {_described(named)}.", "Correct the file.")
+        )
+        return None
+    return Case(str(case_id), folder / image, folder / label, None if named is None else str(named))
+
+
+def case_id_from(image: Path) -> str:
+    """An id for a scan: its file's name without nnU-Net's channel number, its folder's name if that is `image`."""
+    name = stem(image)
+    if name.lower() in _NAMES_THAT_SAY_NOTHING and image.parent.name:
+        name = image.parent.name
+    return _safe(name.removesuffix("_0000"))
+
+
+def unique_ids(given: Sequence[str | Path]) -> list[str]:
+    """An id for each scan that has none (a path stands for it), unlike all others in upper and lower case too.
+
+    Where scans of different folders have one name (``a/1.nrrd``, ``b/1.nrrd``), the folder's name is put before it, and
+    where that does not tell them apart either, a number comes after it. Ids that are given are left as they are.
+    """
+    names = [entry if isinstance(entry, str) else case_id_from(entry) for entry in given]
+    folded = [name.lower() for name in names]
+    taken = {entry.lower() for entry in given if isinstance(entry, str)}
+    ids = []
+    for entry, name in zip(given, names, strict=True):
+        if isinstance(entry, Path):
+            if folded.count(name.lower()) > 1:
+                name = _safe(f"{entry.parent.name}_{name}")
+            base, number = name, 2
+            while name.lower() in taken:
+                name, number = f"{base}_{number}", number + 1
+            taken.add(name.lower())
+        ids.append(name)
+    return ids
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip(".") or "case"
+
+
+def _entries(cases: Sequence[Case], folder: Path) -> list[dict[str, str]]:
+    entries = []
+    for case in cases:
+        entry = {"id": case.id, "image": _relative(case.image, folder)}
+        if case.label is not None:
+            entry["label"] = _relative(case.label, folder)
+        if case.segment is not None:
+            entry["segment"] = case.segment
+        entries.append(entry)
+    return entries
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """Relative to the folder if both are on one drive, else absolute."""
+    # The file itself may be a link to one of another name.
+    path = path.parent.resolve() / path.name
+    try:
+        return Path(os.path.relpath(path, folder.resolve())).as_posix()
+    except ValueError:
+        return path.as_posix()
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, dict):
+        return "an object with " + (", ".join(list(map(str, value))[:6]) or "nothing in it")
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    return "nothing" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"

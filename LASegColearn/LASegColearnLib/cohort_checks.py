@@ -1,0 +1,217 @@
+"""Everything that can be wrong with a cohort, found before any time is spent on training."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from LASegColearnLib.cohort import Case, Cohort
+from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.scan_files import check_label, content_hash, read_label, read_scan
+
+OnRead = Callable[[Case, str, sitk.Image, "sitk.Image | None"], None]
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9_-]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")
+_ROLES = ("labeled", "unlabeled", "validation")
+_READERS = 2
+# float32 image and uint8 label of every voxel, and half as much again for checkpoints and results.
+_BYTES_A_VOXEL = 5 * 1.5
+
+
+@dataclass(frozen=True)
+class CheckedCohort:
+    """A cohort with which training can start.
+
+    Attributes
+    ----------
+    content_hashes
+        Hash of each scan's content by case id.
+    warnings
+        What a person should know, a sentence each.
+    """
+
+    content_hashes: dict[str, str]
+    warnings: list[str]
+
+
+def check_cohort(
+    cohort: Cohort,
+    *,
+    min_labeled: int = 2,
+    min_unlabeled: int = 2,
+    cache_folder: Path | None = None,
+    spacing_mm: tuple[float, float, float] | None = None,
+    on_read: OnRead | None = None,
+    progress: Callable[[Case], None] | None = None,
+    free_bytes: Callable[[Path], int] | None = None,
+) -> CheckedCohort:
+    """Read every scan and label once and check them; a problem with one case does not hide those of others.
+
+    Parameters
+    ----------
+    cohort
+        The cases; labels of unlabeled ones are never opened.
+    min_labeled, min_unlabeled
+        What the method needs.
+    cache_folder, spacing_mm
+        Where preprocessed scans will be kept, and their spacing; for the room that they need on disk.
+    on_read
+        Called with each case that is in order, its content hash, scan and label (None for an unlabeled one), so that it
+        can be preprocessed without being read again. In threads, several at a time; not at all if it is known before
+        reading that the cohort will be refused.
+    progress
+        Called after each case, in this thread.
+    free_bytes
+        Room on the disk of a folder; the system's answer by default.
+
+    Raises
+    ------
+    InputError
+        With all problems of all cases.
+    """
+    members = [_Member(case, role) for role in _ROLES for case in getattr(cohort, role)]
+    problems = [*_count_problems(cohort, min_labeled, min_unlabeled), *_id_problems(cohort)]
+    if cache_folder is not None and spacing_mm is not None:
+        problems += _room_problems(cohort, cache_folder, spacing_mm, free_bytes or _free_bytes)
+    # A disk without room, or two cases of one name, must not be written to.
+    store = on_read if not problems else None
+    warnings: list[str] = []
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="reading") as threads:
+        outcomes = []
+        for outcome in threads.map(lambda member: _read(member, store), members):
+            outcomes.append(outcome)
+            problems += outcome.problems
+            warnings += outcome.warnings
+            if progress is not None:
+                progress(outcome.member.case)
+    problems += _duplicate_problems(outcomes)
+    if problems:
+        raise InputError(problems)
+    return CheckedCohort({o.member.case.id: o.content_hash for o in outcomes if o.content_hash}, warnings)
+
+
+@dataclass(frozen=True)
+class _Member:
+    case: Case
+    role: str
+
+
+@dataclass
+class _Outcome:
+    member: _Member
+    content_hash: str | None = None
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def _read(member: _Member, on_read: OnRead | None) -> _Outcome:
+    case, outcome = member.case, _Outcome(member)
+    # Whatever an unlabeled case says of a label, the file is not opened.
+    label_path = None if member.role == "unlabeled" else case.label
+    if member.role != "unlabeled" and label_path is None:
+        cause = f"Wanted a label for this {member.role} case, found none."
+        outcome.problems.append(Problem(case.id, cause, "Add it, or list the case as unlabeled."))
+    try:
+        scan = read_scan(case.image, case.id)
+    except InputError as error:
+        outcome.problems += error.problems
+        if label_path is not None:
+            try:
+                check_label(label_path, case.segment, case.id)
+            except InputError as label_error:
+                outcome.problems += label_error.problems
+        return outcome
+    outcome.content_hash = content_hash(scan)
+    label = None
+    if label_path is not None:
+        try:
+            label, outcome.warnings = read_label(label_path, case.segment, scan, case.id)
+        except InputError as error:
+            outcome.problems += error.problems
+    if on_read is not None and not outcome.problems:
+        on_read(case, outcome.content_hash, scan, label)
+    return outcome
+
+
+def _count_problems(cohort: Cohort, min_labeled: int, min_unlabeled: int) -> Iterator[Problem]:
+    for role, wanted, remedy in (
+        ("labeled", min_labeled, "Outline the left atrium in more scans."),
+        ("unlabeled", min_unlabeled, "Add scans without labels, or use --method supervised."),
+    ):
+        found = len(getattr(cohort, role))
+        if found < wanted:
+            yield Problem("cohort", f"Wanted at least {wanted} {role} cases, found {found}.", remedy)
+
+
+def _id_problems(cohort: Cohort) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for case in cohort.cases:
+        if not _SAFE_ID.fullmatch(case.id):
+            yield Problem(
+                case.id,
+                "Wanted an id of letters, digits, '.', '_' and '-' that neither starts nor ends with a dot.",
+                "Give the case another id in the cohort file.",
+            )
+        if case.id.lower() in seen:
+            yield Problem(
+                case.id,
+                "Two cases have this id (upper and lower case count as one).",
+                "Give one another id in the cohort file.",
+            )
+        seen.add(case.id.lower())
+
+
+def _duplicate_problems(outcomes: Sequence[_Outcome]) -> Iterator[Problem]:
+    first: dict[str, _Member] = {}
+    for outcome in outcomes:
+        if outcome.content_hash is None:
+            continue
+        member = outcome.member
+        other = first.setdefault(outcome.content_hash, member)
+        if other is not member:
+            yield Problem(
+                member.case.id,
+                f"Wanted each scan once, found it in {other.case.id} too ({member.role} and {other.role}).",
+                "Leave one of the two out.",
+            )
+
+
+def _room_problems(
+    cohort: Cohort, folder: Path, spacing_mm: tuple[float, float, float], free_bytes: Callable[[Path], int]
+) -> Iterator[Problem]:
+    # What an interrupted run has left there need not be written again.
+    left = sum(file.stat().st_size for file in folder.glob("*.npy"))
+    needed = max(0.0, sum(_bytes_needed(case.image, spacing_mm) for case in cohort.cases) - left)
+    present = folder
+    while not present.exists() and present != present.parent:
+        present = present.parent
+    free = free_bytes(present)
+    if free < needed:
+        yield Problem(
+            "disk",
+            f"Wanted {needed / 1e9:.1f} GB of room for the preprocessed scans, found {free / 1e9:.1f} GB.",
+            "Make room, or put the run on another disk.",
+        )
+
+
+def _bytes_needed(image: Path, spacing_mm: tuple[float, float, float]) -> float:
+    """Bytes of a preprocessed scan, by its header; 0 for a file that cannot be read, which is told elsewhere."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(image))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return 0.0
+    extent = np.multiply(reader.GetSize()[:3], reader.GetSpacing()[:3])
+    return float(np.prod(extent / np.array(spacing_mm)[: len(extent)])) * _BYTES_A_VOXEL
+
+
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free

@@ -1,0 +1,321 @@
+"""Cohorts from what people have: folders of scans and labels, MSD and nnU-Net folders, MONAI datalists."""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from LASegColearnLib.cohort import Case, Cohort, case_id_from, cohort_from_json, read_json, unique_ids
+from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.scan_files import SUFFIXES, stem
+
+_LAYOUT = "a folder with imagesTr/ (and labelsTr/, imagesTs/), with or without dataset.json, or a .json datalist"
+_LEFT_ATRIUM_NAMES = ("left atrium", "left_atrium", "la", "atrium")
+
+
+def cohort_from_folders(
+    images: Sequence[Path],
+    *,
+    labels: Path | None = None,
+    image_pattern: str | None = None,
+    label_pattern: str | None = None,
+    segment: str | None = None,
+    validation: int = 0,
+    seed: int = 0,
+) -> Cohort:
+    """Find scans and their labels; scans without a label are unlabeled.
+
+    Parameters
+    ----------
+    images
+        Folders of scans, or scan files.
+    labels
+        Folder of labels; a label is named as its scan is (``{id}``, or ``{id}`` and something behind it).
+    image_pattern
+        Which files of a folder are scans, for example ``*/image.nrrd``; all scan files by default.
+    label_pattern
+        Where a scan's label is: ``{id}`` is the scan's file name without suffix, ``{folder}`` the folder it is in, for
+        example ``{id}_label.nrrd`` or ``{folder}/label.nrrd``. Relative to ``labels``, or else to the scan's folder.
+    segment
+        Segment's name, or value, where labels have several.
+    validation
+        How many labeled cases are kept for validation, chosen by ``seed``.
+
+    Raises
+    ------
+    InputError
+        If there are no scans, labels were asked for and none is found, a scan has several, or there are too few labeled
+        cases for validation.
+    """
+    files = list(dict.fromkeys(file for given in images for file in _scans(given, image_pattern, labels)))
+    if not files:
+        wanted = image_pattern or ", ".join(f"*{suffix}" for suffix in SUFFIXES)
+        given = ", ".join(path.name for path in images)
+        raise InputError(
+            Problem(given, f"Wanted scans ({wanted}), found none.", "Correct the folder, or give --image-pattern.")
+        )
+    found = _labels_by_pattern(files, labels, label_pattern) if label_pattern else _labels_by_name(files, labels)
+    if not found and (labels is not None or label_pattern is not None):
+        raise _no_label(files, labels, label_pattern)
+    are_labels = {label.resolve() for label in found.values()}
+    scans = [file for file in files if file.resolve() not in are_labels]
+    cases = [
+        Case(case_id, scan, found.get(scan), segment if scan in found else None)
+        for scan, case_id in zip(scans, unique_ids(scans), strict=True)
+    ]
+    cohort = Cohort(
+        labeled=tuple(case for case in cases if case.label is not None),
+        unlabeled=tuple(case for case in cases if case.label is None),
+    )
+    return with_validation(cohort, validation, seed)
+
+
+def import_cohort(source: Path, *, segment: str | None = None, validation: int = 0, seed: int = 0) -> Cohort:
+    """Read a cohort from an MSD or nnU-Net folder, a MONAI datalist, or a cohort file, as it is.
+
+    Its ``training`` becomes labeled and its ``test`` unlabeled; images without a label are unlabeled.
+
+    Parameters
+    ----------
+    source
+        The folder or the JSON file.
+    segment
+        Name or value of the left atrium's label, where there are several.
+    validation, seed
+        See :func:`cohort_from_folders`; only where the source has no validation cases of its own.
+
+    Raises
+    ------
+    InputError
+        If the source is none of these, or the label cannot be told.
+    """
+    folder, description = (source.parent, source) if source.is_file() else (source, source / "dataset.json")
+    content = read_json(description) if description.is_file() else {}
+    has_list = not isinstance(content, dict) or any(isinstance(value, list) for value in content.values())
+    if not has_list and not (folder / "imagesTr").is_dir():
+        found = ", ".join(sorted(path.name for path in folder.iterdir())[:6]) if source.is_dir() else "no such thing"
+        raise InputError(
+            Problem(source.name, f"Wanted {_LAYOUT}, found {found or 'an empty folder'}.", "Use --images and --labels.")
+        )
+    chosen = _label_value(content.get("labels"), segment, source.name) if isinstance(content, dict) else None
+    if has_list:
+        cohort = _as_files_are_named(cohort_from_json(content, folder, description.name, chosen))
+    else:
+        cohort = _from_folder(folder, chosen)
+    return with_validation(cohort, validation, seed)
+
+
+def with_validation(cohort: Cohort, count: int, seed: int) -> Cohort:
+    """Keep ``count`` labeled cases for validation, chosen by ``seed``; a cohort that has some is left as it is."""
+    if count == 0 or cohort.validation:
+        return cohort
+    if count >= len(cohort.labeled):
+        raise InputError(
+            Problem(
+                "--validation",
+                f"Wanted fewer than the {len(cohort.labeled)} labeled cases, found {count}.",
+                "Keep fewer for validation.",
+            )
+        )
+    kept = set(random.Random(seed).sample([case.id for case in cohort.labeled], count))
+    return Cohort(
+        labeled=tuple(case for case in cohort.labeled if case.id not in kept),
+        unlabeled=cohort.unlabeled,
+        validation=tuple(case for case in cohort.labeled if case.id in kept),
+    )
+
+
+def _scans(given: Path, pattern: str | None, labels: Path | None) -> list[Path]:
+    if given.is_file():
+        return [given]
+    if not given.is_dir():
+        raise InputError(Problem(given.name, "There is no such folder or file.", "Correct the path."))
+    found = given.glob(pattern) if pattern else given.rglob("*")
+    return sorted(
+        path
+        for path in found
+        if _is_scan_file(path)
+        and (pattern or not path.name.lower().endswith(".seg.nrrd"))
+        and (labels is None or not _lies_in(path, labels) or _lies_in(given, labels))
+    )
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    return folder.resolve() in (path.resolve(), *path.resolve().parents)
+
+
+def _names(image: Path) -> tuple[str, ...]:
+    """What a label of this scan may be called after, the likeliest first."""
+    return tuple(dict.fromkeys((stem(image), stem(image).removesuffix("_0000"), case_id_from(image))))
+
+
+def _labels_by_pattern(images: Sequence[Path], labels: Path | None, pattern: str) -> dict[Path, Path]:
+    found = {}
+    for image in images:
+        for name in _names(image):
+            # An absolute path, as {folder} may be, stays as it is when it is joined to another.
+            folder = str(image.parent.absolute())
+            path = (labels or image.parent) / pattern.replace("{id}", name).replace("{folder}", folder)
+            if path.is_file() and path != image:
+                found[image] = path
+                break
+    return found
+
+
+def _labels_by_name(images: Sequence[Path], labels: Path | None) -> dict[Path, Path]:
+    """A label is named as its scan; or its name goes on behind the scan's after a space, ``_``, ``-`` or a dot."""
+    if labels is None:
+        return {}
+    scans = {image.resolve() for image in images}
+    files = [path for path in sorted(labels.rglob("*")) if _is_scan_file(path) and path.resolve() not in scans]
+    names = {image: _names(image) for image in images}
+    same: dict[Path, list[Path]] = {}
+    longer: dict[Path, list[Path]] = {}
+    for file in files:
+        owners, choices = [image for image in images if stem(file) in names[image]], same
+        if not owners:
+            owners, choices = _whose_name_begins(stem(file), names), longer
+        if len(owners) > 1:
+            owners = [image for image in owners if image.parent.name == file.parent.name] or owners
+        for owner in owners:
+            choices.setdefault(owner, []).append(file)
+    found = {**longer, **same}
+    _refuse_several(found)
+    used = {file for chosen in found.values() for file in chosen}
+    left = [file.name for file in files if file not in used]
+    if left:
+        names_left = ", ".join(left[:4]) + (", ..." if len(left) > 4 else "")
+        logging.getLogger(__name__).warning("%d files in the folder of labels fit no scan: %s", len(left), names_left)
+    return {image: chosen[0] for image, chosen in found.items()}
+
+
+def _whose_name_begins(label: str, names: Mapping[Path, Sequence[str]]) -> list[Path]:
+    """The scans with the longest name that the label's goes on from: "a_2_label" is that of "a_2", not of "a"."""
+    lengths = {
+        image: max((len(name) for name in own if re.match(re.escape(name) + r"[ _.-]", label)), default=0)
+        for image, own in names.items()
+    }
+    longest = max(lengths.values(), default=0)
+    return [image for image, length in lengths.items() if length == longest > 0]
+
+
+def _refuse_several(found: Mapping[Path, Sequence[Path]]) -> None:
+    """A scan with two labels, or a label that fits two scans, is for a person to tell."""
+    problems = [
+        Problem(
+            image.name,
+            f"Wanted one label, found {len(files)}: {', '.join(file.name for file in files[:4])}.",
+            'Say which with --label-pattern, for example "{id}_label.nrrd".',
+        )
+        for image, files in found.items()
+        if len(files) > 1
+    ]
+    owners: dict[Path, list[Path]] = {}
+    for image, files in found.items():
+        owners.setdefault(files[0], []).append(image)
+    problems += [
+        Problem(
+            label.name,
+            f"Wanted one scan of this label's name, found {len(images)}: {', '.join(map(_with_folder, images[:4]))}.",
+            "Put the labels into folders named as those of the scans, or say where they are with --label-pattern.",
+        )
+        for label, images in owners.items()
+        if len(images) > 1
+    ]
+    if problems:
+        raise InputError(problems)
+
+
+def _no_label(files: Sequence[Path], labels: Path | None, pattern: str | None) -> InputError:
+    wanted = f"labels as {pattern}" if pattern else f"labels named as the scans, such as {stem(files[0])}.nrrd"
+    where = labels if labels is not None else files[0].parent
+    present = sorted(path.name for path in where.iterdir()) if where.is_dir() else []
+    found = ", ".join(present[:6]) or "nothing"
+    return InputError(Problem(where.name, f"Wanted {wanted}, found {found}.", "Correct --labels or --label-pattern."))
+
+
+def _with_folder(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def _is_scan_file(path: Path) -> bool:
+    # macOS puts files named "._..." beside those it copies.
+    return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
+
+
+def _from_folder(source: Path, segment: str | None) -> Cohort:
+    """nnU-Net's layout without a list: names say what belongs together."""
+    images = [path for name in ("imagesTr", "imagesTs") for path in _scans_if_there(source / name)]
+    _refuse_channels(images)
+    labels = source / "labelsTr"
+    return cohort_from_folders(images, labels=labels if labels.is_dir() else None, segment=segment)
+
+
+def _scans_if_there(folder: Path) -> list[Path]:
+    return _scans(folder, None, None) if folder.is_dir() else []
+
+
+def _refuse_channels(images: Sequence[Path]) -> None:
+    stems = {stem(image) for image in images}
+    several = sorted(name for name in stems if name.endswith("_0001") and f"{name[:-5]}_0000" in stems)
+    if several:
+        raise InputError(
+            Problem(
+                "imagesTr",
+                f"Wanted one channel a scan, found more: {', '.join(several[:4])}.",
+                "Copy the channel that shows the left atrium best to a folder of its own.",
+            )
+        )
+
+
+def _as_files_are_named(cohort: Cohort) -> Cohort:
+    """The list of nnU-Net's first version leaves out the channel number that the files' names have."""
+
+    def renamed(cases: tuple[Case, ...]) -> tuple[Case, ...]:
+        return tuple(replace(case, image=_with_channel(case.image)) for case in cases)
+
+    return Cohort(renamed(cohort.labeled), renamed(cohort.unlabeled), renamed(cohort.validation))
+
+
+def _with_channel(image: Path) -> Path:
+    name = stem(image)
+    candidate = image.with_name(f"{name}_0000{image.name[len(name):]}")
+    return candidate if not image.exists() and candidate.is_file() else image
+
+
+def _label_value(labels: Any, wanted: str | None, name: str) -> str | None:
+    """The left atrium's value among a dataset's labels: MSD writes value to name, nnU-Net name to value."""
+    if not isinstance(labels, dict):
+        return wanted
+    values = {}
+    for key, value in labels.items():
+        label, number = (value, key) if str(key).lstrip("-").isdigit() else (key, value)
+        if isinstance(number, (int, str)) and str(number) != "0" and str(label).lower() != "ignore":
+            values[str(label).lower()] = str(number)
+    if wanted is not None:
+        if wanted.lower() not in values and wanted not in values.values():
+            raise InputError(
+                Problem(
+                    name,
+                    f"Wanted the label {wanted!r}, found {', '.join(values) or 'none'}.",
+                    "Name one of these with --segment.",
+                )
+            )
+        return values.get(wanted.lower(), wanted)
+    if len(values) <= 1:
+        return None
+    named = [values[known] for known in _LEFT_ATRIUM_NAMES if known in values]
+    if not named:
+        raise InputError(
+            Problem(
+                name,
+                f"Wanted to know which label is the left atrium, found {', '.join(values)}.",
+                "Say which with --segment.",
+            )
+        )
+    return named[0]

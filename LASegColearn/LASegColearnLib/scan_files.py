@@ -1,0 +1,389 @@
+"""Reading scans and labels from the files people have."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from LASegColearnLib.errors import InputError, Problem
+
+SUFFIXES = (".seg.nrrd", ".nii.gz", ".nrrd", ".nii", ".mha", ".mhd", ".nhdr")
+# Corners of two grids that differ by less than this share of a voxel are the same: headers round.
+_TOLERANCE_VOXELS = 0.01
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """One segment of a `.seg.nrrd` header (Slicer: vtkMRMLSegmentationStorageNode)."""
+
+    id: str
+    name: str
+    label_value: int
+    layer: int
+
+
+def stem(path: Path) -> str:
+    """The file's name without its suffix, ``.nii.gz`` and ``.seg.nrrd`` counting as one."""
+    name = path.name
+    for suffix in SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return path.stem
+
+
+def read_scan(path: Path, case: str | None = None) -> sitk.Image:
+    """Read a 3D scan as float32.
+
+    Parameters
+    ----------
+    path
+        NRRD, NIfTI or MetaImage; any orientation, spacing and scalar type.
+    case
+        Id to name in messages; the file's stem by default.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, cannot be read or is cut short, is not 3D, has colors, holds NaN or infinity, or is
+        constant.
+    """
+    name = case or stem(path)
+    image = _three_dimensional(_read(path, name, "scan"), name, "scan")
+    image = sitk.Cast(image, sitk.sitkFloat32)
+    voxels = sitk.GetArrayViewFromImage(image)
+    low, high = float(voxels.min()), float(voxels.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise InputError(
+            Problem(name, "Wanted a number in every voxel of the scan, found NaN or infinity.", "Export it again.")
+        )
+    if low == high:
+        raise InputError(
+            Problem(name, f"The scan is constant: every voxel is {low:g}.", "Check that this is the right file.")
+        )
+    return image
+
+
+def read_label(
+    path: Path,
+    segment: str | None,
+    reference: sitk.Image,
+    case: str | None = None,
+    *,
+    may_be_empty: bool = False,
+) -> tuple[sitk.Image, list[str]]:
+    """Read a label and bring it onto its scan's grid.
+
+    Parameters
+    ----------
+    path
+        A label map (0 and one other value) or a `.seg.nrrd`.
+    segment
+        Name of the segment, or value in the label map, where there are several; None for the only one.
+    reference
+        The scan it belongs to.
+    case
+        Id to name in messages; the file's stem by default.
+    may_be_empty
+        Accept an empty mask, as a prediction may be one.
+
+    Returns
+    -------
+    tuple
+        uint8 0/1 on the reference's grid, and what a person should know about it.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or cannot be read, the segment cannot be told, the label is empty, has several values, or
+        does not overlap the scan.
+    """
+    name = case or stem(path)
+    mask, is_segmentation = _read_mask(path, segment, name)
+    if not np.any(sitk.GetArrayViewFromImage(mask)):
+        if may_be_empty:
+            nothing = sitk.Image(reference.GetSize(), sitk.sitkUInt8)
+            nothing.CopyInformation(reference)
+            return nothing, []
+        raise _empty(name)
+    if same_grid(mask, reference):
+        mask.CopyInformation(reference)
+        return mask, []
+    inside = _share_inside(mask, reference)
+    resampled = sitk.Resample(mask, reference, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
+    if inside == 0 or not np.any(sitk.GetArrayViewFromImage(resampled)):
+        raise InputError(
+            Problem(
+                name,
+                "Wanted a label that lies on its scan, found one that does not overlap it.",
+                "Check that scan and label are of the same patient, and that neither lies under a transform.",
+            )
+        )
+    warnings = []
+    if not (is_segmentation and _inside_grid_of(mask, reference)):
+        warnings.append(f"{name}: the label is on another grid than its scan and was resampled onto it.")
+    if inside < 1:
+        outside = max(1, round(100 * (1 - inside)))
+        warnings.append(f"{name}: {outside} % of the label lies outside its scan and was left out.")
+    return resampled, warnings
+
+
+def check_label(path: Path, segment: str | None, case: str | None = None) -> None:
+    """Check what can be checked of a label without its scan; for parameters and errors see :func:`read_label`."""
+    name = case or stem(path)
+    mask, _ = _read_mask(path, segment, name)
+    if not np.any(sitk.GetArrayViewFromImage(mask)):
+        raise _empty(name)
+
+
+def same_grid(a: sitk.Image, b: sitk.Image) -> bool:
+    """Whether two images have the same voxels in the patient: corners closer than a hundredth of a voxel."""
+    if a.GetSize() != b.GetSize():
+        return False
+    apart = np.abs(_corners(a) - _corners(b)).max()
+    return bool(apart <= _TOLERANCE_VOXELS * min(b.GetSpacing()))
+
+
+def content_hash(image: sitk.Image) -> str:
+    """SHA-256 of a scan's voxels (as float32, in canonical orientation), size and spacing.
+
+    The same for the same scan in another file format, scalar type or axis order.
+    """
+    canonical = sitk.DICOMOrient(image, "LPS")
+    # Adding 0 makes -0 of one format equal to 0 of another.
+    voxels = sitk.GetArrayViewFromImage(canonical).astype(np.float32) + np.float32(0)
+    digest = hashlib.sha256()
+    digest.update(repr((canonical.GetSize(), [round(s, 4) for s in canonical.GetSpacing()])).encode())
+    digest.update(voxels.tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path, name: str, what: str) -> sitk.Image:
+    if not path.is_file():
+        raise InputError(
+            Problem(name, f"The {what}'s file is missing: {path.name}.", "Correct the path, or restore it.")
+        )
+    if not path.name.lower().endswith(SUFFIXES):
+        known = ", ".join(SUFFIXES)
+        raise InputError(
+            Problem(name, f"Wanted a {what} as one of {known}, found {path.name}.", "Export it in such a format.")
+        )
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        if "orthonormal" in str(error):
+            raise InputError(
+                Problem(
+                    name,
+                    f"Wanted a {what} with axes at right angles, found a sheared one.",
+                    "Resample it, for example with Resample Scalar Volume in 3D Slicer.",
+                )
+            ) from None
+        raise InputError(
+            Problem(name, f"The {what}'s file cannot be read: damaged or cut short.", "Export or copy it again.")
+        ) from None
+    if path.name.lower().endswith((".nii", ".nii.gz")) and _is_cut_short(path, reader):
+        raise InputError(Problem(name, f"The {what}'s file is cut short.", "Export or copy it again."))
+    return image
+
+
+def _is_cut_short(path: Path, reader: sitk.ImageFileReader) -> bool:
+    """Whether a NIfTI file ends before its voxels do: ITK fills up what is missing, for the other formats it fails."""
+    axes = range(1, int(reader.GetMetaData("dim[0]")) + 1)
+    voxels = math.prod(int(reader.GetMetaData(f"dim[{axis}]")) for axis in axes)
+    needed = float(reader.GetMetaData("vox_offset")) + voxels * int(reader.GetMetaData("bitpix")) // 8
+    if not path.name.lower().endswith(".gz"):
+        return path.stat().st_size < needed
+    found = 0
+    try:
+        with gzip.open(path) as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                found += len(chunk)
+    except (EOFError, OSError, zlib.error):
+        return True
+    return found < needed
+
+
+def _three_dimensional(image: sitk.Image, name: str, what: str) -> sitk.Image:
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[:, :, :, 0]
+    if image.GetDimension() != 3:
+        raise InputError(
+            Problem(name, f"Wanted a 3D {what}, found {image.GetDimension()}D.", "Export one volume of it by itself.")
+        )
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        count = image.GetNumberOfComponentsPerPixel()
+        raise InputError(
+            Problem(
+                name,
+                f"Wanted a {what} with one value a voxel, found {count} (colors or several volumes).",
+                "Export one volume of it, as gray values.",
+            )
+        )
+    if "complex" in image.GetPixelIDTypeAsString():
+        raise InputError(
+            Problem(name, f"Wanted a {what} of real numbers, found complex ones.", "Export its magnitude.")
+        )
+    return image
+
+
+def _empty(name: str) -> InputError:
+    return InputError(Problem(name, "The label is empty.", "Outline the left atrium, or give the case as unlabeled."))
+
+
+def _read_mask(path: Path, segment: str | None, name: str) -> tuple[sitk.Image, bool]:
+    """The label as uint8 0/1 on its own grid, and whether it is a segmentation of 3D Slicer."""
+    image = _read(path, name, "label")
+    layers = _layers(image)
+    segments = _segments(image, len(layers), name)
+    if segments:
+        return _three_dimensional(_segment_mask(layers, segments, segment, name), name, "label"), True
+    return _label_mask(image, segment, name), False
+
+
+def _segments(image: sitk.Image, layers: int, name: str) -> list[_Segment]:
+    """The segments that a `.seg.nrrd` header lists; none for a plain label map.
+
+    As in Slicer, a segment without a value has 1 in a layer of its own (files before Slicer 4.11).
+    """
+    header = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys() if key.startswith("Segment")}
+    found = []
+    for number in range(len(header)):
+        fields = {field: header.get(f"Segment{number}_{field}") for field in ("ID", "Name", "LabelValue", "Layer")}
+        if fields["ID"] is None and fields["Name"] is None:
+            break
+        own_layer = 0 if layers == 1 and fields["LabelValue"] is not None else number
+        try:
+            value, layer = int(fields["LabelValue"] or 1), int(fields["Layer"] or own_layer)
+        except ValueError:
+            raise _bad_header(name) from None
+        found.append(_Segment(fields["ID"] or "", fields["Name"] or fields["ID"] or "", value, layer))
+    return found
+
+
+def _segment_mask(
+    layers: Sequence[sitk.Image], segments: Sequence[_Segment], wanted: str | None, name: str
+) -> sitk.Image:
+    names = ", ".join(segment.name for segment in segments)
+    chosen = segments if wanted is None else _segments_named(segments, wanted)
+    if not chosen:
+        raise InputError(
+            Problem(name, f"Wanted a segment named {wanted!r}, found {names}.", "Name one of these as the segment.")
+        )
+    if len(chosen) > 1:
+        if len({segment.name for segment in chosen}) < len(chosen):
+            names = ", ".join(f"{segment.name} (id {segment.id})" for segment in chosen)
+        raise InputError(
+            Problem(
+                name,
+                f"Wanted one segment, found {len(chosen)}: {names}.",
+                "Say which, with its name or id as the segment.",
+            )
+        )
+    if not 0 <= chosen[0].layer < len(layers):
+        raise _bad_header(name)
+    return layers[chosen[0].layer] == chosen[0].label_value
+
+
+def _segments_named(segments: Sequence[_Segment], wanted: str) -> Sequence[_Segment]:
+    """Those of the very name; else of the id; else of the name in other upper and lower case."""
+    for same in (
+        lambda segment: segment.name == wanted,
+        lambda segment: segment.id == wanted,
+        lambda segment: segment.name.strip().lower() == wanted.strip().lower(),
+    ):
+        chosen = [segment for segment in segments if same(segment)]
+        if chosen:
+            return chosen
+    return []
+
+
+def _bad_header(name: str) -> InputError:
+    return InputError(
+        Problem(name, "The segmentation's header does not say where its segments are.", "Save it again in 3D Slicer.")
+    )
+
+
+def _layers(image: sitk.Image) -> list[sitk.Image]:
+    """Overlapping segments lie in layers: components of a vector image, or the last axis of a 4D one."""
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        return [sitk.VectorIndexSelectionCast(image, i) for i in range(image.GetNumberOfComponentsPerPixel())]
+    if image.GetDimension() == 4:
+        return [image[:, :, :, i] for i in range(image.GetSize()[3])]
+    return [image]
+
+
+def _label_mask(image: sitk.Image, wanted: str | None, name: str) -> sitk.Image:
+    image = _three_dimensional(image, name, "label")
+    values = np.unique(sitk.GetArrayViewFromImage(image))
+    odd = [float(value) for value in values if not (np.isfinite(value) and value >= 0 and value == np.floor(value))]
+    if odd:
+        raise InputError(
+            Problem(
+                name,
+                f"Wanted a label of whole numbers from 0, found {odd[0]:g} in it.",
+                "Give the label itself, not a scan or a probability map.",
+            )
+        )
+    foreground = [float(value) for value in values if value != 0]
+    listed = ", ".join(f"{value:g}" for value in foreground[:8]) + (", ..." if len(foreground) > 8 else "")
+    if wanted is None:
+        if len(foreground) > 1:
+            raise InputError(
+                Problem(
+                    name,
+                    f"Wanted a label of 0 and one other value, found {len(foreground)} others: {listed}.",
+                    "Say which value is the left atrium, as the segment, or export it by itself.",
+                )
+            )
+        return sitk.Cast(image != 0, sitk.sitkUInt8)
+    try:
+        value = float(wanted)
+    except ValueError:
+        value = math.nan
+    if value not in foreground:
+        raise InputError(
+            Problem(name, f"Wanted the label's value {wanted!r}, found {listed or 'only 0'}.", "Name a value it has.")
+        )
+    return sitk.Cast(image == value, sitk.sitkUInt8)
+
+
+def _share_inside(mask: sitk.Image, reference: sitk.Image) -> float:
+    """Share of the mask's foreground voxels whose centers lie in the reference's box."""
+    index = np.argwhere(sitk.GetArrayViewFromImage(mask))[:, ::-1].astype(float)
+    # Both headers give one affine map from the mask's voxels to those of the reference.
+    to_reference = np.linalg.inv(_axes(reference))
+    points = index @ _axes(mask).T + (np.array(mask.GetOrigin()) - reference.GetOrigin())
+    there = points @ to_reference.T
+    end = np.array(reference.GetSize()) - 0.5
+    return float(((there >= -0.5 - _TOLERANCE_VOXELS) & (there <= end + _TOLERANCE_VOXELS)).all(axis=1).mean())
+
+
+def _axes(image: sitk.Image) -> np.ndarray:
+    """3 x 3: the step in mm (LPS) along each voxel axis, by column."""
+    return np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+
+
+def _corners(image: sitk.Image) -> np.ndarray:
+    ends = [(0, size - 1) for size in image.GetSize()]
+    return np.array([image.TransformIndexToPhysicalPoint(corner) for corner in product(*ends)])
+
+
+def _inside_grid_of(part: sitk.Image, whole: sitk.Image) -> bool:
+    """Whether ``part`` is a box cut out of the grid of ``whole``, as Slicer saves segmentations at their extent."""
+    if not np.allclose(part.GetSpacing(), whole.GetSpacing(), rtol=1e-4):
+        return False
+    index = np.array([whole.TransformPhysicalPointToContinuousIndex(corner.tolist()) for corner in _corners(part)])
+    on_voxels = np.abs(index - index.round()).max() <= _TOLERANCE_VOXELS
+    return bool(on_voxels and index.min() > -0.5 and (index.max(0) < np.array(whole.GetSize()) - 0.5).all())

@@ -1,0 +1,197 @@
+"""The command as people call it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import SimpleITK as sitk
+
+from LASegColearnLib.cohort import load_cohort
+from LASegColearnLib.phantom import write_phantom_cohort
+
+ENGINE = Path(__file__).resolve().parent.parent / "LASegColearn"
+TINY = [
+    "spacing_mm=5,5,5",
+    "patch_size=16,16,16",
+    "filters=2",
+    "normalization=group",
+    "precision=float32",
+    "validations=1",
+]
+
+
+def _run(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "LASegColearnLib", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ENGINE)},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+        **options,
+    )
+
+
+def _start(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "LASegColearnLib", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ENGINE)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # A space and letters beyond ASCII, as in the folders people have.
+    folder = tmp_path_factory.mktemp("vorhöfe") / "my scans"
+    return write_phantom_cohort(folder, labeled=3, unlabeled=2, validation=2, seed=5)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from LASegColearnLib.command_line import build_parser; build_parser().format_help(); "
+        "print([m for m in ('torch', 'monai', 'numpy', 'SimpleITK', 'scipy', 'matplotlib') if m in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ENGINE)},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("verb", ["cohort", "train", "predict", "evaluate", "report", "demo"])
+def test_every_verb_explains_itself(verb: str) -> None:
+    result = _run(verb, "--help")
+    assert result.returncode == 0
+    assert len(result.stdout) > 400
+
+
+def test_from_cohort_to_report(phantoms: Path, tmp_path: Path) -> None:
+    cohort, run, output = tmp_path / "cohort.json", tmp_path / "run", tmp_path / "results"
+    made = _run("cohort", "--from", phantoms, "--output", cohort)
+    assert made.returncode == 0, made.stderr
+    assert made.stdout == "3 labeled, 2 unlabeled, 2 for validation.\n"
+    trained = _run(
+        "train",
+        "--cohort",
+        cohort,
+        "--run",
+        run,
+        "--preset",
+        "demo",
+        "--iterations",
+        3,
+        "--device",
+        "cpu",
+        "--set",
+        *TINY,
+    )
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stdout == ""
+    scans = [case.image for case in load_cohort(cohort).validation]
+    predicted = _run("predict", "--run", run, "--output", output, "--volumes", "--nifti", *scans)
+    assert predicted.returncode == 0, predicted.stderr
+    folders = sorted(output.iterdir())
+    assert len(folders) == 2
+    for folder in folders:
+        assert {path.name for path in folder.iterdir()} == {
+            "segmentation.seg.nrrd",
+            "segmentation.nii.gz",
+            "probability.nrrd",
+            "uncertainty.nrrd",
+            "figures.json",
+        }
+    again = _run("predict", "--run", run, "--output", output, *scans)
+    assert again.returncode == 2
+    assert "--overwrite" in again.stderr
+    reported = _run("report", "--run", run)
+    assert reported.returncode == 0, reported.stderr
+    assert "my scans" not in (run / "report.html").read_text("utf-8")
+
+
+def test_evaluate_compares_predictions_with_labels(phantoms: Path, tmp_path: Path) -> None:
+    for case in load_cohort(phantoms).validation:
+        (tmp_path / case.id).mkdir()
+        label = sitk.ReadImage(str(case.label))
+        sitk.WriteImage(label, str(tmp_path / case.id / "segmentation.nii.gz"))
+    result = _run("evaluate", "--cohort", phantoms, "--predictions", tmp_path, "--output", tmp_path / "metrics.csv")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "metrics.csv").read_text("utf-8").count("\n") == 3
+
+
+def test_a_problem_is_a_sentence_and_no_traceback(tmp_path: Path) -> None:
+    result = _run("train", "--cohort", tmp_path / "none.json", "--run", tmp_path / "run")
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert "none.json" in result.stderr
+
+
+def test_events_are_the_only_thing_on_standard_output(phantoms: Path, tmp_path: Path) -> None:
+    arguments = ("--preset", "demo", "--iterations", 2, "--device", "cpu", "--events", "--set", *TINY)
+    result = _run("train", "--cohort", phantoms, "--run", tmp_path / "run", *arguments)
+    events = [json.loads(line)["event"] for line in result.stdout.splitlines()]
+    assert events[-1] == "finished"
+    assert {"preparing", "started", "progress", "validated", "checkpoint"} <= set(events)
+    refused = _run("train", "--cohort", tmp_path / "none.json", "--run", tmp_path / "other", "--events")
+    assert json.loads(refused.stdout.splitlines()[-1])["event"] == "failed"
+
+
+def _wait_for(process: subprocess.Popen[str], event: str) -> None:
+    for line in process.stdout:
+        if json.loads(line)["event"] == event:
+            return
+    raise AssertionError(process.stderr.read())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_ctrl_c_saves_and_stops_and_kill_9_loses_nothing_saved(phantoms: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ("--preset", "demo", "--device", "cpu", "--events", "--set", *TINY, "checkpoints=1000000")
+    process = _start("train", "--cohort", phantoms, "--run", run, "--iterations", 1000000, *options)
+    _wait_for(process, "progress")
+    process.send_signal(signal.SIGINT)
+    rest = process.stdout.read()
+    assert process.wait(30) == 1
+    assert json.loads(rest.splitlines()[-1])["complete"] is False
+    resumed = _start("train", "--run", run, "--resume", "--device", "cpu", "--events")
+    _wait_for(resumed, "checkpoint")
+    resumed.send_signal(signal.SIGKILL)
+    resumed.wait()
+    (run / "stop").touch()
+    last = _run("train", "--run", run, "--resume", "--device", "cpu", "--events")
+    events = [json.loads(line) for line in last.stdout.splitlines()]
+    started = next(event for event in events if event["event"] == "started")
+    assert started["iteration"] > 0
+    assert events[-1]["complete"] is False
+
+
+@pytest.mark.skipif(os.name == "nt", reason="reparenting")
+def test_the_run_ends_when_the_process_that_started_it_dies(phantoms: Path, tmp_path: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    options = ("--preset", "demo", "--device", "cpu", "--events", "--parent", parent.pid, "--set", *TINY)
+    process = _start("train", "--cohort", phantoms, "--run", tmp_path / "run", "--iterations", 1000000, *options)
+    _wait_for(process, "progress")
+    parent.kill()
+    parent.wait()
+    start = time.monotonic()
+    process.stdout.read()
+    assert process.wait(30) == 1
+    assert time.monotonic() - start < 20
+    assert (tmp_path / "run" / "checkpoints" / "last.pt").exists()
+
+
+def test_settings_are_listed(tmp_path: Path) -> None:
+    result = _run("train", "--settings", "--preset", "paper")
+    assert "learning_rate=0.01\n" in result.stdout

@@ -1,0 +1,165 @@
+"""The verb `train` on phantoms: run folder, hold-out, roles over rounds, resumption elsewhere, refusals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from LASegColearnLib.checkpoints import load_checkpoint
+from LASegColearnLib.cohort import Cohort, load_cohort, save_cohort
+from LASegColearnLib.errors import InputError
+from LASegColearnLib.phantom import write_phantom_cohort
+from LASegColearnLib.settings import Settings
+from LASegColearnLib.training import resume, train
+
+SETTINGS = Settings(
+    spacing_mm=(5.0, 5.0, 5.0),
+    patch_size=(16, 16, 16),
+    filters=2,
+    normalization="group",
+    dropout=0.1,
+    iterations=4,
+    validations=1,
+    precision="float32",
+)
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_phantom_cohort(tmp_path_factory.mktemp("phantoms"), labeled=5, unlabeled=2, validation=2, seed=3)
+
+
+@pytest.fixture
+def cohort(phantoms: Path, tmp_path: Path) -> Path:
+    """A cohort file of its own for each test, since a study's ledger lies beside it."""
+    return _write(tmp_path / "study", load_cohort(phantoms))
+
+
+def _write(folder: Path, cohort: Cohort) -> Path:
+    folder.mkdir(exist_ok=True)
+    save_cohort(cohort, folder / "cohort.json")
+    return folder / "cohort.json"
+
+
+def test_a_run_folder_holds_all_that_the_contract_names(cohort: Path, tmp_path: Path) -> None:
+    seen: list[dict] = []
+    result = train(cohort, tmp_path / "run", SETTINGS, listeners=[seen.append])
+    assert result.finished
+    assert result.iterations == 4
+    assert Settings.read(tmp_path / "run" / "settings.json") == SETTINGS
+    assert {case.id for case in load_cohort(tmp_path / "run" / "cohort.json").unlabeled}
+    written = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text("utf-8").splitlines()]
+    assert written == seen
+    names = [event["event"] for event in seen]
+    assert names[0] == "preparing"
+    assert names.count("started") == names.count("finished") == names.count("validated") == 1
+    assert result.best_dice == load_checkpoint(tmp_path / "run" / "checkpoints" / "best.pt")["best"]
+
+
+def test_no_event_holds_a_path_of_the_scans(cohort: Path, phantoms: Path, tmp_path: Path) -> None:
+    train(cohort, tmp_path / "run", SETTINGS)
+    assert str(phantoms.parent) not in (tmp_path / "run" / "events.jsonl").read_text("utf-8")
+
+
+def test_a_run_in_the_folder_is_not_overwritten(cohort: Path, tmp_path: Path) -> None:
+    train(cohort, tmp_path / "run", SETTINGS)
+    before = (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes()
+    with pytest.raises(InputError, match="There is a run in this folder already.*--resume"):
+        train(cohort, tmp_path / "run", SETTINGS)
+    assert (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes() == before
+
+
+def test_labels_beyond_the_first_n_are_not_read(phantoms: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(phantoms.parent, copy)
+    cohort = load_cohort(copy / phantoms.name)
+    for case in cohort.labeled[3:]:
+        case.label.write_bytes(b"unreadable")
+    result = train(copy / phantoms.name, tmp_path / "run", SETTINGS, labeled=3)
+    assert result.finished
+    with pytest.raises(InputError):
+        train(copy / phantoms.name, tmp_path / "all", SETTINGS)
+
+
+def test_without_validation_cases_some_labeled_ones_are_held_out_and_it_is_said(cohort: Path, tmp_path: Path) -> None:
+    whole = load_cohort(cohort)
+    study = _write(tmp_path / "other", Cohort(whole.labeled, whole.unlabeled, ()))
+    seen: list[dict] = []
+    train(study, tmp_path / "run", SETTINGS, listeners=[seen.append])
+    used = load_cohort(tmp_path / "run" / "cohort.json")
+    assert (len(used.labeled), len(used.validation)) == (4, 1)
+    assert any("Held out" in event.get("message", "") for event in seen)
+    again: list[dict] = []
+    train(study, tmp_path / "again", replace(SETTINGS, seed=9), listeners=[again.append])
+    assert load_cohort(tmp_path / "again" / "cohort.json").validation[0].id == used.validation[0].id
+
+
+def test_with_few_labeled_cases_none_is_held_out_and_it_is_said(cohort: Path, tmp_path: Path) -> None:
+    whole = load_cohort(cohort)
+    study = _write(tmp_path / "other", Cohort(whole.labeled, whole.unlabeled, ()))
+    few: list[dict] = []
+    train(study, tmp_path / "few", SETTINGS, labeled=4, listeners=[few.append])
+    assert len(load_cohort(tmp_path / "few" / "cohort.json").labeled) == 4
+    assert any("no Dice to follow" in event.get("message", "") for event in few)
+
+
+def test_a_validation_case_is_never_trained_on_in_a_later_round(cohort: Path, tmp_path: Path) -> None:
+    train(cohort, tmp_path / "run", SETTINGS)
+    first = load_cohort(cohort)
+    moved = Cohort((*first.labeled, first.validation[0]), first.unlabeled, first.validation[1:])
+    save_cohort(moved, cohort.parent / "round-2.json")
+    with pytest.raises(InputError, match=first.validation[0].id):
+        train(cohort.parent / "round-2.json", tmp_path / "round-2", SETTINGS)
+
+
+def test_the_roles_go_with_the_checkpoint_into_another_study(cohort: Path, tmp_path: Path) -> None:
+    train(cohort, tmp_path / "run", SETTINGS)
+    first = load_cohort(cohort)
+    moved = Cohort((*first.labeled, first.validation[0]), first.unlabeled, first.validation[1:])
+    elsewhere = _write(tmp_path / "elsewhere", moved)
+    with pytest.raises(InputError, match=first.validation[0].id):
+        train(elsewhere, tmp_path / "run-2", SETTINGS, init=tmp_path / "run" / "checkpoints" / "last.pt")
+
+
+def test_a_warm_start_goes_on_from_the_earlier_teacher(cohort: Path, tmp_path: Path) -> None:
+    train(cohort, tmp_path / "run", SETTINGS)
+    first = tmp_path / "run" / "checkpoints" / "last.pt"
+    settings = replace(SETTINGS, iterations=1, learning_rate=1e-12)
+    train(cohort, tmp_path / "second", settings, init=first)
+    before, after = load_checkpoint(first), load_checkpoint(tmp_path / "second" / "checkpoints" / "last.pt")
+    torch.testing.assert_close(
+        after["networks"]["student_1"]["head.weight"], before["networks"]["teacher"]["head.weight"]
+    )
+    assert after["lineage"]["trained"] == before["lineage"]["trained"]
+
+
+def test_a_run_that_was_moved_away_from_its_scans_resumes_to_the_same_weights(cohort: Path, tmp_path: Path) -> None:
+    train(cohort, tmp_path / "whole", SETTINGS)
+    count = iter(range(10))
+    assert not train(cohort, tmp_path / "run", SETTINGS, should_stop=lambda: next(count) == 1).finished
+    (tmp_path / "run").rename(tmp_path / "moved")
+    cohort.unlink()
+    assert resume(tmp_path / "moved").finished
+    expected = load_checkpoint(tmp_path / "whole" / "checkpoints" / "last.pt")["networks"]["teacher"]
+    found = load_checkpoint(tmp_path / "moved" / "checkpoints" / "last.pt")["networks"]["teacher"]
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_resuming_where_nothing_was_saved_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no checkpoint to go on from"):
+        resume(tmp_path / "nothing")
+
+
+def test_too_few_cases_are_refused_for_colearning_and_fewer_are_enough_for_supervised(
+    cohort: Path, tmp_path: Path
+) -> None:
+    whole = load_cohort(cohort)
+    study = _write(tmp_path / "small", Cohort(whole.labeled[:1], (), ()))
+    with pytest.raises(InputError, match="2 labeled"):
+        train(study, tmp_path / "run", SETTINGS)
+    assert train(study, tmp_path / "supervised", replace(SETTINGS, method="supervised")).finished

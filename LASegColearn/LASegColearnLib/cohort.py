@@ -15,7 +15,7 @@ from LASegColearnLib.run_folder import write_json_atomically
 from LASegColearnLib.scan_files import stem
 
 # Ours, and what a MONAI or MSD datalist calls the same: its test scans come without labels, and so do ours.
-_ROLE_OF_KEY = {
+ROLE_OF_KEY = {
     "labeled": "labeled",
     "unlabeled": "unlabeled",
     "validation": "validation",
@@ -107,7 +107,7 @@ def cohort_from_json(content: Any, folder: Path, name: str, segment: str | None 
     segment
         Segment for labels that name none of their own.
     """
-    if not isinstance(content, dict) or not any(key in content for key in _ROLE_OF_KEY):
+    if not isinstance(content, dict) or not any(key in content for key in ROLE_OF_KEY):
         raise InputError(
             Problem(
                 name,
@@ -118,7 +118,7 @@ def cohort_from_json(content: Any, folder: Path, name: str, segment: str | None 
         )
     problems: list[Problem] = []
     found: list[tuple[str, Case]] = []
-    for key, role in _ROLE_OF_KEY.items():
+    for key, role in ROLE_OF_KEY.items():
         entries = content.get(key, [])
         if not isinstance(entries, list):
             problems.append(Problem(name, f"Wanted a list as {key}, found {_described(entries)}.", "Correct the file."))

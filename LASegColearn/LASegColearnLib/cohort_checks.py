@@ -196,7 +196,7 @@ def _room_problems(
     if free < needed:
         yield Problem(
             "disk",
-            f"Wanted {needed / 1e9:.1f} GB of room for the preprocessed scans, found {free / 1e9:.1f} GB.",
+            f"Wanted {needed / 1e6:.0f} MB of room for the preprocessed scans, found {free / 1e6:.0f} MB.",
             "Make room, or put the run on another disk.",
         )
 

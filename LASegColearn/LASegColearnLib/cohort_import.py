@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from LASegColearnLib.cohort import Case, Cohort, case_id_from, cohort_from_json, read_json, unique_ids
+from LASegColearnLib.cohort import ROLE_OF_KEY, Case, Cohort, case_id_from, cohort_from_json, read_json, unique_ids
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.scan_files import SUFFIXES, stem
 
@@ -57,7 +57,7 @@ def cohort_from_folders(
         wanted = image_pattern or ", ".join(f"*{suffix}" for suffix in SUFFIXES)
         given = ", ".join(path.name for path in images)
         raise InputError(
-            Problem(given, f"Wanted scans ({wanted}), found none.", "Correct the folder, or give --image-pattern.")
+            Problem(given or "images", f"Wanted scans ({wanted}), found none.", "Correct it, or give --image-pattern.")
         )
     found = _labels_by_pattern(files, labels, label_pattern) if label_pattern else _labels_by_name(files, labels)
     if not found and (labels is not None or label_pattern is not None):
@@ -96,13 +96,15 @@ def import_cohort(source: Path, *, segment: str | None = None, validation: int =
     """
     folder, description = (source.parent, source) if source.is_file() else (source, source / "dataset.json")
     content = read_json(description) if description.is_file() else {}
-    has_list = not isinstance(content, dict) or any(isinstance(value, list) for value in content.values())
+    fields = content if isinstance(content, dict) else {}
+    # A dataset.json of nnU-Net's second version lists no files.
+    has_list = description.name != "dataset.json" or any(isinstance(fields.get(key), list) for key in ROLE_OF_KEY)
     if not has_list and not (folder / "imagesTr").is_dir():
         found = ", ".join(sorted(path.name for path in folder.iterdir())[:6]) if source.is_dir() else "no such thing"
         raise InputError(
             Problem(source.name, f"Wanted {_LAYOUT}, found {found or 'an empty folder'}.", "Use --images and --labels.")
         )
-    chosen = _label_value(content.get("labels"), segment, source.name) if isinstance(content, dict) else None
+    chosen = _label_value(fields.get("labels"), segment, source.name)
     if has_list:
         cohort = _as_files_are_named(cohort_from_json(content, folder, description.name, chosen))
     else:

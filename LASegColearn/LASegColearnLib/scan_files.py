@@ -222,6 +222,10 @@ def _three_dimensional(image: sitk.Image, name: str, what: str) -> sitk.Image:
         raise InputError(
             Problem(name, f"Wanted a 3D {what}, found {image.GetDimension()}D.", "Export one volume of it by itself.")
         )
+    if "complex" in image.GetPixelIDTypeAsString():
+        raise InputError(
+            Problem(name, f"Wanted a {what} of real numbers, found complex ones.", "Export its magnitude.")
+        )
     if image.GetNumberOfComponentsPerPixel() != 1:
         count = image.GetNumberOfComponentsPerPixel()
         raise InputError(
@@ -230,10 +234,6 @@ def _three_dimensional(image: sitk.Image, name: str, what: str) -> sitk.Image:
                 f"Wanted a {what} with one value a voxel, found {count} (colors or several volumes).",
                 "Export one volume of it, as gray values.",
             )
-        )
-    if "complex" in image.GetPixelIDTypeAsString():
-        raise InputError(
-            Problem(name, f"Wanted a {what} of real numbers, found complex ones.", "Export its magnitude.")
         )
     return image
 

@@ -1,0 +1,124 @@
+"""A run's events as curves."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colors, told apart by people with any color vision.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_LOSS_GROUPS = {
+    "on labels": ("labeled_", "dice", "cross_entropy"),
+    "each other's pseudo-labels": ("cps_",),
+    "the teacher's pseudo-labels": ("teacher_",),
+    "mixed patches": ("mix_",),
+}
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """Read ``events.jsonl``; a line that a killed run left half written is passed over.
+
+    Progress of an iteration that was repeated after a kill replaces the earlier one.
+    """
+    events: list[dict[str, Any]] = []
+    if not path.exists():
+        return events
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            event = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if not isinstance(event, dict) or "event" not in event:
+            continue
+        if event["event"] in ("progress", "validated"):
+            events = [
+                earlier
+                for earlier in events
+                if earlier["event"] != event["event"] or earlier["iteration"] < event["iteration"]
+            ]
+        events.append(event)
+    return events
+
+
+def loss_curves(events: Sequence[dict[str, Any]]) -> bytes | None:
+    """The parts of the loss over the iterations, a panel for each kind, as PNG; None if there is no progress yet."""
+    progress = [event for event in events if event["event"] == "progress"]
+    names = list(dict.fromkeys(name for event in progress for name in event["losses"]))
+    panels = {
+        title: [name for name in names if name.startswith(starts)] for title, starts in _LOSS_GROUPS.items()
+    }
+    panels = {title: members for title, members in panels.items() if members}
+    if not panels:
+        return None
+    figure = Figure(figsize=(3.0 * len(panels) + 0.6, 2.7), layout="constrained")
+    for axes, (title, members) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for color, name in zip(COLORS, members, strict=False):
+            points = [(e["iteration"], e["losses"][name]) for e in progress if e["losses"].get(name) is not None]
+            axes.plot(*zip(*points, strict=True), color=color, linewidth=1, label=name)
+        _mark_phases(axes, progress)
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("iteration", fontsize=8)
+        axes.set_ylim(bottom=0)
+        _tidy(axes)
+    return _png(figure)
+
+
+def dice_curves(runs: Mapping[str, Sequence[dict[str, Any]]]) -> bytes | None:
+    """Dice on the validation cases over the minutes, for the networks of each run, as PNG; None without validation."""
+    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+    axes = figure.subplots()
+    drawn = 0
+    for title, events in runs.items():
+        validated = [event for event in events if event["event"] == "validated"]
+        for name in dict.fromkeys(name for event in validated for name in event["dice"]):
+            points = [
+                (event["elapsed_seconds"] / 60, 100 * event["dice"][name])
+                for event in validated
+                if event["dice"].get(name) is not None
+            ]
+            if points:
+                label = name if len(runs) == 1 else f"{title}: {name}"
+                axes.plot(*zip(*points, strict=True), "o-", color=COLORS[drawn % len(COLORS)], markersize=3, label=label)
+                drawn += 1
+    if not drawn:
+        return None
+    axes.set_xlabel("minutes", fontsize=8)
+    axes.set_ylabel("Dice on validation cases, %", fontsize=8)
+    _tidy(axes)
+    return _png(figure)
+
+
+def _mark_phases(axes: Axes, progress: Sequence[dict[str, Any]]) -> None:
+    """A line where one phase of the training ends and the next begins."""
+    for earlier, later in zip(progress[:-1], progress[1:], strict=True):
+        if earlier.get("phase") != later.get("phase"):
+            axes.axvline(later["iteration"], color="0.6", linewidth=0.8, linestyle=":")
+            axes.annotate(
+                str(later["phase"]),
+                (later["iteration"], 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(3, -8),
+                textcoords="offset points",
+                fontsize=6,
+                color="0.4",
+            )
+
+
+def _tidy(axes: Axes) -> None:
+    axes.grid(color="0.92")
+    axes.tick_params(labelsize=7)
+    axes.legend(fontsize=7, frameon=False)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    return buffer.getvalue()

@@ -1,0 +1,240 @@
+"""The verb `report`: one page that shows what a run did and how well."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from LASegColearnLib.cohort import Case, Cohort, load_cohort
+from LASegColearnLib.curves import dice_curves, loss_curves, read_events
+from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.methods import METHODS
+from LASegColearnLib.overlays import overlay_figure
+from LASegColearnLib.run_folder import RunFolder, write_text_atomically
+from LASegColearnLib.scan_files import read_label, read_scan
+from LASegColearnLib.settings import Settings
+from LASegColearnLib.version import __version__
+
+_MEASURES = {"dice": ("Dice, %", 100.0), "jaccard": ("Jaccard, %", 100.0), "hd95": ("95HD", 1.0), "asd": ("ASD", 1.0)}
+_VOLUMES = {"volume_ml": ("volume, mL", 1.0), "reference_volume_ml": ("label, mL", 1.0)}
+_MOST_OVERLAYS = 3
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """An image inside the page."""
+
+    source: Markup
+    text: str
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line of `metrics.csv`."""
+
+    case: str
+    network: str
+    unit: str
+    values: dict[str, float]
+    note: str
+
+
+@dataclass(frozen=True)
+class _Run:
+    """All of a run that the page shows."""
+
+    folder: RunFolder
+    settings: Settings
+    cohort: Cohort
+    events: list[dict[str, Any]]
+    rows: list[_Row]
+
+    @property
+    def predictor(self) -> str:
+        """The network whose segmentations lie in the run's predictions: the first in its metrics."""
+        return self.rows[0].network if self.rows else ""
+
+
+def write_report(run: Path, *, compare_with: Path | None = None) -> Path:
+    """Write ``report.html`` into a run folder: one file that needs nothing else and names no path.
+
+    Parameters
+    ----------
+    run
+        The run folder, of a run that is finished or not, with or without validation cases and predictions.
+    compare_with
+        Another run folder whose figures are shown beside it.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    InputError
+        If there is no run in a folder.
+    """
+    own = _read_run(run)
+    other = _read_run(compare_with) if compare_with is not None else None
+    runs = [own, *([other] if other is not None else [])]
+    environment = Environment(
+        loader=PackageLoader("LASegColearnLib"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    page = environment.get_template("report.html.j2").render(
+        version=__version__,
+        method=METHODS[own.settings.method],
+        settings=own.settings.to_dict(),
+        headline=_headline(own),
+        state=_state(own.events),
+        warnings=list(dict.fromkeys(e["message"] for e in own.events if e["event"] == "warning")),
+        measures=[title for title, _ in (*_MEASURES.values(), *_VOLUMES.values())],
+        unit=own.rows[0].unit if own.rows else "mm",
+        networks=[row for one in runs for row in _network_rows(one)],
+        cases=_case_rows(own),
+        losses=_picture(loss_curves(own.events), "Losses over the iterations"),
+        dice=_picture(dice_curves({_title(r): r.events for r in runs}), "Dice on validation cases over the minutes"),
+        overlays=_overlays(own),
+    )
+    write_text_atomically(own.folder.report, page)
+    return own.folder.report
+
+
+def _read_run(path: Path) -> _Run:
+    folder = RunFolder(path)
+    if not folder.settings.is_file() or not folder.cohort.is_file():
+        raise InputError(
+            Problem(path.name, "Wanted a run folder, with settings.json and cohort.json; found none.", "Correct --run.")
+        )
+    return _Run(
+        folder, Settings.read(folder.settings), load_cohort(folder.cohort), read_events(folder.events), _rows(folder)
+    )
+
+
+def _rows(folder: RunFolder) -> list[_Row]:
+    if not folder.metrics.is_file():
+        return []
+    with folder.metrics.open(encoding="utf-8", newline="") as file:
+        return [
+            _Row(
+                line["case"],
+                line.get("network") or "prediction",
+                line.get("unit") or "mm",
+                {name: float(line.get(name) or "nan") for name in (*_MEASURES, *_VOLUMES)},
+                line.get("note") or "",
+            )
+            for line in csv.DictReader(file)
+        ]
+
+
+def _title(run: _Run) -> str:
+    return run.settings.method
+
+
+def _headline(run: _Run) -> str:
+    started = next((event for event in reversed(run.events) if event["event"] == "started"), {})
+    finished = next((event for event in reversed(run.events) if event["event"] == "finished"), {})
+    minutes = (finished.get("elapsed_seconds") or 0) / 60
+    text = f"Trained on {len(run.cohort.labeled)} labeled and {len(run.cohort.unlabeled)} unlabeled scans"
+    if minutes:
+        text += f" for {minutes:.1f} minutes ({finished['iteration']} iterations)"
+    if started.get("device"):
+        text += f" on {started['device']}"
+    own = [row.values["dice"] for row in run.rows if row.network == run.predictor]
+    if own:
+        return f"{text}. Mean Dice of the {run.predictor} on {len(own)} cases not trained on: {100 * np.mean(own):.1f} %."
+    return f"{text}. Nothing says how good it is: no case that was not trained on has been predicted and compared."
+
+
+def _state(events: Sequence[dict[str, Any]]) -> str:
+    last = next((e for e in reversed(events) if e["event"] in ("started", "finished", "failed")), None)
+    if last is None:
+        return "This run has not started."
+    if last["event"] == "failed":
+        return f"This run failed: {last['message']}"
+    if last["event"] == "started":
+        return "This run is going on, or was interrupted."
+    return "" if last["complete"] else "This run was stopped before its end; it can be resumed."
+
+
+def _network_rows(run: _Run) -> list[dict[str, Any]]:
+    rows = []
+    for network in dict.fromkeys(row.network for row in run.rows):
+        own = [row for row in run.rows if row.network == network]
+        cells = []
+        for name, (_, factor) in (*_MEASURES.items(), *_VOLUMES.items()):
+            values = np.array([row.values[name] for row in own])
+            defined = values[np.isfinite(values)]
+            cells.append(_mean_text(defined * factor, len(values) - len(defined)))
+        rows.append({"run": _title(run), "network": network, "cells": cells, "count": len(own)})
+    return rows
+
+
+def _mean_text(values: np.ndarray, undefined: int) -> str:
+    if not len(values):
+        return "–"
+    deviation = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
+    missing = f" ({undefined} undefined)" if undefined else ""
+    return f"{values.mean():.2f}{deviation}{missing}"
+
+
+def _case_rows(run: _Run) -> list[dict[str, Any]]:
+    """The predicting network's cases, the worst first."""
+    own = sorted((row for row in run.rows if row.network == run.predictor), key=lambda row: row.values["dice"])
+    return [
+        {
+            "case": row.case,
+            "cells": [
+                f"{row.values[name] * factor:.2f}" if math.isfinite(row.values[name]) else "–"
+                for name, (_, factor) in (*_MEASURES.items(), *_VOLUMES.items())
+            ],
+            "note": row.note,
+        }
+        for row in own
+    ]
+
+
+def _overlays(run: _Run) -> list[tuple[str, _Picture]]:
+    """Worst, median and best case where there are labels, else the first ones that were predicted."""
+    cases = {case.id: case for case in run.cohort.cases}
+    ranked = [row for row in _case_rows(run) if row["case"] in cases]
+    if ranked:
+        places = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
+        chosen = {row["case"]: f"{name} case, {row['case']}: Dice {row['cells'][0]} %" for name, row in places.items()}
+    else:
+        predicted = [case_id for case_id in cases if (run.folder.predictions / case_id).is_dir()]
+        chosen = {case_id: case_id for case_id in predicted[:_MOST_OVERLAYS]}
+    pictures = []
+    for case_id, title in chosen.items():
+        drawn = _overlay(run, cases[case_id])
+        picture = _picture(drawn, f"Outlines on the scan, {title}")
+        if picture is not None:
+            pictures.append((title, picture))
+    return pictures
+
+
+def _overlay(run: _Run, case: Case) -> bytes | None:
+    """None where the scan or its segmentation is not there, as after a run was moved."""
+    segmentation = run.folder.predictions / case.id / "segmentation.seg.nrrd"
+    try:
+        scan = read_scan(case.image, case.id)
+        prediction, _ = read_label(segmentation, None, scan, case.id, may_be_empty=True)
+        label = read_label(case.label, case.segment, scan, case.id)[0] if case.label is not None else None
+    except InputError:
+        return None
+    return overlay_figure(scan, prediction, label)
+
+
+def _picture(png: bytes | None, text: str) -> _Picture | None:
+    if png is None:
+        return None
+    return _Picture(Markup("data:image/png;base64,") + base64.b64encode(png).decode("ascii"), text)

@@ -1,0 +1,60 @@
+"""The demo as a whole, and the README's example as it is written."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from LASegColearnLib.demo import run_demo
+from LASegColearnLib.errors import InputError
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict]]:
+    output = tmp_path_factory.mktemp("demo") / "out"
+    events: list[dict] = []
+    assert run_demo(output, minutes=0.6, listeners=[events.append])
+    return output, events
+
+
+def test_the_demo_learns_to_segment_unseen_phantoms(demo: tuple[Path, list[dict]]) -> None:
+    output, _ = demo
+    for method, network in (("colearning", "teacher"), ("supervised", "network")):
+        with (output / method / "metrics.csv").open(encoding="utf-8") as file:
+            dice = [float(row["dice"]) for row in csv.DictReader(file) if row["network"] == network]
+        assert len(dice) == 6
+        # No threshold reaches this on phantoms, see test_phantom.py.
+        assert np.mean(dice) > 0.7
+
+
+def test_the_demo_leaves_a_report_and_segmentations(demo: tuple[Path, list[dict]]) -> None:
+    output, events = demo
+    text = (output / "colearning" / "report.html").read_text("utf-8")
+    assert "teacher" in text
+    assert "<img" in text or "<svg" in text
+    assert str(output) not in text
+    folders = list((output / "colearning" / "predictions").iterdir())
+    assert len(folders) == 6
+    assert all((folder / "segmentation.seg.nrrd").exists() for folder in folders)
+    assert [event["event"] for event in events].count("finished") == 2
+
+
+def test_the_demo_overwrites_nothing(demo: tuple[Path, list[dict]]) -> None:
+    with pytest.raises(InputError, match="There is a folder of this name already"):
+        run_demo(demo[0])
+
+
+def test_the_readmes_python_example_runs(tmp_path: Path, monkeypatch, capsys) -> None:
+    code = re.search(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL).group(1)
+    assert "minutes=1.0" in code
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code.replace("minutes=1.0", "minutes=0.05"), "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "finished" in printed
+    assert "dice" in printed

@@ -133,7 +133,7 @@ def test_labels_that_are_asked_for_and_not_found_are_refused_with_what_is_there(
     touch(folder, "s/a.nrrd", "l/x.nrrd", "l/y.nrrd")
     with pytest.raises(InputError, match=r"l: Wanted labels named as the scans, such as a.nrrd, found x.nrrd, y.nrrd"):
         cohort_from_folders([folder / "s"], labels=folder / "l")
-    with pytest.raises(InputError, match=r"s: Wanted labels as \{id\}_la.nrrd, found a.nrrd. Correct .*--label-pattern"):
+    with pytest.raises(InputError, match=r"s: Wanted labels as \{id\}_la.nrrd, found a.nrrd.*--label-pattern"):
         cohort_from_folders([folder / "s"], label_pattern="{id}_la.nrrd")
     with pytest.raises(InputError, match=r"none: Wanted labels named as the scans.*found nothing"):
         cohort_from_folders([folder / "s"], labels=folder / "none")
@@ -218,6 +218,11 @@ def test_both_directions_of_labels_are_read(labels: dict, folder: Path) -> None:
         import_cohort(folder)
     with pytest.raises(InputError, match="Wanted the label 'Ventricle', found veins, wall, cavity.*--segment"):
         import_cohort(folder, segment="Ventricle")
+
+
+def test_voxels_to_ignore_are_no_label_to_choose_from(folder: Path) -> None:
+    msd(folder, {"background": 0, "Cavity": 1, "ignore": 2})
+    assert import_cohort(folder).labeled[0].segment is None
 
 
 def test_a_left_atrium_among_several_labels_needs_not_be_named(folder: Path) -> None:

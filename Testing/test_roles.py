@@ -50,9 +50,10 @@ def test_roles_are_kept_over_all_rounds(ledger: RoleLedger, tmp_path: Path) -> N
 
 def test_what_another_run_has_recorded_meanwhile_is_kept(ledger: RoleLedger, tmp_path: Path) -> None:
     other = RoleLedger.load(tmp_path / "roles.json")
-    other.record(trained=[], validated=["v2"])
+    other.record(trained=["t4"], validated=["v2"])
     ledger.record(trained=["t3"], validated=[])
-    assert RoleLedger.load(tmp_path / "roles.json").validated == {"v1", "v2"}
+    again = RoleLedger.load(tmp_path / "roles.json")
+    assert (again.trained, again.validated) == ({"t1", "t2", "t3", "t4"}, {"v1", "v2"})
 
 
 def test_a_ledger_without_a_file_writes_none(tmp_path: Path) -> None:

@@ -64,9 +64,7 @@ def test_an_msd_datalist_is_read_as_it_is(tmp_path: Path) -> None:
         },
     )
     cohort = load_cohort(path)
-    assert cohort.labeled == (
-        Case("la_003", tmp_path / "imagesTr/la_003.nii.gz", tmp_path / "labelsTr/la_003.nii.gz"),
-    )
+    assert cohort.labeled == (Case("la_003", tmp_path / "imagesTr/la_003.nii.gz", tmp_path / "labelsTr/la_003.nii.gz"),)
     assert [case.id for case in cohort.unlabeled] == ["la_001", "la_002"]
     assert [case.id for case in cohort.validation] == ["la_004"]
 

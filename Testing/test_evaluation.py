@@ -20,9 +20,7 @@ from LASegColearnLib.segmentation_files import write_segmentation
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    return load_cohort(
-        write_phantom_cohort(tmp_path_factory.mktemp("p"), labeled=1, unlabeled=1, validation=2, seed=2)
-    )
+    return load_cohort(write_phantom_cohort(tmp_path_factory.mktemp("p"), labeled=1, unlabeled=1, validation=2, seed=2))
 
 
 def _predict(cohort: Cohort, folder: Path, empty: int = 0) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ ROLE_OF_KEY = {
     "training": "labeled",
     "test": "unlabeled",
 }
+_SAFE_ID = re.compile(r"[A-Za-z0-9_-]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")
 _NAMES_THAT_SAY_NOTHING = ("image", "scan", "lgemri", "mri")
 
 
@@ -192,9 +193,7 @@ def read_json(path: Path) -> Any:
         raise InputError(Problem(path.name, f"It is not valid JSON{place}.", "Correct it, or write it anew.")) from None
 
 
-def _case(
-    entry: Any, folder: Path, place: str, role: str, segment: str | None, problems: list[Problem]
-) -> Case | None:
+def _case(entry: Any, folder: Path, place: str, role: str, segment: str | None, problems: list[Problem]) -> Case | None:
     """One entry as a case, its id empty if it has none; what is wrong with it goes into ``problems``."""
     if isinstance(entry, str):
         entry = {"image": entry}
@@ -256,6 +255,21 @@ def unique_ids(given: Sequence[str | Path]) -> list[str]:
             taken.add(name.lower())
         ids.append(name)
     return ids
+
+
+def id_problems(ids: Iterable[str], remedy: str) -> Iterator[Problem]:
+    """Ids that cannot be the name of a folder, and ids that occur twice."""
+    seen: set[str] = set()
+    for case_id in ids:
+        if not _SAFE_ID.fullmatch(case_id):
+            yield Problem(
+                case_id,
+                "Wanted an id of letters, digits, '.', '_' and '-' that neither starts nor ends with a dot.",
+                remedy,
+            )
+        if case_id.lower() in seen:
+            yield Problem(case_id, "Two cases have this id (upper and lower case count as one).", remedy)
+        seen.add(case_id.lower())
 
 
 def _safe(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from LASegColearnLib.cohort import Case, Cohort
+from LASegColearnLib.cohort import Case, Cohort, id_problems
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.scan_files import check_label, content_hash, read_label, read_scan
 
 OnRead = Callable[[Case, str, sitk.Image, "sitk.Image | None"], None]
 
-_SAFE_ID = re.compile(r"[A-Za-z0-9_-]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")
 _ROLES = ("labeled", "unlabeled", "validation")
 _READERS = 2
 # float32 image and uint8 label of every voxel, and half as much again for checkpoints and results.
@@ -77,7 +75,10 @@ def check_cohort(
         With all problems of all cases.
     """
     members = [_Member(case, role) for role in _ROLES for case in getattr(cohort, role)]
-    problems = [*_count_problems(cohort, min_labeled, min_unlabeled), *_id_problems(cohort)]
+    problems = [
+        *_count_problems(cohort, min_labeled, min_unlabeled),
+        *id_problems([case.id for case in cohort.cases], "Give it another id in the cohort file."),
+    ]
     if cache_folder is not None and spacing_mm is not None:
         problems += _room_problems(cohort, cache_folder, spacing_mm, free_bytes or _free_bytes)
     # A disk without room, or two cases of one name, must not be written to.
@@ -148,24 +149,6 @@ def _count_problems(cohort: Cohort, min_labeled: int, min_unlabeled: int) -> Ite
         found = len(getattr(cohort, role))
         if found < wanted:
             yield Problem("cohort", f"Wanted at least {wanted} {role} cases, found {found}.", remedy)
-
-
-def _id_problems(cohort: Cohort) -> Iterator[Problem]:
-    seen: set[str] = set()
-    for case in cohort.cases:
-        if not _SAFE_ID.fullmatch(case.id):
-            yield Problem(
-                case.id,
-                "Wanted an id of letters, digits, '.', '_' and '-' that neither starts nor ends with a dot.",
-                "Give the case another id in the cohort file.",
-            )
-        if case.id.lower() in seen:
-            yield Problem(
-                case.id,
-                "Two cases have this id (upper and lower case count as one).",
-                "Give one another id in the cohort file.",
-            )
-        seen.add(case.id.lower())
 
 
 def _duplicate_problems(outcomes: Sequence[_Outcome]) -> Iterator[Problem]:

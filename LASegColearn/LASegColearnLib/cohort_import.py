@@ -286,7 +286,7 @@ def _as_files_are_named(cohort: Cohort) -> Cohort:
 
 def _with_channel(image: Path) -> Path:
     name = stem(image)
-    candidate = image.with_name(f"{name}_0000{image.name[len(name):]}")
+    candidate = image.with_name(f"{name}_0000{image.name[len(name) :]}")
     return candidate if not image.exists() and candidate.is_file() else image
 
 

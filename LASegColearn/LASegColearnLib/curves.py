@@ -50,9 +50,7 @@ def loss_curves(events: Sequence[dict[str, Any]]) -> bytes | None:
     """The parts of the loss over the iterations, a panel for each kind, as PNG; None if there is no progress yet."""
     progress = [event for event in events if event["event"] == "progress"]
     names = list(dict.fromkeys(name for event in progress for name in event["losses"]))
-    panels = {
-        title: [name for name in names if name.startswith(starts)] for title, starts in _LOSS_GROUPS.items()
-    }
+    panels = {title: [name for name in names if name.startswith(starts)] for title, starts in _LOSS_GROUPS.items()}
     panels = {title: members for title, members in panels.items() if members}
     if not panels:
         return None
@@ -84,7 +82,9 @@ def dice_curves(runs: Mapping[str, Sequence[dict[str, Any]]]) -> bytes | None:
             ]
             if points:
                 label = name if len(runs) == 1 else f"{title}: {name}"
-                axes.plot(*zip(*points, strict=True), "o-", color=COLORS[drawn % len(COLORS)], markersize=3, label=label)
+                axes.plot(
+                    *zip(*points, strict=True), "o-", color=COLORS[drawn % len(COLORS)], markersize=3, label=label
+                )
                 drawn += 1
     if not drawn:
         return None

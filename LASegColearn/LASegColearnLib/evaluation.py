@@ -79,9 +79,7 @@ def evaluate(
     """
     cases: tuple[Case, ...] = getattr(cohort, split)
     if not cases:
-        raise InputError(
-            Problem(split, f"Wanted {split} cases in the cohort, found none.", "Choose another --split.")
-        )
+        raise InputError(Problem(split, f"Wanted {split} cases in the cohort, found none.", "Choose another --split."))
     found = {case.id: _prediction_of(case, predictions) for case in cases}
     missing = [case_id for case_id, path in found.items() if path is None]
     if missing:
@@ -95,7 +93,8 @@ def evaluate(
                 for case_id in missing
             ]
         )
-    rows, problems = [], []
+    rows: list[EvaluatedCase] = []
+    problems: list[Problem] = []
     for case in cases:
         path = found[case.id]
         try:
@@ -131,7 +130,13 @@ def write_metrics_csv(rows: Sequence[EvaluatedCase], path: Path) -> None:
     for row in rows:
         values = [getattr(row.metrics, measure) for measure in MEASURES]
         writer.writerow(
-            [row.case, row.network, row.unit, *[f"{v:.6g}" if math.isfinite(v) else "" for v in values], row.metrics.note]
+            [
+                row.case,
+                row.network,
+                row.unit,
+                *[f"{v:.6g}" if math.isfinite(v) else "" for v in values],
+                row.metrics.note,
+            ]
         )
     write_text_atomically(path, text.getvalue())
 
@@ -158,7 +163,9 @@ def format_table(rows: Sequence[EvaluatedCase]) -> str:
         ]
         lines.append(f"{network or 'prediction':12} {' '.join(cells)}  {len(own)}")
     if undefined:
-        lines.append(f"{undefined} empty predictions or labels have no distances; they are not in the means of 95HD and ASD.")
+        lines.append(
+            f"{undefined} empty predictions or labels have no distances and are not in the means of 95HD and ASD."
+        )
     return "\n".join(lines)
 
 
@@ -179,6 +186,4 @@ def _compare(case: Case, prediction: Path, unit: str) -> Metrics:
         raise InputError(Problem(case.id, "Wanted a label to compare with, found none.", "Add it to the cohort."))
     label, _ = read_label(case.label, case.segment, scan, case.id)
     predicted, _ = read_label(prediction, None, scan, case.id, may_be_empty=True)
-    return segmentation_metrics(
-        to_array(predicted), to_array(label), scan.GetSpacing(), in_voxels=unit == "voxel"
-    )
+    return segmentation_metrics(to_array(predicted), to_array(label), scan.GetSpacing(), in_voxels=unit == "voxel")

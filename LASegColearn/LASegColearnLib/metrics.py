@@ -21,9 +21,9 @@ class Metrics:
     dice, jaccard
         0 to 1. Two empty masks agree: 1.
     hd95, asd
-        95th percentile of the surface distances of both directions together, and mean distance from the prediction's surface to
-        the reference's, in the unit of the spacing. NaN where either mask is empty: the usual 0 would reward an empty
-        prediction.
+        95th percentile of the surface distances of both directions together, and mean distance from the prediction's
+        surface to the reference's, in the unit of the spacing. NaN where either mask is empty: the usual 0 would reward
+        an empty prediction.
     volume_ml, reference_volume_ml, volume_difference_ml
         In mL, by the spacing in mm; the difference is prediction minus reference.
     note
@@ -49,8 +49,8 @@ def segmentation_metrics(
 ) -> Metrics:
     """Compare two masks (x, y, z).
 
-    Definitions are those of medpy 0.5.2 (``dc``, ``jc``, ``hd95``, ``asd(prediction, reference)``): the surface is the mask
-    without its erosion by the 6-neighborhood, outside the array is background, distances are exact and Euclidean.
+    Definitions are those of medpy 0.5.2 (``dc``, ``jc``, ``hd95``, ``asd(prediction, reference)``): the surface is the
+    mask without its erosion by the 6-neighborhood, outside the array is background, distances are exact and Euclidean.
 
     Parameters
     ----------

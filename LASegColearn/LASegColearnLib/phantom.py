@@ -46,16 +46,16 @@ class _Anatomy:
 def make_phantom(seed: int, header: str | None = None) -> tuple[sitk.Image, sitk.Image]:
     """A scan and its label.
 
-    A body with four pulmonary veins and an appendage, next to vessels and chambers of the same intensity, lungs, fat and muscle,
-    late enhancement in the wall, blur, a bias field and noise. The anatomy is a function of the seed alone.
+    A body with four pulmonary veins and an appendage, next to vessels and chambers of the same intensity, lungs, fat
+    and muscle, late enhancement in the wall, blur, a bias field and noise. The anatomy is a function of the seed alone.
 
     Parameters
     ----------
     seed
         Of everything random.
     header
-        How the voxels lie in the patient: ``plain`` (1.6 mm), ``anisotropic`` (1.25×1.25×2.5 mm), ``oblique``, ``permuted``
-        or ``flipped``; drawn by the seed if not given.
+        How the voxels lie in the patient: ``plain`` (1.6 mm), ``anisotropic`` (1.25×1.25×2.5 mm), ``oblique``,
+        ``permuted`` or ``flipped``; drawn by the seed if not given.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def _draw_anatomy(rng: np.random.Generator) -> _Anatomy:
         (at(-1.75, -0.9, -0.9), at(-1.8, -0.8, 0.6), float(rng.uniform(14.0, 18.0))),
         (at(0.9, -1.9, -1.6), at(1.5, -2.6, -2.6), float(rng.uniform(16.0, 20.0))),
     )
-    scars = tuple(at(*rng.normal(0, 0.7, 3), spread=1.0) for _ in range(3))
+    scars = tuple(center + rng.normal(0, 0.7, 3) * radii + rng.normal(0, 1.0, 3) for _ in range(3))
     return _Anatomy(center, radii, tilt, tuple(veins), tuple(appendage), neighbors, scars)
 
 

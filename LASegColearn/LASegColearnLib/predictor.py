@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -16,6 +15,7 @@ from scipy import ndimage
 from torch import nn
 
 from LASegColearnLib.checkpoints import Model
+from LASegColearnLib.cohort import id_problems, unique_ids
 from LASegColearnLib.device import Device
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.preprocessing import prepare_scan, restore_to_scan
@@ -32,8 +32,6 @@ PROBABILITY_FILE = "probability.nrrd"
 UNCERTAINTY_FILE = "uncertainty.nrrd"
 FIGURES_FILE = "figures.json"
 _AXIAL_AXES = (0, 1)
-_SAFE_ID = re.compile(r"[A-Za-z0-9_-]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")
-_SCAN_SUFFIX = re.compile(r"(\.seg\.nrrd|\.nii\.gz|\.[A-Za-z]+)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -228,25 +226,8 @@ class Predictor:
 
 
 def case_ids(scans: Sequence[Path]) -> list[tuple[str, Path]]:
-    """Give each scan an id: its file name without suffix, safe as a folder's name and unlike all the others.
-
-    Where scans of different folders have one name (``a/mri.nrrd``, ``b/mri.nrrd``), the folder's name is put before it,
-    and where that does not tell them apart either, a number comes after it.
-    """
-    names = [_safe(_SCAN_SUFFIX.sub("", path.name)) for path in scans]
-    with_folder = [_safe(f"{path.resolve().parent.name}-{name}") for path, name in zip(scans, names, strict=True)]
-    # Names that differ in case only are one folder on Windows and macOS.
-    folded = [name.lower() for name in names]
-    taken: set[str] = set()
-    pairs = []
-    for path, name, longer in zip(scans, names, with_folder, strict=True):
-        base = candidate = name if folded.count(name.lower()) == 1 else longer
-        number = 2
-        while candidate.lower() in taken:
-            candidate, number = f"{base}-{number}", number + 1
-        taken.add(candidate.lower())
-        pairs.append((candidate, path))
-    return pairs
+    """Give each scan an id, as a cohort would; see :func:`~LASegColearnLib.cohort.unique_ids`."""
+    return list(zip(unique_ids(scans), scans, strict=True))
 
 
 def predict_files(
@@ -319,21 +300,8 @@ def _check_output(scans: Sequence[tuple[str, Path]], output: Path, overwrite: bo
     problems = []
     if output.exists() and not output.is_dir():
         problems.append(Problem(output.name, "Wanted a folder for the results, found a file.", "Give another folder."))
-    seen: set[str] = set()
+    problems += id_problems([case_id for case_id, _ in scans], "Give it another id.")
     for case_id, _ in scans:
-        if not _SAFE_ID.fullmatch(case_id):
-            problems.append(
-                Problem(
-                    case_id,
-                    "Wanted an id of letters, digits, '.', '_' and '-' that neither starts nor ends with a dot.",
-                    "Give the case another id.",
-                )
-            )
-        if case_id.lower() in seen:
-            problems.append(
-                Problem(case_id, "Two scans have this id (upper and lower case count as one).", "Give one another id.")
-            )
-        seen.add(case_id.lower())
         present = [name for name in _files(True, True) if (output / case_id / name).exists()]
         if present and not overwrite:
             problems.append(
@@ -357,10 +325,6 @@ def _write(prediction: Prediction, folder: Path, *, nifti: bool, volumes: bool) 
     if nifti:
         write_mask(folder / NIFTI_FILE, prediction.mask)
     write_mask(folder / SEGMENTATION_FILE, prediction.mask)
-
-
-def _safe(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip(".") or "scan"
 
 
 def largest_component(mask: np.ndarray) -> np.ndarray:

@@ -57,9 +57,9 @@ def to_image(array: np.ndarray, grid: Grid) -> sitk.Image:
 def working_grid(scan: sitk.Image, spacing_mm: Vector, region_mm: Vector | None = None) -> Grid:
     """The grid at ``spacing_mm`` that covers the same box as ``scan`` in canonical (LPS) orientation.
 
-    With ``region_mm`` it covers a box of that size around the scan's center, where the scan is larger. The box's corners
-    are the outer faces of the voxels, so that an uneven number of voxels is not cut off: the number of voxels is rounded
-    up and the surplus is shared by both sides.
+    With ``region_mm`` it covers a box of that size around the scan's center, where the scan is larger. The box's
+    corners are the outer faces of the voxels, so that an uneven number of voxels is not cut off: the number of voxels
+    is rounded up and the surplus is shared by both sides.
     """
     canonical = sitk.DICOMOrient(_without_voxels(scan), "LPS")
     old_size = np.array(canonical.GetSize())

@@ -141,8 +141,8 @@ def _title(run: _Run) -> str:
 
 
 def _headline(run: _Run) -> str:
-    started = next((event for event in reversed(run.events) if event["event"] == "started"), {})
-    finished = next((event for event in reversed(run.events) if event["event"] == "finished"), {})
+    started = _last(run.events, "started")
+    finished = _last(run.events, "finished")
     minutes = (finished.get("elapsed_seconds") or 0) / 60
     text = f"Trained on {len(run.cohort.labeled)} labeled and {len(run.cohort.unlabeled)} unlabeled scans"
     if minutes:
@@ -151,8 +151,13 @@ def _headline(run: _Run) -> str:
         text += f" on {started['device']}"
     own = [row.values["dice"] for row in run.rows if row.network == run.predictor]
     if own:
-        return f"{text}. Mean Dice of the {run.predictor} on {len(own)} cases not trained on: {100 * np.mean(own):.1f} %."
+        mean = 100 * np.mean(own)
+        return f"{text}. Mean Dice of the {run.predictor} on {len(own)} cases not trained on: {mean:.1f} %."
     return f"{text}. Nothing says how good it is: no case that was not trained on has been predicted and compared."
+
+
+def _last(events: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+    return next((event for event in reversed(events) if event["event"] == name), {})
 
 
 def _state(events: Sequence[dict[str, Any]]) -> str:

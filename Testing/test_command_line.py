@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
+import torch
 
+from LASegColearnLib.checkpoints import load_checkpoint
 from LASegColearnLib.cohort import load_cohort
 from LASegColearnLib.phantom import write_phantom_cohort
 
@@ -153,6 +155,21 @@ def _wait_for(process: subprocess.Popen[str], event: str) -> None:
         if json.loads(line)["event"] == event:
             return
     raise AssertionError(process.stderr.read())
+
+
+def test_a_run_killed_and_resumed_has_the_weights_of_one_that_was_not(phantoms: Path, tmp_path: Path) -> None:
+    tiny = [*TINY, "checkpoints=12", "pretraining=0.3"]
+    options = ("--preset", "demo", "--iterations", 12, "--device", "cpu", "--events", "--set", *tiny)
+    assert _run("train", "--cohort", phantoms, "--run", tmp_path / "whole", *options).returncode == 0
+    killed = _start("train", "--cohort", phantoms, "--run", tmp_path / "killed", *options)
+    for _ in range(5):
+        _wait_for(killed, "checkpoint")
+    killed.kill()
+    killed.wait()
+    assert _run("train", "--run", tmp_path / "killed", "--resume", "--device", "cpu").returncode == 0
+    networks = [load_checkpoint(tmp_path / run / "checkpoints" / "last.pt")["networks"] for run in ("whole", "killed")]
+    for name, expected in networks[0].items():
+        assert all(torch.equal(value, networks[1][name][key]) for key, value in expected.items())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")

@@ -62,7 +62,9 @@ class TerminalProgress:
         if self._bar is None or stage != self._stage:
             self._close()
             self._stage = stage
-            self._bar = tqdm(desc=stage, file=sys.stderr, bar_format="{desc}: {percentage:3.0f}%|{bar:24}| {postfix}")
+            self._bar = tqdm(
+                desc=stage, total=of, file=sys.stderr, bar_format="{desc}: {percentage:3.0f}%|{bar:24}|{postfix}"
+            )
         self._bar.total = of
         self._bar.n = done
         self._bar.refresh()

@@ -1,0 +1,36 @@
+"""What a person in a terminal sees."""
+
+from __future__ import annotations
+
+from LASegColearnLib.terminal import TerminalProgress
+
+
+def test_the_bar_shows_share_time_left_phase_and_loss(capsys) -> None:
+    show = TerminalProgress()
+    losses = {"total": 0.5}
+    progress = {"event": "progress", "of": 10, "phase": "co-learning", "losses": losses}
+    show({**progress, "iteration": 3, "seconds_left": 75.4})
+    show({"event": "validated", "iteration": 3, "dice": {"teacher": 0.81234}, "cases": 2})
+    show({**progress, "iteration": 10, "seconds_left": None})
+    show({"event": "finished", "complete": True})
+    seen = capsys.readouterr().err
+    assert "Training:  30%|" in seen
+    assert "1:15 left, co-learning, loss 0.500" in seen
+    assert "Iteration 3: Dice on 2 validation cases: teacher 0.812" in seen
+    assert "Training: 100%|" in seen
+
+
+def test_preparing_and_segmenting_have_bars_of_their_own(capsys) -> None:
+    show = TerminalProgress()
+    for done in (1, 2):
+        show({"event": "preparing", "done": done, "of": 2})
+    show({"event": "predicting", "done": 1, "of": 4})
+    show({"event": "predicted", "case": "a", "volume_ml": 70.0})
+    seen = capsys.readouterr().err
+    assert "Checking and preparing scans: 100%|" in seen
+    assert "Segmenting:  25%|" in seen
+
+
+def test_a_stop_says_how_to_go_on(capsys) -> None:
+    TerminalProgress()({"event": "finished", "complete": False})
+    assert "--resume" in capsys.readouterr().err

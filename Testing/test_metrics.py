@@ -91,3 +91,17 @@ def test_empty_masks_have_no_distances_and_it_is_said(prediction, reference, ove
 def test_masks_of_different_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="different shapes"):
         segmentation_metrics(np.zeros((2, 2, 2)), np.zeros((2, 2, 3)), (1, 1, 1))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_metrics_equal_medpys_on_random_shapes_and_spacings(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape, spacing = tuple(rng.integers(1, 13, 3)), tuple(rng.uniform(0.3, 4.0, 3))
+    prediction, reference = (rng.random(shape) < rng.uniform(0.02, 0.95) for _ in range(2))
+    # A voxel in corners of the array: neither mask is empty, and both touch the border.
+    prediction[0, 0, 0] = reference[-1, -1, -1] = True
+    found = segmentation_metrics(prediction, reference, spacing)
+    assert found.dice == pytest.approx(binary.dc(prediction, reference), abs=1e-6)
+    assert found.jaccard == pytest.approx(binary.jc(prediction, reference), abs=1e-6)
+    assert found.hd95 == pytest.approx(binary.hd95(prediction, reference, spacing), abs=1e-6)
+    assert found.asd == pytest.approx(binary.asd(prediction, reference, spacing), abs=1e-6)

@@ -6,10 +6,11 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 
 from LASegColearnLib.cohort import Case, Cohort
 from LASegColearnLib.errors import InputError, Problem
@@ -17,8 +18,11 @@ from LASegColearnLib.metrics import Metrics, segmentation_metrics
 from LASegColearnLib.preprocessing import to_array
 from LASegColearnLib.run_folder import write_text_atomically
 from LASegColearnLib.scan_files import read_label, read_scan
+from LASegColearnLib.segmentation_files import SEGMENT_NAME
 
 MEASURES = ("dice", "jaccard", "hd95", "asd", "volume_ml", "reference_volume_ml", "volume_difference_ml")
+SPLITS = ("validation", "labeled", "unlabeled")
+UNITS = ("mm", "voxel")
 _PREDICTION_NAMES = (
     "{id}/segmentation.seg.nrrd",
     "{id}/segmentation.nii.gz",
@@ -64,9 +68,10 @@ def evaluate(
     cohort
         The cohort.
     predictions
-        Folder as `predict` writes it: ``<id>/segmentation.seg.nrrd``, or label maps named ``<id>``.
+        Folder as `predict` writes it: ``<id>/segmentation.seg.nrrd``, or label maps named ``<id>``. Of several segments
+        the one named "Left atrium" is compared.
     split
-        ``validation`` or ``labeled``.
+        ``validation`` or ``labeled``; ``unlabeled`` where those cases have labels to compare with.
     unit
         ``mm``, or ``voxel`` for distances in voxels.
     network
@@ -75,31 +80,19 @@ def evaluate(
     Raises
     ------
     InputError
-        If the split has no cases, or naming all cases whose prediction is missing or whose files cannot be read.
+        If split or unit is none of these, if the split has no cases, or naming all cases at once that have no label or
+        no prediction, or whose files cannot be read.
     """
+    _require("split", split, SPLITS)
+    _require("unit", unit, UNITS)
     cases: tuple[Case, ...] = getattr(cohort, split)
     if not cases:
         raise InputError(Problem(split, f"Wanted {split} cases in the cohort, found none.", "Choose another --split."))
-    found = {case.id: _prediction_of(case, predictions) for case in cases}
-    missing = [case_id for case_id, path in found.items() if path is None]
-    if missing:
-        raise InputError(
-            [
-                Problem(
-                    case_id,
-                    f"Wanted a prediction {_PREDICTION_NAMES[0].format(id=case_id)} in {predictions.name}, found none.",
-                    "Predict this case first.",
-                )
-                for case_id in missing
-            ]
-        )
     rows: list[EvaluatedCase] = []
     problems: list[Problem] = []
     for case in cases:
-        path = found[case.id]
         try:
-            if path is not None:
-                rows.append(EvaluatedCase(case.id, network, unit, _compare(case, path, unit)))
+            rows.append(EvaluatedCase(case.id, network, unit, _compare(case, predictions, unit)))
         except InputError as error:
             problems += error.problems
     if problems:
@@ -175,15 +168,56 @@ def _cell(summary: Summary, factor: float, width: int) -> str:
     return f"{f'{summary.mean * factor:.2f} ± {summary.deviation * factor:.2f}':>{width}}"
 
 
+def _require(name: str, found: str, known: Sequence[str]) -> None:
+    if found not in known:
+        raise InputError(
+            Problem(name, f"Wanted one of {', '.join(known)}, found {found!r}.", f"Give one of these as the {name}.")
+        )
+
+
+def _compare(case: Case, predictions: Path, unit: str) -> Metrics:
+    path = _prediction_of(case, predictions)
+    problems = []
+    if case.label is None:
+        problems.append(Problem(case.id, "Wanted a label to compare with, found none.", "Add it to the cohort."))
+    if path is None:
+        problems.append(
+            Problem(
+                case.id,
+                f"Wanted a prediction {_PREDICTION_NAMES[0].format(id=case.id)} in {predictions.name}, found none.",
+                "Predict this case first.",
+            )
+        )
+    if case.label is None or path is None:
+        raise InputError(problems)
+    scan = read_scan(case.image, case.id)
+    label, about_label = read_label(case.label, case.segment, scan, case.id)
+    predicted, about_prediction = _read_prediction(path, scan, case.id)
+    metrics = segmentation_metrics(to_array(predicted), to_array(label), scan.GetSpacing(), in_voxels=unit == "voxel")
+    notes = [metrics.note] if metrics.note else []
+    notes += [warning.removeprefix(f"{case.id}: ") for warning in about_label]
+    notes += [f"Of the prediction: {warning.removeprefix(f'{case.id}: ')}" for warning in about_prediction]
+    return replace(metrics, note=" ".join(notes))
+
+
 def _prediction_of(case: Case, folder: Path) -> Path | None:
     candidates = (folder / name.format(id=case.id) for name in _PREDICTION_NAMES)
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _compare(case: Case, prediction: Path, unit: str) -> Metrics:
-    scan = read_scan(case.image, case.id)
-    if case.label is None:
-        raise InputError(Problem(case.id, "Wanted a label to compare with, found none.", "Add it to the cohort."))
-    label, _ = read_label(case.label, case.segment, scan, case.id)
-    predicted, _ = read_label(prediction, None, scan, case.id, may_be_empty=True)
-    return segmentation_metrics(to_array(predicted), to_array(label), scan.GetSpacing(), in_voxels=unit == "voxel")
+def _read_prediction(path: Path, scan: sitk.Image, case_id: str) -> tuple[sitk.Image, list[str]]:
+    """The only segment, whatever its name; of several, the left atrium."""
+    try:
+        return read_label(path, None, scan, case_id, may_be_empty=True)
+    except InputError as error:
+        first = error
+    try:
+        return read_label(path, SEGMENT_NAME, scan, case_id, may_be_empty=True)
+    except InputError:
+        # What is wrong with the file itself, not that no segment of this name was found in it.
+        raise InputError(
+            [
+                Problem(problem.case, f"In its prediction {path.name}: {problem.cause}", problem.remedy)
+                for problem in first.problems
+            ]
+        ) from None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import ndimage
 
 from LASegColearnLib.cohort import Case, Cohort, save_cohort
 from LASegColearnLib.preprocessing import Grid, to_image
+from LASegColearnLib.run_folder import replacing
 
 # The field of view in the patient, mm: left-right, front-back, feet-head.
 _EXTENT = np.array([116.0, 96.0, 80.0])
@@ -18,36 +20,109 @@ _BLOOD, _MUSCLE, _FAT, _LUNG, _SCAR = 620.0, 300.0, 420.0, 60.0, 900.0
 _HEADERS = ("plain", "anisotropic", "oblique", "permuted", "flipped")
 
 
+# Elsewhere a wall of this many mm lies between the atrium and its neighbors; at the mitral valve there is none to see.
+_WALL_MM = 1.8
+_Vector = np.ndarray
+_Tube = tuple[np.ndarray, np.ndarray, float]
+
+
+class _Points:
+    """Places in the patient, in mm from the middle of the field of view, along the axes of LPS.
+
+    Axis by axis in float32: a third of the time of arrays of vectors.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        direction = np.array(grid.direction).reshape(3, 3)
+        steps = [
+            (np.arange(n, dtype=np.float32) - np.float32((n - 1) / 2)) * np.float32(spacing)
+            for n, spacing in zip(grid.size, grid.spacing_mm, strict=True)
+        ]
+        along = np.meshgrid(*steps, indexing="ij", sparse=True)
+        self.axes: list[np.ndarray] = [
+            sum(np.float32(direction[row, column]) * along[column] for column in range(3)) for row in range(3)
+        ]
+
+    def dot(self, vector: _Vector) -> np.ndarray:
+        x, y, z = (np.float32(v) for v in vector)
+        return self.axes[0] * x + self.axes[1] * y + self.axes[2] * z
+
+    def squared_distance(self, place: _Vector) -> np.ndarray:
+        x, y, z = (axis - np.float32(p) for axis, p in zip(self.axes, place, strict=True))
+        return x * x + y * y + z * z
+
+    def sphere(self, center: _Vector, radius: float) -> np.ndarray:
+        return np.sqrt(self.squared_distance(center)) - np.float32(radius)
+
+    def tube(self, start: _Vector, end: _Vector, radius: float) -> np.ndarray:
+        along = end - start
+        share = np.clip((self.dot(along) - np.float32(start @ along)) / np.float32(along @ along), 0, 1)
+        x, y, z = (
+            axis - np.float32(s) - share * np.float32(a) for axis, s, a in zip(self.axes, start, along, strict=True)
+        )
+        return np.sqrt(x * x + y * y + z * z) - np.float32(radius)
+
+    def ellipsoid(self, center: _Vector, radii: _Vector, tilt: np.ndarray) -> np.ndarray:
+        """A distance that is exact to first order at the surface."""
+        own = [(self.dot(tilt[:, i]) - np.float32(center @ tilt[:, i])) / np.float32(radii[i]) for i in range(3)]
+        scaled = np.sqrt(own[0] ** 2 + own[1] ** 2 + own[2] ** 2)
+        gradient = np.sqrt(sum((share / np.float32(radius)) ** 2 for share, radius in zip(own, radii, strict=True)))
+        return scaled * (scaled - 1) / np.maximum(gradient, np.float32(1e-6))
+
+
+@dataclass(frozen=True)
+class _Waves:
+    """A smooth random function of the place in the patient, of about unit variance."""
+
+    waves: np.ndarray
+    phases: np.ndarray
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, length_mm: float, count: int = 7) -> _Waves:
+        directions = rng.normal(0, 1, (count, 3))
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        lengths = length_mm * rng.uniform(0.7, 1.4, (count, 1))
+        return cls(2 * np.pi * directions / lengths, rng.uniform(0, 2 * np.pi, count))
+
+    def __call__(self, points: _Points) -> np.ndarray:
+        total = sum(np.cos(points.dot(w) + np.float32(p)) for w, p in zip(self.waves, self.phases, strict=True))
+        return total * np.float32(np.sqrt(2 / len(self.phases)))
+
+
 @dataclass(frozen=True)
 class _Anatomy:
-    """Shapes in patient space: signed distances in mm, negative inside, from points (..., 3)."""
+    """Shapes and tissue in the patient. Distances are signed, in mm, negative inside."""
 
-    center: np.ndarray
-    radii: np.ndarray
+    center: _Vector
+    radii: _Vector
     tilt: np.ndarray
-    veins: tuple[tuple[np.ndarray, np.ndarray, float], ...]
-    appendage: tuple[tuple[np.ndarray, float], ...]
-    neighbors: tuple[tuple[np.ndarray, np.ndarray, float], ...]
-    scars: tuple[np.ndarray, ...] = field(default=())
+    veins: tuple[_Tube, ...]
+    appendage: tuple[tuple[_Vector, float], ...]
+    neighbors: tuple[_Tube, ...]
+    ventricle: _Tube
+    valve: tuple[_Vector, float]
+    scars: tuple[_Vector, ...]
+    edges: _Waves
+    coil: _Waves
 
-    def atrium(self, points: np.ndarray) -> np.ndarray:
-        parts = [_ellipsoid((points - self.center) @ self.tilt, self.radii)]
-        parts += [_tube(points, start, end, radius) for start, end, radius in self.veins]
-        parts += [np.linalg.norm(points - center, axis=-1) - radius for center, radius in self.appendage]
-        joined = parts[0]
-        for part in parts[1:]:
-            joined = _smooth_union(joined, part, 3.0)
+    def atrium(self, points: _Points) -> np.ndarray:
+        joined = points.ellipsoid(self.center, self.radii, self.tilt)
+        for vein in self.veins:
+            joined = _smooth_union(joined, points.tube(*vein), 3.0)
+        for lobe in self.appendage:
+            joined = _smooth_union(joined, points.sphere(*lobe), 3.0)
         return joined
 
-    def blood_elsewhere(self, points: np.ndarray) -> np.ndarray:
-        return np.min([_tube(points, *neighbor) for neighbor in self.neighbors], axis=0)
+    def blood_elsewhere(self, points: _Points) -> np.ndarray:
+        return np.minimum.reduce([points.tube(*vessel) for vessel in (*self.neighbors, self.ventricle)])
 
 
 def make_phantom(seed: int, header: str | None = None) -> tuple[sitk.Image, sitk.Image]:
     """A scan and its label.
 
-    A body with four pulmonary veins and an appendage, next to vessels and chambers of the same intensity, lungs, fat
-    and muscle, late enhancement in the wall, blur, a bias field and noise. The anatomy is a function of the seed alone.
+    A body with four pulmonary veins and an appendage, open to a ventricle at the mitral valve, next to vessels and
+    chambers of the same intensity, lungs, fat and muscle, late enhancement in the wall, blur, a bias field and noise.
+    The anatomy and its place in the patient are functions of the seed alone.
 
     Parameters
     ----------
@@ -62,13 +137,12 @@ def make_phantom(seed: int, header: str | None = None) -> tuple[sitk.Image, sitk
     tuple of SimpleITK.Image
         int16 scan and uint8 0/1 label on one grid.
     """
-    rng = np.random.default_rng([seed, 0])
-    anatomy = _draw_anatomy(rng)
+    anatomy = _draw_anatomy(np.random.default_rng([seed, 0]))
     # Of its own, so that the same seed has the same anatomy under every header.
     header_rng = np.random.default_rng([seed, 1])
     drawn = str(header_rng.choice(_HEADERS))
     grid = _grid(header or drawn, header_rng)
-    points = _points(grid)
+    points = _Points(grid)
     atrium = anatomy.atrium(points)
     scan = _intensities(anatomy, points, atrium, np.random.default_rng([seed, 2]), np.array(grid.spacing_mm))
     return to_image(scan, grid), to_image((atrium <= 0).astype(np.uint8), grid)
@@ -92,15 +166,19 @@ def write_phantom_cohort(
         suffix = "nii.gz" if number % 3 == 2 else "nrrd"
         scan, label = make_phantom(seed * 10_000 + number)
         place = folder / case_id
-        place.mkdir(parents=True, exist_ok=True)
         image_file, label_file = place / f"image.{suffix}", place / f"label.{suffix}"
-        sitk.WriteImage(scan, str(image_file), useCompression=True)
+        _write(scan, image_file)
         if role != "unlabeled":
-            sitk.WriteImage(label, str(label_file), useCompression=True)
+            _write(label, label_file)
         members[role].append(Case(case_id, image_file, None if role == "unlabeled" else label_file))
     cohort = Cohort(tuple(members["labeled"]), tuple(members["unlabeled"]), tuple(members["validation"]))
     save_cohort(cohort, folder / "cohort.json")
     return folder / "cohort.json"
+
+
+def _write(image: sitk.Image, path: Path) -> None:
+    with replacing(path) as temporary:
+        sitk.WriteImage(image, str(temporary), useCompression=True)
 
 
 def _draw_anatomy(rng: np.random.Generator) -> _Anatomy:
@@ -109,7 +187,7 @@ def _draw_anatomy(rng: np.random.Generator) -> _Anatomy:
     radii = np.array([24.0, 16.0, 19.0]) * rng.uniform(0.82, 1.2, 3)
     tilt = _rotation(rng.normal(0, 0.15, 3))
 
-    def at(x: float, y: float, z: float, spread: float = 2.5) -> np.ndarray:
+    def at(x: float, y: float, z: float, spread: float = 2.5) -> _Vector:
         return center + np.array([x, y, z]) * radii + rng.normal(0, spread, 3)
 
     veins = []
@@ -126,45 +204,64 @@ def _draw_anatomy(rng: np.random.Generator) -> _Anatomy:
         heading = heading + rng.normal(0, 0.25, 3)
         place = place + 5.0 * heading / np.linalg.norm(heading)
     neighbors = (
-        # Descending aorta, behind; ascending aorta and pulmonary artery, in front; right atrium; left ventricle.
+        # Descending aorta, behind; ascending aorta and pulmonary artery, in front; right atrium.
         (at(0.9, 2.0, -3.0), at(0.8, 1.95, 3.0), float(rng.uniform(9.0, 12.0))),
         (at(-0.25, -1.9, -0.2), at(-0.35, -2.0, 3.0), float(rng.uniform(11.0, 14.0))),
         (at(0.5, -1.9, 1.1), at(0.2, -0.6, 2.0), float(rng.uniform(8.0, 10.5))),
         (at(-1.75, -0.9, -0.9), at(-1.8, -0.8, 0.6), float(rng.uniform(14.0, 18.0))),
-        (at(0.9, -1.9, -1.6), at(1.5, -2.6, -2.6), float(rng.uniform(16.0, 20.0))),
     )
+    ventricle, valve = _draw_ventricle(rng, center, radii, tilt)
     scars = tuple(center + rng.normal(0, 0.7, 3) * radii + rng.normal(0, 1.0, 3) for _ in range(3))
-    return _Anatomy(center, radii, tilt, tuple(veins), tuple(appendage), neighbors, scars)
+    edges, coil = _Waves.draw(rng, 22.0), _Waves.draw(rng, 110.0, 4)
+    return _Anatomy(
+        center, radii, tilt, tuple(veins), tuple(appendage), neighbors, ventricle, valve, scars, edges, coil
+    )
+
+
+def _draw_ventricle(
+    rng: np.random.Generator, center: _Vector, radii: _Vector, tilt: np.ndarray
+) -> tuple[_Tube, tuple[_Vector, float]]:
+    """The left ventricle, in front, below and to the left, and the mitral valve where it touches the atrium."""
+    outward = np.array([0.45, -0.62, -0.64]) + rng.normal(0, 0.08, 3)
+    outward /= np.linalg.norm(outward)
+    valve = center + outward / np.linalg.norm((outward @ tilt) / radii)
+    radius = float(rng.uniform(16.0, 20.0))
+    apex = valve + 60.0 * (outward + np.array([0.35, -0.1, -0.1]))
+    # Two mm deep in the atrium, which keeps what it has: the label ends at the valve's plane, as by hand.
+    return (valve + (radius - 2.0) * outward, apex, radius), (valve, float(rng.uniform(11.0, 14.0)))
 
 
 def _intensities(
-    anatomy: _Anatomy, points: np.ndarray, atrium: np.ndarray, rng: np.random.Generator, spacing: np.ndarray
+    anatomy: _Anatomy, points: _Points, atrium: np.ndarray, rng: np.random.Generator, spacing: np.ndarray
 ) -> np.ndarray:
     """int16 voxels (x, y, z)."""
     elsewhere = anatomy.blood_elsewhere(points)
-    texture = _smooth_noise(points.shape[:3], rng, 8.0 / spacing)
-    scan = np.full(atrium.shape, _MUSCLE)
-    scan[np.minimum(atrium, elsewhere) > 6.0 + 3.0 * texture] = _FAT
-    lungs = np.abs(points[..., 0]) > 42.0 + 6.0 * texture - 0.1 * points[..., 1]
-    scan[lungs & (np.minimum(atrium, elsewhere) > 2.0)] = _LUNG
-    # A thin wall around each blood pool keeps neighbors apart; the blood has nearly one intensity everywhere.
-    scan[(elsewhere <= 0) & (atrium > 1.8)] = _BLOOD * rng.uniform(0.93, 1.07)
+    nearest = np.minimum(atrium, elsewhere)
+    edges = anatomy.edges(points)
+    scan = np.full(atrium.shape, _MUSCLE, np.float32)
+    scan[nearest > 6.0 + 3.0 * edges] = _FAT
+    lungs = np.abs(points.axes[0]) > 42.0 + 4.0 * edges - 0.1 * points.axes[1]
+    scan[lungs & (nearest > 2.0)] = _LUNG
+    # The blood has nearly one intensity everywhere, and only a thin wall keeps it apart.
+    wall = (atrium > 0) & (atrium <= _WALL_MM) & (points.sphere(*anatomy.valve) > 0)
+    scan[(elsewhere <= 0) & ~wall] = _BLOOD * rng.uniform(0.93, 1.07)
     scan[atrium <= 0] = _BLOOD
     for scar in anatomy.scars:
-        near = np.linalg.norm(points - scar, axis=-1) < 11.0
-        scan[near & (atrium > 0) & (atrium <= 2.0)] = _SCAR
-    scan *= 1.0 + 0.06 * _smooth_noise(scan.shape, rng, 3.0 / spacing)
-    scan = ndimage.gaussian_filter(scan, 0.9 / spacing)
-    scan *= np.exp(0.25 * _smooth_noise(scan.shape, rng, 40.0 / spacing)) * rng.uniform(0.4, 1.6)
+        scan[wall & (points.sphere(scar, 11.0) < 0)] = _SCAR
+    scan *= 1 + 0.06 * _texture(scan.shape, rng, 1.3 / spacing)
+    scan = ndimage.gaussian_filter(scan, 0.9 / spacing, truncate=3.0)
+    scan *= np.exp(0.25 * anatomy.coil(points)) * np.float32(rng.uniform(0.4, 1.6))
     # Magnitudes of a complex signal: noise is Rician.
-    level = 0.06 * scan.max() * rng.uniform(0.6, 1.3)
-    real, imaginary = rng.normal(0, level, scan.shape), rng.normal(0, level, scan.shape)
+    level = np.float32(0.06 * scan.max() * rng.uniform(0.6, 1.3))
+    real, imaginary = (level * rng.standard_normal(scan.shape, np.float32) for _ in range(2))
     return np.hypot(scan + real, imaginary).clip(0, 32767).astype(np.int16)
 
 
 def _grid(header: str, rng: np.random.Generator) -> Grid:
     """A grid that covers the field of view."""
     spacing = np.array([1.25, 1.25, 2.5]) if header == "anisotropic" else np.array([1.6, 1.6, 1.6])
+    # Drawn before all that depends on the header: it is where the patient lies in the scanner.
+    middle = rng.uniform(-40, 40, 3)
     direction = np.eye(3)
     if header == "oblique":
         direction = _rotation(rng.uniform(-0.3, 0.3, 3))
@@ -174,9 +271,7 @@ def _grid(header: str, rng: np.random.Generator) -> Grid:
         direction = np.diag([-1.0, -1.0, 1.0])
     extent = np.abs(direction.T @ _EXTENT) if header == "permuted" else _EXTENT
     size = np.round(extent / spacing).astype(int)
-    shift = rng.uniform(-40, 40, 3)
-    origin = shift - direction @ ((size - 1) * spacing / 2)
-    # The anatomy lies around the middle of the field of view, wherever the scanner's origin is: see _points.
+    origin = middle - direction @ ((size - 1) * spacing / 2)
     return Grid(
         tuple(int(n) for n in size),  # type: ignore[arg-type]
         tuple(float(s) for s in spacing),  # type: ignore[arg-type]
@@ -185,37 +280,15 @@ def _grid(header: str, rng: np.random.Generator) -> Grid:
     )
 
 
-def _points(grid: Grid) -> np.ndarray:
-    """Place of each voxel (x, y, z, 3) in mm from the middle of the field of view, along the patient's axes."""
-    index = np.stack(np.meshgrid(*[np.arange(n) for n in grid.size], indexing="ij"), axis=-1)
-    centered = (index - (np.array(grid.size) - 1) / 2) * np.array(grid.spacing_mm)
-    return centered @ np.array(grid.direction).reshape(3, 3).T
-
-
-def _smooth_noise(shape: tuple[int, ...], rng: np.random.Generator, width_voxels: np.ndarray) -> np.ndarray:
+def _texture(shape: Sequence[int], rng: np.random.Generator, width_voxels: np.ndarray) -> np.ndarray:
     """Noise without detail finer than the width, of unit variance."""
-    coarse = np.maximum(np.ceil(np.array(shape) / np.maximum(width_voxels, 1.0)), 2).astype(int) + 3
-    fine = ndimage.zoom(rng.standard_normal(coarse), (np.array(shape) + 2) / coarse, order=3)
-    fine = fine[tuple(slice(0, n) for n in shape)]
-    return (fine - fine.mean()) / fine.std()
+    fine = ndimage.gaussian_filter(rng.standard_normal(shape, np.float32), width_voxels, mode="wrap", truncate=3.0)
+    return fine / fine.std()
 
 
 def _rotation(angles: np.ndarray) -> np.ndarray:
     transform = sitk.Euler3DTransform((0.0, 0.0, 0.0), *[float(a) for a in angles])
     return np.array(transform.GetMatrix()).reshape(3, 3)
-
-
-def _ellipsoid(points: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """A distance that is exact to first order at the surface."""
-    scaled = np.linalg.norm(points / radii, axis=-1)
-    gradient = np.linalg.norm(points / radii**2, axis=-1)
-    return scaled * (scaled - 1.0) / np.maximum(gradient, 1e-9)
-
-
-def _tube(points: np.ndarray, start: np.ndarray, end: np.ndarray, radius: float) -> np.ndarray:
-    along = end - start
-    share = np.clip((points - start) @ along / (along @ along), 0.0, 1.0)
-    return np.linalg.norm(points - start - share[..., None] * along, axis=-1) - radius
 
 
 def _smooth_union(a: np.ndarray, b: np.ndarray, width: float) -> np.ndarray:

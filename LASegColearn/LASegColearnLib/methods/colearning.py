@@ -15,6 +15,9 @@ from LASegColearnLib.networks import VNet, average_into
 from LASegColearnLib.settings import Settings
 
 _LEAKY_SLOPE = 0.1
+# The first teacher is the students; it then looks back over a tenth of the steps so far, until alpha and beta say less.
+# An average over all steps so far still holds the first, random weights after a hundred of them and predicts nothing.
+_WARM_UP = 9
 
 
 def _student_2(settings: Settings) -> VNet:
@@ -83,9 +86,8 @@ class CoLearning(Method):
     def after_step(self, progress: float) -> None:
         """Move the teacher (eq. 1); at the end of the pretraining, start all three from it."""
         self.steps += 1
-        # As in the peers' moving averages: the first steps follow the students closely, then 1 - alpha - beta is kept.
         alpha, beta = self.settings.alpha, self.settings.beta
-        keep = min(1.0 - 1.0 / self.steps, 1.0 - alpha - beta)
+        keep = min((self.steps - 1) / (self.steps + _WARM_UP), 1.0 - alpha - beta)
         follow = 1.0 - keep
         share = alpha / (alpha + beta)
         students: dict[nn.Module, float] = (

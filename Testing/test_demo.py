@@ -24,7 +24,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict]]:
 
 def test_the_demo_compares_all_networks_with_the_labels(demo: tuple[Path, list[dict]]) -> None:
     output, _ = demo
-    for method, networks in (("colearning", ["teacher", "student_1", "student_2", "mean"]), ("supervised", ["network"])):
+    wanted = {"colearning": ["teacher", "student_1", "student_2", "mean"], "supervised": ["network"]}
+    for method, networks in wanted.items():
         with (output / method / "metrics.csv").open(encoding="utf-8") as file:
             assert [row["network"] for row in csv.DictReader(file)] == [name for name in networks for _ in range(6)]
 

@@ -74,17 +74,18 @@ def _train(run: Path, method: str, labeled: int, options: argparse.Namespace) ->
     train(cohort, run, settings, device=options.device, listeners=[progress])
 
 
+def case(scans: Path, number: int, with_label: bool) -> Case:
+    """One scan of the folder, with its label only if that may be read."""
+    folder = scans / f"la_{number:03d}"
+    return Case(folder.name, folder / "image.nrrd", folder / "label.nrrd" if with_label else None)
+
+
 def _cohort(scans: Path, labeled: int) -> Cohort:
     """The published split's first labels; the labels of the other training scans are not even named."""
-
-    def case(number: int, with_label: bool) -> Case:
-        folder = scans / f"la_{number:03d}"
-        return Case(folder.name, folder / "image.nrrd", folder / "label.nrrd" if with_label else None, None)
-
     return Cohort(
-        labeled=tuple(case(n, True) for n in range(1, labeled + 1)),
-        unlabeled=tuple(case(n, False) for n in range(labeled + 1, _LAST_TRAINED + 1)),
-        validation=tuple(case(n, True) for n in range(_LAST_TRAINED + 1, _LAST_REPORTED + 1)),
+        labeled=tuple(case(scans, n, True) for n in range(1, labeled + 1)),
+        unlabeled=tuple(case(scans, n, False) for n in range(labeled + 1, _LAST_TRAINED + 1)),
+        validation=tuple(case(scans, n, True) for n in range(_LAST_TRAINED + 1, _LAST_REPORTED + 1)),
     )
 
 

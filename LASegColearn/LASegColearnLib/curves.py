@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 # Okabe and Ito's colors, told apart by people with any color vision.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _LOSS_GROUPS = {
-    "on labels": ("labeled_", "dice", "cross_entropy"),
+    "on labels": ("labeled",),
     "each other's pseudo-labels": ("cps_",),
     "the teacher's pseudo-labels": ("teacher_",),
     "mixed patches": ("mix_",),

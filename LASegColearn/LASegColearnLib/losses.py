@@ -50,3 +50,11 @@ def cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Mean voxel cross-entropy of logits (N, 2, X, Y, Z) against a 0/1 target (N, X, Y, Z)."""
     difference = logits[:, 1].float() - logits[:, 0].float()
     return F.binary_cross_entropy_with_logits(difference, target.detach())
+
+
+def label_loss(logits: torch.Tensor, labels: torch.Tensor, cross_entropy_weight: float) -> torch.Tensor:
+    """Loss on labeled patches: Dice (eq. 3), and cross-entropy where a preset adds it."""
+    loss = dice_loss(foreground_probability(logits), labels)
+    if cross_entropy_weight:
+        loss = loss + cross_entropy_weight * cross_entropy(logits, labels)
+    return loss

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from LASegColearnLib.losses import cross_entropy, dice_loss, foreground_probability, mix_loss, pseudo_label
+from LASegColearnLib.losses import dice_loss, foreground_probability, label_loss, mix_loss, pseudo_label
 from LASegColearnLib.methods.base import Batch, Loss, Method
 from LASegColearnLib.mixing import mix, mixing_mask
 from LASegColearnLib.networks import VNet, average_into
@@ -115,12 +115,6 @@ class CoLearning(Method):
         missing = 1.0 - min(max(done / self.settings.ramp_up, 0.0), 1.0)
         return float(torch.exp(torch.tensor(-5.0 * missing**2)))
 
-    def _supervised_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        loss = dice_loss(foreground_probability(logits), labels)
-        if self.settings.cross_entropy_weight:
-            loss = loss + self.settings.cross_entropy_weight * cross_entropy(logits, labels)
-        return loss
-
     def _pretraining_loss(self, batch: Batch) -> Loss:
         """Half of the labeled patches as they are, half copy-pasted among each other, labels alike."""
         self.student_1.train()
@@ -129,7 +123,7 @@ class CoLearning(Method):
         mask = mixing_mask(images.shape[2:], self.settings.mix_crop, batch.rng).to(images.device)
         images[half:] = mix(batch.labeled[half:], batch.labeled[half:].roll(1, 0), mask)
         labels[half:] = mix(batch.labels[half:], batch.labels[half:].roll(1, 0), mask)
-        loss = self._supervised_loss(self.student_1(images), labels)
+        loss = label_loss(self.student_1(images), labels, self.settings.cross_entropy_weight)
         return Loss(loss, {"labeled_1": loss})
 
     def _pseudo_labels(self, unlabeled: torch.Tensor) -> torch.Tensor:
@@ -172,7 +166,7 @@ class CoLearning(Method):
         parts: dict[str, torch.Tensor] = {}
         for number, (own, other, target) in enumerate(zip(views, views[::-1], targets, strict=True), start=1):
             probability = foreground_probability(own.unlabeled)
-            parts[f"labeled_{number}"] = self._supervised_loss(own.labeled, batch.labels)
+            parts[f"labeled_{number}"] = label_loss(own.labeled, batch.labels, self.settings.cross_entropy_weight)
             parts[f"cps_{number}"] = dice_loss(probability, pseudo_label(other.unlabeled))
             parts[f"teacher_{number}"] = dice_loss(probability, taught)
             parts[f"mix_{number}"] = mix_loss(foreground_probability(own.mixed), target)

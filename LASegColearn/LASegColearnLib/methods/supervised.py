@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from LASegColearnLib.losses import cross_entropy, dice_loss, foreground_probability
+from LASegColearnLib.losses import label_loss
 from LASegColearnLib.methods.base import Batch, Loss, Method
 from LASegColearnLib.networks import VNet
 from LASegColearnLib.settings import Settings
@@ -34,10 +34,5 @@ class Supervised(Method):
 
     def loss(self, batch: Batch, progress: float) -> Loss:
         self.network.train()
-        logits = self.network(batch.labeled)
-        parts = {"dice": dice_loss(foreground_probability(logits), batch.labels)}
-        total = parts["dice"]
-        if self.settings.cross_entropy_weight:
-            parts["cross_entropy"] = cross_entropy(logits, batch.labels)
-            total = total + self.settings.cross_entropy_weight * parts["cross_entropy"]
-        return Loss(total, parts)
+        loss = label_loss(self.network(batch.labeled), batch.labels, self.settings.cross_entropy_weight)
+        return Loss(loss, {"labeled": loss})

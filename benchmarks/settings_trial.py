@@ -1,0 +1,69 @@
+"""Try settings on real scans that are not reported on.
+
+    .venv/bin/python benchmarks/settings_trial.py --method supervised --minutes 6 --threads 1 --set learning_rate=0.03
+
+Trains on the first N scans with labels and the others up to la_050 without, and prints the mean Dice of each network on
+la_051-la_060 at the networks' spacing. Settings are chosen here, never on la_061-la_080, which the docs report on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from LASegColearnLib.cohort import Cohort, save_cohort
+from LASegColearnLib.settings import preset
+from LASegColearnLib.terminal import TerminalProgress
+from LASegColearnLib.training import train
+from left_atrium import case
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scans", type=Path, default=_ROOT.parent / "shared" / "la")
+    parser.add_argument("--method", default="colearning")
+    parser.add_argument("--preset", default="cpu")
+    parser.add_argument("--labeled", type=int, default=8)
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--threads", type=int, default=0, help="processor threads; 0: all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    settings = replace(
+        preset(options.preset),
+        method=options.method,
+        minutes=options.minutes,
+        seed=options.seed,
+        validations=4,
+        validation_cases=0,
+    ).with_text(options.set)
+    cohort = Cohort(
+        labeled=tuple(case(options.scans, n, True) for n in range(1, options.labeled + 1)),
+        unlabeled=tuple(case(options.scans, n, False) for n in range(options.labeled + 1, 51)),
+        validation=tuple(case(options.scans, n, True) for n in range(51, 61)),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        save_cohort(cohort, Path(folder) / "cohort.json")
+        run = Path(folder) / "run"
+        train(Path(folder) / "cohort.json", run, settings, listeners=[TerminalProgress()])
+        events = [json.loads(line) for line in (run / "events.jsonl").read_text("utf-8").splitlines()]
+    for event in events:
+        if event["event"] == "validated":
+            dice = "  ".join(f"{name} {100 * value:.2f}" for name, value in event["dice"].items())
+            sys.stdout.write(
+                f"{event['elapsed_seconds'] / 60:5.1f} min  {event['iteration']:5} iterations  Dice %  {dice}\n"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -25,6 +25,7 @@ def _batch(seed: int = 0, labeled: int = 2, unlabeled: int = 2) -> Batch:
         labeled=torch.randn(labeled, 1, *SIDE),
         labels=(torch.rand(labeled, *SIDE) > 0.6).float(),
         unlabeled=torch.randn(unlabeled, 1, *SIDE),
+        plain=torch.randn(unlabeled, 1, *SIDE),
         rng=np.random.default_rng(seed),
     )
 
@@ -40,12 +41,12 @@ def _method(**changes) -> CoLearning:
     return method
 
 
-def _reference(method: CoLearning, batch: Batch, printed: bool = False) -> dict[str, torch.Tensor]:
+def _reference(method: CoLearning, batch: Batch, printed: bool = False, plain: bool = False) -> dict[str, torch.Tensor]:
     """Eqs. 3-17 written out, one forward pass for each input."""
     s1, s2, t = method.student_1, method.student_2, method.teacher
     masks = [mixing_mask(SIDE, method.settings.mix_crop, batch.rng) for _ in range(2)]
     p = foreground_probability
-    taught = pseudo_label(t(batch.unlabeled))
+    taught = pseudo_label(t(batch.plain if plain else batch.unlabeled))
     mixed_1 = batch.labeled[0:1] * masks[0] + batch.unlabeled[0:1] * (1 - masks[0])
     mixed_2 = batch.unlabeled[1:2] * masks[1] + batch.labeled[1:2] * (1 - masks[1])
     target_1 = batch.labels[0:1] * masks[0] + taught[0:1] * (1 - masks[0])
@@ -64,11 +65,12 @@ def _reference(method: CoLearning, batch: Batch, printed: bool = False) -> dict[
     }
 
 
+@pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("mix_target", ["composed", "printed"])
-def test_every_part_of_the_loss_is_its_equation(mix_target: str) -> None:
-    method = _method(mix_target=mix_target)
+def test_every_part_of_the_loss_is_its_equation(mix_target: str, plain: bool) -> None:
+    method = _method(mix_target=mix_target, plain_for_teacher=plain)
     parts = method.loss(_batch(), progress=0.5).parts
-    expected = _reference(method, _batch(), printed=mix_target == "printed")
+    expected = _reference(method, _batch(), printed=mix_target == "printed", plain=plain)
     for name, value in expected.items():
         torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-6)
 

@@ -98,6 +98,16 @@ def test_intensities_change_in_the_share_of_patches_asked_for(tmp_path: Path) ->
     assert 30 < sum(changed) < 70
 
 
+def test_plain_patches_are_the_unlabeled_ones_before_their_intensities_changed(tmp_path: Path) -> None:
+    case = _case(tmp_path, "a", shape=(16, 16, 16), labeled=False)
+    settings = replace(SETTINGS, intensity_augmentation=0.5, axial_rotations=True)
+    source = PatchSource([], [case], settings)
+    batches = [source.batch(i, 0, 1) for i in range(20)]
+    values = np.unique(np.load(case.image_file))
+    assert all(np.array_equal(np.unique(batch.plain), values) for batch in batches)
+    assert 5 < sum(not torch.equal(batch.plain, batch.unlabeled) for batch in batches) < 15
+
+
 def test_tilting_moves_label_and_image_together(tmp_path: Path) -> None:
     case = _case(tmp_path, "a", shape=(32, 32, 32))
     label = np.zeros((32, 32, 32), np.uint8)

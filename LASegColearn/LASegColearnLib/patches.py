@@ -44,20 +44,24 @@ class PatchSource:
         for case, rng in self._chosen(_LABELED, self.labeled, iteration, labeled):
             label = case.label()
             start = self._patch_start(case.image().shape, rng, label)
-            image_patch, label_patch = self._augmented(self._cut(case.image(), start), self._cut(label, start), rng)
-            images.append(image_patch)
+            image_patch, label_patch = self._turned(self._cut(case.image(), start), self._cut(label, start), rng)
+            images.append(self._recolored(image_patch, rng))
             labels.append(label_patch)
-        others = []
+        others: list[np.ndarray] = []
+        plain: list[np.ndarray] = []
         for case, rng in self._chosen(_UNLABELED, self.unlabeled, iteration, unlabeled):
             start = self._patch_start(case.image().shape, rng, None)
             # A label of nothing goes through the same steps, so that both kinds of patch are augmented alike.
             image_patch = self._cut(case.image(), start)
-            others.append(self._augmented(image_patch, np.zeros(image_patch.shape, np.uint8), rng)[0])
+            image_patch, _ = self._turned(image_patch, np.zeros(image_patch.shape, np.uint8), rng)
+            plain.append(image_patch)
+            others.append(self._recolored(image_patch, rng))
         shape = tuple(self.settings.patch_size)
         return Batch(
             labeled=_stack(images, shape)[:, None],
             labels=_stack(labels, shape),
             unlabeled=_stack(others, shape)[:, None],
+            plain=_stack(plain, shape)[:, None],
             rng=np.random.default_rng([self.settings.seed, _METHOD, iteration]),
         )
 
@@ -97,10 +101,8 @@ class PatchSource:
         patch[tuple(target)] = array[tuple(source)]
         return patch
 
-    def _augmented(
-        self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Image and label patch, changed alike; intensities of the image alone.
+    def _turned(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Image and label patch, moved alike.
 
         Quarter turns and a flip together make all eight symmetries of the axial square equally likely.
         """
@@ -111,9 +113,10 @@ class PatchSource:
             image, label = np.rot90(image, turns, axes=(0, 1)), np.rot90(label, turns, axes=(0, 1))
         if self.settings.axial_flips and rng.random() < 0.5:
             image, label = np.flip(image, axis=0), np.flip(label, axis=0)
-        if rng.random() < self.settings.intensity_augmentation:
-            image = _other_intensities(image, rng)
         return image, label
+
+    def _recolored(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return _other_intensities(image, rng) if rng.random() < self.settings.intensity_augmentation else image
 
 
 def _tilted(image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -40,6 +40,8 @@ class Settings:
         Share of the training patches that are tilted by up to 10 degrees and scaled by up to 10 percent.
     intensity_augmentation
         Random brightness, contrast, gamma and noise on training patches, as a share of the patches (0: none).
+    plain_for_teacher
+        The teacher labels the unlabeled patches as they were before their intensities were changed.
     foreground_patches
         Share of the labeled patches that are centered on a voxel of the label (0: the paper's uniform crops).
     filters, normalization, dropout
@@ -95,6 +97,7 @@ class Settings:
     axial_flips: bool = True
     affine_augmentation: float = 0.0
     intensity_augmentation: float = 0.0
+    plain_for_teacher: bool = False
     foreground_patches: float = 0.0
     filters: int = 16
     normalization: Normalization = "batch"

@@ -172,7 +172,13 @@ class Trainer:
 
     def _on_device(self, batch: Batch) -> Batch:
         device = self.device.device
-        return Batch(batch.labeled.to(device), batch.labels.to(device), batch.unlabeled.to(device), batch.rng)
+        return Batch(
+            batch.labeled.to(device),
+            batch.labels.to(device),
+            batch.unlabeled.to(device),
+            batch.plain.to(device),
+            batch.rng,
+        )
 
     def _step(self, batch: Batch, progress: float) -> dict[str, float]:
         """One iteration; returns the losses by name."""

@@ -25,6 +25,8 @@ class Batch:
         (N_l, X, Y, Z) float32, 0 or 1.
     unlabeled
         (N_u, 1, X, Y, Z) float32; no patches of a method or phase that asks for none.
+    plain
+        The unlabeled patches, cut and turned alike, before their intensities were changed.
     rng
         For what the method itself draws; a function of seed and iteration, so that a resumed run draws the same.
     """
@@ -32,6 +34,7 @@ class Batch:
     labeled: torch.Tensor
     labels: torch.Tensor
     unlabeled: torch.Tensor
+    plain: torch.Tensor
     rng: np.random.Generator
 
 

@@ -157,7 +157,7 @@ class CoLearning(Method):
         return _Views(*logits.split([len(batch.labeled), len(batch.unlabeled), len(mixed)]))
 
     def _colearning_loss(self, batch: Batch, progress: float) -> Loss:
-        taught = self._pseudo_labels(batch.unlabeled)
+        taught = self._pseudo_labels(batch.plain if self.settings.plain_for_teacher else batch.unlabeled)
         images, targets = self._mixed(batch, taught)
         views = [
             self._look(student, batch, mixed)

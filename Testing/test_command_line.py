@@ -147,7 +147,20 @@ def test_events_are_the_only_thing_on_standard_output(phantoms: Path, tmp_path: 
     assert events[-1] == "finished"
     assert {"preparing", "started", "progress", "validated", "checkpoint"} <= set(events)
     refused = _run("train", "--cohort", tmp_path / "none.json", "--run", tmp_path / "other", "--events")
-    assert json.loads(refused.stdout.splitlines()[-1])["event"] == "failed"
+    assert [json.loads(line)["event"] for line in refused.stdout.splitlines()] == ["failed"]
+    again = _run("train", "--cohort", phantoms, "--run", tmp_path / "bad", "--labeled", 1, *arguments)
+    assert [json.loads(line)["event"] for line in again.stdout.splitlines()].count("failed") == 1
+
+
+def test_an_unexpected_error_is_a_sentence_with_the_details_in_the_log(phantoms: Path, tmp_path: Path) -> None:
+    arguments = ("--preset", "demo", "--iterations", 2, "--device", "cpu", "--set", *TINY)
+    (tmp_path / "run" / "cohort.json").mkdir(parents=True)
+    result = _run("train", "--cohort", phantoms, "--run", tmp_path / "run", *arguments)
+    assert result.returncode == 1
+    assert "Something unexpected went wrong" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "Traceback" in (tmp_path / "run" / "log.txt").read_text("utf-8")
+    assert '"failed"' in (tmp_path / "run" / "events.jsonl").read_text("utf-8")
 
 
 def _wait_for(process: subprocess.Popen[str], event: str) -> None:

@@ -74,6 +74,12 @@ def test_a_run_in_the_folder_is_not_overwritten(cohort: Path, tmp_path: Path) ->
     assert (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes() == before
 
 
+def test_a_run_that_ended_before_its_first_checkpoint_can_be_started_anew(cohort: Path, tmp_path: Path) -> None:
+    train(cohort, tmp_path / "run", SETTINGS)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    assert train(cohort, tmp_path / "run", SETTINGS).finished
+
+
 def test_labels_beyond_the_first_n_are_not_read(phantoms: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(phantoms.parent, copy)

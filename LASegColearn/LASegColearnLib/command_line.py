@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from LASegColearnLib.errors import InputError, Problem, UserError
+from LASegColearnLib.errors import InputError, Problem, UserError, sentence_for
 from LASegColearnLib.version import __version__
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.verb(options))
     except UserError as error:
-        return _tell_failure(options, str(error), type(error).__name__)
+        _tell_failure(options, error)
+        return 2
     except KeyboardInterrupt:
         sys.stderr.write("Stopped.\n")
         return 1
@@ -362,15 +363,24 @@ def _demo(options: argparse.Namespace) -> int:
     return 0 if done else 1
 
 
-def _listener(options: argparse.Namespace) -> Callable[[dict[str, Any]], None]:
-    if options.events:
+class _EventPrinter:
+    """Prints each event as a line of JSON, and remembers whether a failure was among them."""
+
+    def __init__(self) -> None:
+        self.told_failure = False
+
+    def __call__(self, record: dict[str, Any]) -> None:
         from LASegColearnLib.events import event_line
 
-        def write(record: dict[str, Any]) -> None:
-            sys.stdout.write(event_line(record))
-            sys.stdout.flush()
+        self.told_failure |= record["event"] == "failed"
+        sys.stdout.write(event_line(record))
+        sys.stdout.flush()
 
-        return write
+
+def _listener(options: argparse.Namespace) -> Callable[[dict[str, Any]], None]:
+    if options.events:
+        options.printer = _EventPrinter()
+        return options.printer  # type: ignore[no-any-return]
     from LASegColearnLib.terminal import TerminalProgress
 
     return TerminalProgress()
@@ -383,46 +393,31 @@ def _stop_request(options: argparse.Namespace, file: Path | None) -> StopRequest
     return StopRequest(file=file, parent=parent)
 
 
-def _tell_failure(options: argparse.Namespace, message: str, cause: str) -> int:
-    if getattr(options, "events", False):
-        from LASegColearnLib.events import event_line
-
-        sys.stdout.write(event_line({"event": "failed", "message": message, "cause": cause}))
-        sys.stdout.flush()
-    else:
+def _tell_failure(options: argparse.Namespace, error: Exception) -> None:
+    """A sentence for the person; as an event where events are wanted and none has told it yet."""
+    message = sentence_for(error)
+    if not getattr(options, "events", False):
         sys.stderr.write(f"{message}\n")
-    return 2
+        return
+    printer = getattr(options, "printer", _EventPrinter())
+    if not printer.told_failure:
+        printer({"event": "failed", "message": message, "cause": type(error).__name__})
 
 
 def _tell_unexpected(options: argparse.Namespace, error: Exception) -> int:
-    """A sentence for the person; the traceback goes to the run's log, or to standard error with --events."""
+    """The sentence as for any failure; the traceback goes into the run's log, or to standard error without a run."""
     import traceback
 
-    run = getattr(options, "run", None)
+    _tell_failure(options, error)
     details = "".join(traceback.format_exception(error))
-    where = "on standard error"
-    if run is not None and run.is_dir() and not getattr(options, "events", False):
+    run = getattr(options, "run", None)
+    if run is not None and run.is_dir():
         with (run / "log.txt").open("a", encoding="utf-8") as log:
             log.write(details)
-        where = "in log.txt in the run folder"
+        sys.stderr.write("The details are in log.txt in the run folder.\n")
     else:
         sys.stderr.write(details)
-    message = _explain(error) or f"Something unexpected went wrong ({type(error).__name__}); the details are {where}."
-    _tell_failure(options, message, type(error).__name__)
     return 1
-
-
-def _explain(error: Exception) -> str | None:
-    """A sentence with a remedy for what happens to anyone: no memory, no room on disk."""
-    text = str(error).lower()
-    if "out of memory" in text or isinstance(error, MemoryError):
-        return (
-            "There was not enough memory. Close other programs, or train with smaller patches or fewer filters, "
-            "for example --preset cpu or --set filters=8. What was saved can be resumed with --resume."
-        )
-    if isinstance(error, OSError) and error.errno == 28:
-        return "There is no room left on the disk. Make some, then go on with --resume."
-    return None
 
 
 def _use_utf8() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,3 +49,17 @@ class InputError(UserError):
 
 class TrainingError(UserError):
     """Training cannot go on; what was saved so far is whole."""
+
+
+def sentence_for(error: BaseException) -> str:
+    """What went wrong, for a person: the error's own text if it was meant for them, else a remedy or its kind."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return (
+            "There was not enough memory. Close other programs, or train with smaller patches or fewer filters, "
+            "for example --preset cpu or --set filters=8. What was saved can be resumed with --resume."
+        )
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "There is no room left on the disk. Make some, then go on with --resume."
+    return f"Something unexpected went wrong ({type(error).__name__}). What was saved before is whole."

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from LASegColearnLib.errors import sentence_for
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -38,6 +41,17 @@ class EventLog:
             self._file.flush()
         for listener in self._listeners:
             listener(record)
+
+    @contextmanager
+    def telling_failure(self) -> Iterator[None]:
+        """Record whatever ends this block with an error, then let the error go on; close the file in any case."""
+        try:
+            yield
+        except Exception as error:
+            self.emit("failed", message=sentence_for(error), cause=type(error).__name__)
+            raise
+        finally:
+            self.close()
 
     def close(self) -> None:
         if self._file is not None:

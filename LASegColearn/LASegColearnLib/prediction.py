@@ -8,7 +8,6 @@ from typing import Any
 
 from LASegColearnLib.checkpoints import load_model
 from LASegColearnLib.device import choose_device
-from LASegColearnLib.errors import InputError
 from LASegColearnLib.events import EventLog, Listener
 from LASegColearnLib.predictor import PredictedCase, Predictor, case_ids, predict_files
 
@@ -80,7 +79,7 @@ def predict(
         events.emit("predicting", done=done, of=len(named))
 
     events.emit("predicting", done=0, of=len(named))
-    try:
+    with events.telling_failure():
         return predict_files(
             predictor,
             named,
@@ -91,9 +90,6 @@ def predict(
             overwrite=overwrite,
             on_done=tell,
         )
-    except InputError as error:
-        events.emit("failed", message=str(error), cause=type(error).__name__)
-        raise
 
 
 def _told(figures: dict[str, Any]) -> dict[str, Any]:

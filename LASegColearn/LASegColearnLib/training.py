@@ -15,7 +15,7 @@ from LASegColearnLib.checkpoints import load_checkpoint
 from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
 from LASegColearnLib.cohort_checks import CheckedCohort, check_cohort
 from LASegColearnLib.device import choose_device
-from LASegColearnLib.errors import InputError, Problem, UserError
+from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.events import EventLog, Listener
 from LASegColearnLib.methods import method_class
 from LASegColearnLib.roles import RoleLedger
@@ -100,7 +100,7 @@ def train(
     folder = RunFolder(run)
     if cohort is None:
         raise InputError(Problem("--cohort", "Wanted a cohort file to train on, found none.", "Give one, or --resume."))
-    if folder.last_checkpoint.exists() or folder.settings.exists():
+    if folder.last_checkpoint.exists():
         raise InputError(
             Problem(run.name, "There is a run in this folder already.", "Give another folder, or go on with --resume.")
         )
@@ -112,7 +112,7 @@ def train(
     needs_unlabeled = method_class(settings.method).needs_unlabeled
     cache = CaseCache(folder.cache, settings)
     events = EventLog(folder.events, *listeners)
-    try:
+    with events.telling_failure():
         checked, cached = _prepare(members, settings, cache, events, needs_unlabeled)
         ledger = RoleLedger.load(cohort.parent / _LEDGER_NAME)
         earlier = _earlier_roles(ledger, initial)
@@ -128,11 +128,6 @@ def train(
         if initial is not None:
             trainer.start_from(initial)
         return _run(trainer, members, events)
-    except UserError as error:
-        events.emit("failed", message=str(error), cause=type(error).__name__)
-        raise
-    finally:
-        events.close()
 
 
 def resume(
@@ -174,7 +169,7 @@ def resume(
     content = load_checkpoint(folder.last_checkpoint)
     members = load_cohort(folder.cohort)
     events = EventLog(folder.events, *listeners)
-    try:
+    with events.telling_failure():
         cases = _load_cache_index(folder, content["lineage"])
         if cases is None:
             needs_unlabeled = method_class(settings.method).needs_unlabeled
@@ -183,11 +178,6 @@ def resume(
         trainer = Trainer(folder, settings, cases, place, events, should_stop)
         trainer.resume()
         return _run(trainer, members, events)
-    except UserError as error:
-        events.emit("failed", message=str(error), cause=type(error).__name__)
-        raise
-    finally:
-        events.close()
 
 
 def _run(trainer: Trainer, members: Cohort, events: EventLog) -> TrainingResult:

@@ -1,0 +1,28 @@
+"""Sentences for what happens to anyone."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+import torch
+
+from LASegColearnLib.errors import InputError, Problem, sentence_for
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            InputError([Problem("a", "Wanted b, found c.", "Do d."), Problem("e", "F.", "G.")]),
+            "a: Wanted b, found c. Do d.",
+        ),
+        (MemoryError(), "not enough memory"),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory."), "--set filters=8"),
+        (OSError(errno.ENOSPC, "No space left on device"), "no room left on the disk"),
+        (ZeroDivisionError("secret path"), "Something unexpected went wrong (ZeroDivisionError)"),
+    ],
+)
+def test_every_error_has_a_sentence(error: Exception, said: str) -> None:
+    assert said in sentence_for(error)
+    assert "secret" not in sentence_for(error)

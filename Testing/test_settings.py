@@ -19,6 +19,7 @@ def test_paper_preset_is_the_papers_section_3() -> None:
     assert (paper.unlabeled_weight, paper.mix_weight, paper.mix_crop) == (1.0, 1.0, 0.5)
     assert (paper.alpha, paper.beta, paper.ramp_up, paper.pretraining) == (0.005, 0.005, 0.0, 0.0)
     assert paper.axial_rotations
+    assert paper.student_difference == "dropout"
     assert paper.axial_flips
     assert paper.intensity_augmentation == paper.foreground_patches == paper.cross_entropy_weight == 0
     assert paper.spacing_mm == (0.625, 0.625, 0.625)

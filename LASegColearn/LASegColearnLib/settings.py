@@ -102,7 +102,7 @@ class Settings:
     filters: int = 16
     normalization: Normalization = "batch"
     dropout: float = 0.5
-    student_difference: StudentDifference = "residual"
+    student_difference: StudentDifference = "dropout"
     pretraining: float = 0.0
     alpha: float = 0.005
     beta: float = 0.005
@@ -277,7 +277,6 @@ _CPU = Settings(
     patch_size=(64, 64, 48),
     filters=8,
     dropout=0.1,
-    student_difference="dropout",
     pretraining=0.3,
     unlabeled_weight=0.5,
     ramp_up=0.2,

@@ -26,6 +26,7 @@ def _batch(seed: int = 0, labeled: int = 2, unlabeled: int = 2) -> Batch:
         labels=(torch.rand(labeled, *SIDE) > 0.6).float(),
         unlabeled=torch.randn(unlabeled, 1, *SIDE),
         plain=torch.randn(unlabeled, 1, *SIDE),
+        number=seed,
         rng=np.random.default_rng(seed),
     )
 

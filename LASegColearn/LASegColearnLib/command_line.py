@@ -36,7 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 stopped or failed, 2 wrong input."""
     _use_utf8()
     parser = build_parser()
-    options = parser.parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # torchrun wants "--" before options that it could take for its own; Python's versions differ in who removes it.
+    options = parser.parse_args(given[1:] if given[:1] == ["--"] else given)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s: %(message)s")
     if getattr(options, "events", False):
         _close_standard_input()
@@ -274,9 +276,11 @@ def _train(options: argparse.Namespace) -> int:
     if options.run is None:
         raise InputError(Problem("--run", "Wanted a run folder, found none.", "Give the folder for the run."))
 
+    from LASegColearnLib.allocation import keep_freed_memory
     from LASegColearnLib.run_folder import RunFolder
     from LASegColearnLib.training import resume, train
 
+    keep_freed_memory()
     listener = _listener(options)
     stop = _stop_request(options, RunFolder(options.run).stop_file)
     with stop.on_signals():
@@ -310,9 +314,11 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
+    from LASegColearnLib.allocation import keep_freed_memory
     from LASegColearnLib.prediction import predict
     from LASegColearnLib.run_folder import RunFolder
 
+    keep_freed_memory()
     checkpoint = options.checkpoint or RunFolder(options.run).last_checkpoint
     predict(
         checkpoint,
@@ -348,8 +354,10 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
+    from LASegColearnLib.allocation import keep_freed_memory
     from LASegColearnLib.demo import run_demo
 
+    keep_freed_memory()
     stop = _stop_request(options, None)
     with stop.on_signals():
         done = run_demo(
@@ -381,6 +389,9 @@ def _listener(options: argparse.Namespace) -> Callable[[dict[str, Any]], None]:
     if options.events:
         options.printer = _EventPrinter()
         return options.printer  # type: ignore[no-any-return]
+    if os.environ.get("RANK", "0") != "0":
+        # One of several processes that torchrun started: the first shows the progress.
+        return lambda record: None
     from LASegColearnLib.terminal import TerminalProgress
 
     return TerminalProgress()

@@ -57,8 +57,8 @@ def sentence_for(error: BaseException) -> str:
         return str(error)
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return (
-            "There was not enough memory. Close other programs, or train with smaller patches or fewer filters, "
-            "for example --preset cpu or --set filters=8. What was saved can be resumed with --resume."
+            "There was not enough memory. Close other programs, or train in smaller parts (--set batch_parts=2), with "
+            "fewer filters (--set filters=8) or with --preset cpu. What was saved can be resumed with --resume."
         )
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "There is no room left on the disk. Make some, then go on with --resume."

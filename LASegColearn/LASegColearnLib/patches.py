@@ -21,8 +21,8 @@ _MOST_TURN = math.radians(10)
 class PatchSource:
     """Draws batches of labeled and unlabeled patches.
 
-    A batch is a function of the seed and the iteration alone, so a resumed run sees what an unbroken one would have,
-    and batches can be made ahead in another thread.
+    A batch is a function of the seed and its number alone, so a resumed run sees what an unbroken one would have, and
+    batches can be made ahead in another thread. Batches of half as many patches hold the same patches, two for one.
 
     Parameters
     ----------
@@ -37,11 +37,11 @@ class PatchSource:
         self.unlabeled = list(unlabeled)
         self.settings = settings
 
-    def batch(self, iteration: int, labeled: int, unlabeled: int) -> Batch:
-        """The batch of ``iteration`` with this many patches of each kind."""
+    def batch(self, number: int, labeled: int, unlabeled: int) -> Batch:
+        """The batch of this number, of batches with this many patches of each kind."""
         images: list[np.ndarray] = []
         labels: list[np.ndarray] = []
-        for case, rng in self._chosen(_LABELED, self.labeled, iteration, labeled):
+        for case, rng in self._chosen(_LABELED, self.labeled, number, labeled):
             label = case.label()
             start = self._patch_start(case.image().shape, rng, label)
             image_patch, label_patch = self._turned(self._cut(case.image(), start), self._cut(label, start), rng)
@@ -49,7 +49,7 @@ class PatchSource:
             labels.append(label_patch)
         others: list[np.ndarray] = []
         plain: list[np.ndarray] = []
-        for case, rng in self._chosen(_UNLABELED, self.unlabeled, iteration, unlabeled):
+        for case, rng in self._chosen(_UNLABELED, self.unlabeled, number, unlabeled):
             start = self._patch_start(case.image().shape, rng, None)
             # A label of nothing goes through the same steps, so that both kinds of patch are augmented alike.
             image_patch = self._cut(case.image(), start)
@@ -62,17 +62,18 @@ class PatchSource:
             labels=_stack(labels, shape),
             unlabeled=_stack(others, shape)[:, None],
             plain=_stack(plain, shape)[:, None],
-            rng=np.random.default_rng([self.settings.seed, _METHOD, iteration]),
+            number=number,
+            rng=np.random.default_rng([self.settings.seed, _METHOD, number]),
         )
 
     def _chosen(
-        self, stream: int, cases: list[CachedCase], iteration: int, count: int
+        self, stream: int, cases: list[CachedCase], number: int, count: int
     ) -> Iterator[tuple[CachedCase, np.random.Generator]]:
         """Each case once before any comes again, in an order drawn anew for each pass through the cases."""
-        for slot in range(count):
-            turn, place = divmod(iteration * count + slot, len(cases))
+        for draw in range(number * count, (number + 1) * count):
+            turn, place = divmod(draw, len(cases))
             order = np.random.default_rng([self.settings.seed, stream, turn]).permutation(len(cases))
-            yield cases[order[place]], np.random.default_rng([self.settings.seed, stream, iteration, slot + 1])
+            yield cases[order[place]], np.random.default_rng([self.settings.seed, stream, draw, 1])
 
     def _patch_start(self, shape: tuple[int, ...], rng: np.random.Generator, label: np.ndarray | None) -> list[int]:
         """First voxel of a patch; every place in the scan is possible, the last one too.
@@ -153,25 +154,46 @@ class BatchesAhead:
     """Makes the next batches in a thread while the networks compute.
 
     A thread, not processes: the work is NumPy's, and a pool of processes can hang and hides its errors.
+
+    Parameters
+    ----------
+    source
+        What makes them.
+    parts, of
+        Which parts of an iteration's batch are wanted, of how many.
+    pinned
+        Put them where a GPU can fetch them from.
+    ahead
+        For how many iterations batches are made in advance.
     """
 
-    def __init__(self, source: PatchSource, ahead: int = 2) -> None:
+    def __init__(
+        self, source: PatchSource, parts: Sequence[int] = (0,), of: int = 1, pinned: bool = False, ahead: int = 2
+    ) -> None:
         self._source = source
+        self._parts = parts
+        self._of = of
+        self._pinned = pinned
         self._ahead = ahead
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._made: dict[tuple[int, int, int], Future[Batch]] = {}
+        self._made: dict[tuple[int, int, int], Future[list[Batch]]] = {}
 
-    def take(self, iteration: int, labeled: int, unlabeled: int) -> Batch:
-        """The batch of ``iteration``; those after it are started. Raises what making it raised."""
+    def take(self, iteration: int, labeled: int, unlabeled: int) -> list[Batch]:
+        """The batch of ``iteration`` in its parts; those after it are started. Raises what making it raised."""
         wanted = [(iteration + step, labeled, unlabeled) for step in range(self._ahead + 1)]
         for request in set(self._made) - set(wanted):
             # Another phase wants other numbers of patches: what was made ahead for the old one is dropped.
             self._made.pop(request).cancel()
         for request in wanted:
             if request not in self._made:
-                self._made[request] = self._thread.submit(self._source.batch, *request)
+                self._made[request] = self._thread.submit(self._batches, *request)
         return self._made.pop(wanted[0]).result()
 
     def close(self) -> None:
         """End the thread."""
         self._thread.shutdown(cancel_futures=True)
+
+    def _batches(self, iteration: int, labeled: int, unlabeled: int) -> list[Batch]:
+        sizes = labeled // self._of, unlabeled // self._of
+        batches = [self._source.batch(iteration * self._of + part, *sizes) for part in self._parts]
+        return [batch.pin_memory() for batch in batches] if self._pinned else batches

@@ -10,6 +10,7 @@ from LASegColearnLib.checkpoints import load_model
 from LASegColearnLib.device import choose_device
 from LASegColearnLib.events import EventLog, Listener
 from LASegColearnLib.predictor import PredictedCase, Predictor, case_ids, predict_files
+from LASegColearnLib.processes import own_device, started_together
 
 
 def predict(
@@ -27,7 +28,7 @@ def predict(
     device: str = "auto",
     listeners: Sequence[Listener] = (),
 ) -> list[PredictedCase]:
-    """Segment scans with a trained model.
+    """Segment scans with a trained model. Processes that torchrun started share the scans.
 
     Parameters
     ----------
@@ -51,7 +52,7 @@ def predict(
     Returns
     -------
     list
-        What was found in each scan.
+        What was found in each scan that this process segmented.
 
     Raises
     ------
@@ -68,7 +69,8 @@ def predict(
     events = EventLog(None, *listeners)
     named: list[tuple[str, Path]] = [scan for scan in scans if isinstance(scan, tuple)]
     named += case_ids([scan for scan in scans if isinstance(scan, Path)])
-    place = choose_device(device)
+    named = started_together().share(named)
+    place = choose_device(own_device(device))
     predictor = Predictor(load_model(checkpoint), device=place, network=network, overlap=overlap, mirror=mirror)
     done = 0
 

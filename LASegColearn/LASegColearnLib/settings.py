@@ -34,6 +34,9 @@ class Settings:
         Voxels (x, y, z) of a training patch and of a prediction window; multiples of 16.
     labeled_batch, unlabeled_batch
         Patches of each kind in a batch.
+    batch_parts
+        Parts that a batch is computed in, one after another on one device, or shared by several GPUs. More parts need
+        less memory, and batch normalization and Dice then see fewer patches at once.
     axial_rotations, axial_flips
         Rotate training patches by 0, 90, 180 or 270 degrees, and flip them, in the axial plane.
     affine_augmentation
@@ -81,6 +84,8 @@ class Settings:
         How often in a run a checkpoint is written besides the last.
     precision
         ``auto``: what the device does best; ``float32``; ``bfloat16``; ``float16`` (CUDA only).
+    compile
+        Let `torch.compile` fuse the networks, which needs a C++ compiler and takes some minutes at the start.
     overlap, mirror
         Overlap of prediction windows, and averaging over mirrored copies, in validation.
     """
@@ -93,6 +98,7 @@ class Settings:
     patch_size: tuple[int, int, int] = (112, 112, 80)
     labeled_batch: int = 2
     unlabeled_batch: int = 2
+    batch_parts: int = 1
     axial_rotations: bool = True
     axial_flips: bool = True
     affine_augmentation: float = 0.0
@@ -128,6 +134,7 @@ class Settings:
     holdout: float = 0.2
     checkpoints: int = 20
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    compile: bool = False
     overlap: float = 0.25
     mirror: bool = False
 
@@ -146,8 +153,21 @@ class Settings:
             "patch_size",
             "three multiples of 16 (the network halves a patch four times)",
         )
-        for name in ("labeled_batch", "unlabeled_batch", "filters", "step_iterations", "iterations", "checkpoints"):
+        for name in (
+            "labeled_batch",
+            "unlabeled_batch",
+            "batch_parts",
+            "filters",
+            "step_iterations",
+            "iterations",
+            "checkpoints",
+        ):
             require(getattr(self, name) >= 1, name, "at least 1")
+        require(
+            self.batch_parts < 1 or not any(n % self.batch_parts for n in (self.labeled_batch, self.unlabeled_batch)),
+            "batch_parts",
+            f"a number that divides {self.labeled_batch} labeled and {self.unlabeled_batch} unlabeled patches evenly",
+        )
         for name in ("foreground_patches", "affine_augmentation", "intensity_augmentation", "ramp_up"):
             require(0 <= getattr(self, name) <= 1, name, "a share between 0 and 1")
         for name in ("dropout", "pretraining", "holdout", "overlap"):

@@ -8,24 +8,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from LASegColearnLib.case_cache import CachedCase
 from LASegColearnLib.checkpoints import load_checkpoint, load_networks, save_checkpoint
 from LASegColearnLib.device import Device
 from LASegColearnLib.errors import TrainingError
 from LASegColearnLib.events import EventLog
 from LASegColearnLib.health import HealthWatch
-from LASegColearnLib.methods import create_method
-from LASegColearnLib.methods.base import Batch, Method
+from LASegColearnLib.methods.base import Method
 from LASegColearnLib.patches import BatchesAhead, PatchSource
+from LASegColearnLib.processes import Processes
 from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.settings import Settings
+from LASegColearnLib.training_step import TrainingStep
 from LASegColearnLib.validation import validate
 
 # Losses that are not finite: each skips its step; this many in a row end the run.
 _MOST_SKIPPED = 5
 _SECONDS_BETWEEN_PROGRESS = 1.0
+_ALONE = Processes()
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Trainer:
         Where, how, on what and with what, and whom to tell.
     should_stop
         Asked after each iteration; when true the run saves a checkpoint and ends.
+    processes
+        Those that train together; only the first writes checkpoints.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Trainer:
         device: Device,
         events: EventLog,
         should_stop: Callable[[], bool] = lambda: False,
+        processes: Processes = _ALONE,
     ) -> None:
         self.run = run
         self.settings = settings
@@ -72,18 +75,18 @@ class Trainer:
         self.device = device
         self.events = events
         self.should_stop = should_stop
-        torch.manual_seed(settings.seed)
-        self.method: Method = create_method(settings)
-        for network in self.method.networks.values():
-            device.place(network)
-        self.optimizer = _optimizer(self.method, settings)
-        self.scaler = torch.amp.GradScaler(device.device.type, enabled=device.scales_gradients)
+        self.processes = processes
+        self.step = TrainingStep(settings, device, processes)
         self.iteration = 0
         self.best: float | None = None
         self._earlier_seconds = 0.0
         self._started = time.monotonic()
         self._skipped = 0
         self._health = HealthWatch(events)
+
+    @property
+    def method(self) -> Method:
+        return self.step.method
 
     @property
     def elapsed_seconds(self) -> float:
@@ -102,9 +105,7 @@ class Trainer:
         path = self.run.last_checkpoint
         content = load_checkpoint(path, self.device.device)
         load_networks(self.method.networks, content, path.name)
-        self.method.load_state(content["method_state"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.scaler.load_state_dict(content["scaler"])
+        self.step.load_state(content)
         self.iteration = content["iteration"]
         self.best = content["best"]
         self._earlier_seconds = content["elapsed_seconds"]
@@ -124,26 +125,32 @@ class Trainer:
         TrainingError
             When the losses stay non-finite.
         """
-        batches = BatchesAhead(PatchSource(self.cases.labeled, self.cases.unlabeled, self.settings))
+        if self.settings.compile:
+            self._compile()
+        source = PatchSource(self.cases.labeled, self.cases.unlabeled, self.settings)
+        of = self.settings.batch_parts
+        batches = BatchesAhead(source, self.processes.parts(of), of, pinned=self.device.device.type == "cuda")
         record = _Record()
+        (progress,) = self.processes.as_first_says([self.progress])
         try:
-            while (progress := self.progress) < 1.0:
+            while progress < 1.0:
                 phase = self.method.phase(progress)
-                batch = batches.take(self.iteration, *self.method.batch_sizes(progress))
-                record.add(self._step(self._on_device(batch), progress))
+                parts = batches.take(self.iteration, *self.method.batch_sizes(progress))
+                on_device = [part.to(self.device.device) for part in parts]
+                losses = self.step(on_device, progress, self.learning_rate(progress))
+                self._check(losses)
+                record.add(losses)
                 self.iteration += 1
-                if self.method.phase(progress) != phase:
-                    # The networks have just been given other weights: momentum of the old ones would push them astray.
-                    self.optimizer.state.clear()
                 if record.due():
                     self._report_progress(record, phase)
-                stopped = self.should_stop()
+                now, stopped = self._agreed()
                 if not stopped:
-                    self._validate_if_due(progress)
-                if stopped or _crossed(progress, self.progress, self.settings.checkpoints):
+                    self._validate_if_due(progress, now)
+                if stopped or _crossed(progress, now, self.settings.checkpoints):
                     self.save(self.run.last_checkpoint)
                 if stopped:
                     return False
+                progress = now
         finally:
             batches.close()
         if record.parts:
@@ -151,17 +158,31 @@ class Trainer:
         self.save(self.run.last_checkpoint)
         return True
 
+    def _agreed(self) -> tuple[float, bool]:
+        """Progress, and whether to stop, as the first process sees them: clocks and signals differ."""
+        progress, stop = self.processes.as_first_says([self.progress, float(self.should_stop())])
+        return progress, bool(stop)
+
+    def _compile(self) -> None:
+        reason = self.step.compile_networks()
+        if reason is not None:
+            self.events.emit(
+                "warning",
+                message=f"torch.compile does not work here ({reason}), so training goes on without it. It needs a C++ "
+                "compiler; leave out --set compile=true.",
+            )
+
     def save(self, path: Any) -> None:
-        """Write a checkpoint, from which this run can be resumed and others started."""
+        """Write a checkpoint, from which this run can be resumed and others started; the first process does."""
+        if not self.processes.is_first:
+            return
         save_checkpoint(
             path,
             {
                 "settings": self.settings.to_dict(),
                 "predictor": self.method.predictor,
                 "networks": {name: network.state_dict() for name, network in self.method.networks.items()},
-                "method_state": self.method.state(),
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
+                **self.step.state(),
                 "iteration": self.iteration,
                 "elapsed_seconds": self.elapsed_seconds,
                 "best": self.best,
@@ -170,47 +191,14 @@ class Trainer:
         )
         self.events.emit("checkpoint", name=path.stem, iteration=self.iteration)
 
-    def _on_device(self, batch: Batch) -> Batch:
-        device = self.device.device
-        return Batch(
-            batch.labeled.to(device),
-            batch.labels.to(device),
-            batch.unlabeled.to(device),
-            batch.plain.to(device),
-            batch.rng,
-        )
-
-    def _step(self, batch: Batch, progress: float) -> dict[str, float]:
-        """One iteration; returns the losses by name."""
-        # Dropout draws as a function of seed and iteration, so that a resumed run goes on as an unbroken one.
-        torch.manual_seed(hash((self.settings.seed, self.iteration)) % 2**63)
-        rate = self.learning_rate(progress)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        with self.device.autocast():
-            loss = self.method.loss(batch, progress)
-        parts = {
-            "total": float(loss.total.detach()),
-            **{name: float(part.detach()) for name, part in loss.parts.items()},
-        }
-        if not math.isfinite(parts["total"]):
-            self._skip(parts)
-            return parts
-        self._skipped = 0
-        self.scaler.scale(loss.total).backward()
-        if self.settings.gradient_clip:
-            self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.settings.gradient_clip)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.method.after_step(progress)
-        self._health.watch(parts)
-        return parts
-
-    def _skip(self, parts: dict[str, float]) -> None:
+    def _check(self, losses: dict[str, float]) -> None:
+        """Tell of losses that are not finite, whose step was not made; end the run when they do not stop."""
+        if math.isfinite(losses["total"]):
+            self._skipped = 0
+            self._health.watch(losses)
+            return
         self._skipped += 1
-        wrong = ", ".join(name for name, value in parts.items() if not math.isfinite(value))
+        wrong = ", ".join(name for name, value in losses.items() if not math.isfinite(value))
         if self._skipped >= _MOST_SKIPPED:
             raise TrainingError(
                 f"Training stopped at iteration {self.iteration}: the losses ({wrong}) were not finite {_MOST_SKIPPED} "
@@ -242,11 +230,11 @@ class Trainer:
             losses=record.take(),
         )
 
-    def _validate_if_due(self, before: float) -> None:
-        if not self.cases.validation or not _crossed(before, self.progress, self.settings.validations):
+    def _validate_if_due(self, before: float, now: float) -> None:
+        if not self.cases.validation or not _crossed(before, now, self.settings.validations):
             return
         cases = self.cases.validation[: self.settings.validation_cases or None]
-        dice = validate(self.method.networks_in_training(), cases, self.settings, self.device)
+        dice = validate(self.method.networks_in_training(), cases, self.settings, self.device, self.processes)
         self.events.emit(
             "validated", iteration=self.iteration, elapsed_seconds=self.elapsed_seconds, dice=dice, cases=len(cases)
         )
@@ -280,17 +268,3 @@ class _Record:
 def _crossed(before: float, after: float, times: int) -> bool:
     """Whether one of ``times`` equally spaced marks of the run lies between the two shares."""
     return math.floor(before * times + 1e-9) < math.floor(after * times + 1e-9)
-
-
-def _optimizer(method: Method, settings: Settings) -> torch.optim.Optimizer:
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(
-            method.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
-        )
-    return torch.optim.SGD(
-        method.parameters(),
-        settings.learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        foreach=True,
-    )

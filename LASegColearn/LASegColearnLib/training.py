@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from LASegColearnLib.device import choose_device
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.events import EventLog, Listener
 from LASegColearnLib.methods import method_class
+from LASegColearnLib.processes import Processes, joined, own_device, started_together
 from LASegColearnLib.roles import RoleLedger
 from LASegColearnLib.run_folder import RunFolder, write_json_atomically
 from LASegColearnLib.settings import Settings
@@ -104,30 +107,35 @@ def train(
         raise InputError(
             Problem(run.name, "There is a run in this folder already.", "Give another folder, or go on with --resume.")
         )
-    place = choose_device(device, settings.precision)
+    place = choose_device(own_device(device), settings.precision)
+    settings, note = _shared_out(settings, started_together().count)
     initial = load_checkpoint(init) if init is not None else None
     members = load_cohort(cohort)
     if labeled is not None:
         members = members.take_labeled(labeled)
     needs_unlabeled = method_class(settings.method).needs_unlabeled
     cache = CaseCache(folder.cache, settings)
-    events = EventLog(folder.events, *listeners)
-    with events.telling_failure():
+
+    def prepare(events: EventLog) -> TrainingCases:
         checked, cached = _prepare(members, settings, cache, events, needs_unlabeled)
         ledger = RoleLedger.load(cohort.parent / _LEDGER_NAME)
         earlier = _earlier_roles(ledger, initial)
-        members, notes = _with_holdout(members, checked.content_hashes, settings, earlier)
-        cases = _training_cases(members, checked.content_hashes, cached, earlier)
+        kept, notes = _with_holdout(members, checked.content_hashes, settings, earlier)
+        cases = _training_cases(kept, checked.content_hashes, cached, earlier)
         write_json_atomically(folder.settings, settings.to_dict())
-        save_cohort(members, folder.cohort)
+        save_cohort(kept, folder.cohort)
         _save_cache_index(folder, cases)
-        for message in [*notes, *checked.warnings]:
+        for message in [*note, *notes, *checked.warnings]:
             events.emit("warning", message=message)
         _record_roles(ledger, cases.lineage, events)
-        trainer = Trainer(folder, settings, cases, place, events, should_stop)
+        return cases
+
+    with joined(place.device) as processes, _events(folder, listeners, processes) as events:
+        cases = _prepared_by_first(processes, folder, lambda: prepare(events))
+        trainer = Trainer(folder, settings, cases, place, events, should_stop, processes)
         if initial is not None:
             trainer.start_from(initial)
-        return _run(trainer, members, events)
+        return _run(trainer, events)
 
 
 def resume(
@@ -165,31 +173,92 @@ def resume(
         settings = replace(settings, minutes=minutes)
     if iterations is not None:
         settings = replace(settings, iterations=iterations, minutes=None)
-    place = choose_device(device, settings.checked().precision)
+    place = choose_device(own_device(device), settings.checked().precision)
+    settings, note = _shared_out(settings, started_together().count)
     content = load_checkpoint(folder.last_checkpoint)
     members = load_cohort(folder.cohort)
-    events = EventLog(folder.events, *listeners)
-    with events.telling_failure():
+
+    def prepare(events: EventLog) -> TrainingCases:
+        for message in note:
+            events.emit("warning", message=message)
         cases = _load_cache_index(folder, content["lineage"])
         if cases is None:
             needs_unlabeled = method_class(settings.method).needs_unlabeled
             _, cached = _prepare(members, settings, CaseCache(folder.cache, settings), events, needs_unlabeled)
             cases = TrainingCases(**_by_role(members, cached), lineage=content["lineage"])
-        trainer = Trainer(folder, settings, cases, place, events, should_stop)
+            _save_cache_index(folder, cases)
+        return cases
+
+    with joined(place.device) as processes, _events(folder, listeners, processes) as events:
+        cases = _prepared_by_first(processes, folder, lambda: prepare(events))
+        trainer = Trainer(folder, settings, cases, place, events, should_stop, processes)
         trainer.resume()
-        return _run(trainer, members, events)
+        return _run(trainer, events)
 
 
-def _run(trainer: Trainer, members: Cohort, events: EventLog) -> TrainingResult:
-    settings = trainer.settings
+def _shared_out(settings: Settings, processes: int) -> tuple[Settings, list[str]]:
+    """Settings with a part of the batch for each process, and what is to be said about it.
+
+    Raises
+    ------
+    InputError
+        If the patches of a batch cannot be shared out evenly.
+    """
+    if settings.batch_parts % processes == 0:
+        return settings, []
+    shared = replace(settings, batch_parts=math.lcm(settings.batch_parts, processes))
+    if shared.problems():
+        raise InputError(
+            Problem(
+                "torchrun",
+                f"Wanted a batch that {processes} processes can share evenly, found {settings.labeled_batch} labeled "
+                f"and {settings.unlabeled_batch} unlabeled patches.",
+                f"Start fewer processes, or train with --set labeled_batch={processes} "
+                f"--set unlabeled_batch={processes}.",
+            )
+        )
+    return shared, [f"The batch is computed in {shared.batch_parts} parts, shared by {processes} processes."]
+
+
+@contextmanager
+def _events(folder: RunFolder, listeners: Sequence[Listener], processes: Processes) -> Iterator[EventLog]:
+    """The run's events, which the first process alone records and tells."""
+    events = EventLog(folder.events, *listeners) if processes.is_first else EventLog(None)
+    with events.telling_failure():
+        yield events
+
+
+def _prepared_by_first(processes: Processes, folder: RunFolder, prepare: Callable[[], TrainingCases]) -> TrainingCases:
+    """The first process prepares the scans; the others wait, and take them from the run's cache."""
+    if processes.is_first:
+        cases = None
+        try:
+            cases = prepare()
+        finally:
+            processes.as_first_says([float(cases is not None)])
+        return cases
+    (ready,) = processes.as_first_says([0.0])
+    if not ready:
+        raise SystemExit(1)  # The first process has said why.
+    # Who the model's forebears were is kept by the first process, which writes the checkpoints.
+    prepared = _load_cache_index(folder, {})
+    if prepared is None:
+        raise InputError(
+            Problem("torchrun", "This process has no prepared scans.", "Put the run on a disk that all machines share.")
+        )
+    return prepared
+
+
+def _run(trainer: Trainer, events: EventLog) -> TrainingResult:
+    settings, cases = trainer.settings, trainer.cases
     events.emit(
         "started",
         method=settings.method,
         preset=settings.preset,
         device=trainer.device.description,
-        labeled=len(members.labeled),
-        unlabeled=len(members.unlabeled),
-        validation=len(members.validation),
+        labeled=len(cases.labeled),
+        unlabeled=len(cases.unlabeled),
+        validation=len(cases.validation),
         iterations=None if settings.minutes is not None else settings.iterations,
         minutes=settings.minutes,
         seed=settings.seed,

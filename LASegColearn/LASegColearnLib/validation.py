@@ -10,17 +10,27 @@ from torch import nn
 
 from LASegColearnLib.case_cache import CachedCase
 from LASegColearnLib.device import Device
+from LASegColearnLib.processes import Processes
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.windows import foreground_by_windows
 
+_ALONE = Processes()
+
 
 def validate(
-    networks: Mapping[str, nn.Module], cases: Sequence[CachedCase], settings: Settings, device: Device
+    networks: Mapping[str, nn.Module],
+    cases: Sequence[CachedCase],
+    settings: Settings,
+    device: Device,
+    processes: Processes = _ALONE,
 ) -> dict[str, float]:
-    """Mean Dice (0 to 1) of each network over ``cases``. The networks' modes are restored afterwards."""
+    """Mean Dice (0 to 1) of each network over ``cases``, which the processes share out.
+
+    The networks' modes are restored afterwards.
+    """
     modes = {name: network.training for name, network in networks.items()}
     dice: dict[str, list[float]] = {name: [] for name in networks}
-    for case in cases:
+    for case in processes.share(cases):
         image = torch.from_numpy(np.array(case.image()))[None, None].to(device.device)
         label = np.asarray(case.label()) > 0
         for name, network in networks.items():
@@ -29,7 +39,9 @@ def validate(
             dice[name].append(_dice(probability.cpu().numpy() > 0.5, label))
     for name, network in networks.items():
         network.train(modes[name])
-    return {name: float(np.mean(values)) for name, values in dice.items()}
+    sums = torch.tensor([sum(dice[name]) for name in networks], dtype=torch.float64)
+    means = processes.mean(sums) * processes.count / len(cases)
+    return dict(zip(networks, means.tolist(), strict=True))
 
 
 def _dice(prediction: np.ndarray, label: np.ndarray) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from LASegColearnLib.settings import Settings
 
 @dataclass
 class Batch:
-    """Patches for one iteration.
+    """Patches for one iteration, or for one part of it.
 
     Attributes
     ----------
@@ -27,15 +28,36 @@ class Batch:
         (N_u, 1, X, Y, Z) float32; no patches of a method or phase that asks for none.
     plain
         The unlabeled patches, cut and turned alike, before their intensities were changed.
+    number
+        Of this batch among all that were made; with the seed it decides everything random about it, so that a resumed
+        run draws the same.
     rng
-        For what the method itself draws; a function of seed and iteration, so that a resumed run draws the same.
+        For what the method itself draws.
     """
 
     labeled: torch.Tensor
     labels: torch.Tensor
     unlabeled: torch.Tensor
     plain: torch.Tensor
+    number: int
     rng: np.random.Generator
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on another device; from pinned memory without waiting for it."""
+        return self._with_patches(lambda patches: patches.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The batch where a GPU can fetch it from."""
+        return self._with_patches(torch.Tensor.pin_memory)
+
+    def _with_patches(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        return replace(
+            self,
+            labeled=change(self.labeled),
+            labels=change(self.labels),
+            unlabeled=change(self.unlabeled),
+            plain=change(self.plain),
+        )
 
 
 @dataclass

@@ -1,0 +1,122 @@
+"""Several processes that train or predict together, on several GPUs or machines, as PyTorch's `torchrun` starts them.
+
+Nothing is written here about starting them: torchrun does that, and says by environment variables who is who.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as distributed
+
+from LASegColearnLib.errors import InputError, Problem
+
+_Item = TypeVar("_Item")
+# The first process may preprocess hundreds of scans while the others wait; torchrun ends them all when one dies.
+_LONGEST_WAIT = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that work together.
+
+    Attributes
+    ----------
+    rank
+        0 for the first, which alone writes and tells.
+    count
+        How many there are; 1 without torchrun.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, items: Sequence[_Item]) -> list[_Item]:
+        """Those of the items that this process does."""
+        return list(items[self.rank :: self.count])
+
+    def parts(self, of: int) -> range:
+        """Those of a batch's ``of`` parts that this process computes; ``of`` is a multiple of the processes."""
+        each = of // self.count
+        return range(self.rank * each, (self.rank + 1) * each)
+
+    def as_first_says(self, values: Sequence[float]) -> list[float]:
+        """The first process's values, in all of them."""
+        if self.count == 1:
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64, device=_device())
+        distributed.broadcast(tensor, 0)
+        return [float(value) for value in tensor.tolist()]
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Mean over the processes, which all give tensors of one shape and type."""
+        if self.count == 1:
+            return values
+        total = values.to(_device())
+        distributed.all_reduce(total)
+        return (total / self.count).to(values.device)
+
+
+def started_together() -> Processes:
+    """Who this process is among those that torchrun started, if it did; no word is exchanged."""
+    return Processes(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Processes]:
+    """Within this block the processes that torchrun started can talk to each other: by NCCL on CUDA, else by Gloo."""
+    processes = started_together()
+    if processes.count == 1:
+        yield processes
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_LONGEST_WAIT)
+    try:
+        yield processes
+    finally:
+        distributed.destroy_process_group()
+
+
+def own_device(wanted: str) -> str:
+    """The GPU of this process where several were started on one machine; else what is wanted.
+
+    Raises
+    ------
+    InputError
+        If more processes than GPUs were started, or all were told to use one GPU.
+    """
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if here == 1 or wanted not in ("auto", "cuda") or not torch.cuda.is_available():
+        if here > 1 and wanted.startswith("cuda:"):
+            raise InputError(
+                Problem("--device", f"Wanted a GPU for each process, found {wanted} for all.", "Use --device cuda.")
+            )
+        return wanted
+    gpus = torch.cuda.device_count()
+    if here > gpus:
+        raise InputError(
+            Problem(
+                "torchrun",
+                f"Wanted a GPU for each of {here} processes, found {gpus}.",
+                f"Start it with --nproc-per-node={gpus}.",
+            )
+        )
+    return f"cuda:{os.environ['LOCAL_RANK']}"
+
+
+def _device() -> torch.device:
+    """Where tensors must be that the processes exchange."""
+    if distributed.get_backend() == "nccl":
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")

@@ -1,0 +1,207 @@
+"""One training iteration: the losses of a batch, their gradients, the optimizer's and the method's step."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from LASegColearnLib.device import Device
+from LASegColearnLib.methods import create_method
+from LASegColearnLib.methods.base import Batch, Loss, Method
+from LASegColearnLib.processes import Processes
+from LASegColearnLib.settings import Settings
+
+_ALONE = Processes()
+
+
+class TrainingStep:
+    """A method with its optimizer on a device, alone or together with other processes.
+
+    A batch may be split into equal parts (``batch_parts``), each a small batch of its own with its own losses and
+    batch-norm statistics. Parts are computed one after another, which saves memory, or by several processes, which
+    saves time; gradients and running statistics are averaged over all of them, so that the weights are the same
+    wherever the parts were computed.
+
+    Parameters
+    ----------
+    settings
+        Method, networks, optimizer, seed.
+    device
+        Where the networks are put.
+    processes
+        Those that share the work; this process alone by default.
+    """
+
+    def __init__(self, settings: Settings, device: Device, processes: Processes = _ALONE) -> None:
+        self.settings = settings
+        self.device = device
+        self.processes = processes
+        torch.manual_seed(settings.seed)
+        self.method: Method = create_method(settings)
+        for network in self.method.networks.values():
+            device.place(network)
+        self.optimizer = _optimizer(self.method, settings)
+        self.scaler = torch.amp.GradScaler(device.device.type, enabled=device.scales_gradients)
+        self._losses: nn.Module = _Losses(self.method)
+        if processes.count > 1:
+            # Not all networks learn in every phase. Statistics are averaged here, not taken from the first process.
+            self._losses = DistributedDataParallel(
+                self._losses, broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
+            )
+
+    def compile_networks(self) -> str | None:
+        """Let `torch.compile` fuse the networks; returns why not if it cannot, after which they run as they were.
+
+        Tried on a copy first: a compiler that is missing or fails shows only when a network is run.
+        """
+        try:
+            trial = copy.deepcopy(self.method.networks[self.method.predictor]).requires_grad_(True)
+            trial.compile()
+            patch = torch.zeros(1, 1, *self.settings.patch_size, device=self.device.device)
+            with self.device.autocast():
+                result = trial(patch)
+            result.float().mean().backward()
+        except Exception as error:  # noqa: BLE001 - whatever a compiler says, training goes on without it
+            return type(error).__name__
+        for network in self.method.networks.values():
+            network.compile()
+        return None
+
+    def __call__(self, batches: Sequence[Batch], progress: float, learning_rate: float) -> dict[str, float]:
+        """Make one iteration with this process's parts of a batch.
+
+        Returns
+        -------
+        dict
+            The losses by name, as means over the parts of all processes; ``total`` is the one that was followed. Where
+            it is not finite, nothing was changed.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.zero_grad(set_to_none=True)
+        split = self.processes.count * len(batches) > 1
+        statistics = _RunningStatistics(self.method, self.processes) if split else None
+        parts = []
+        for number, batch in enumerate(batches):
+            # Dropout draws as a function of seed and batch, so that a resumed run goes on as an unbroken one.
+            torch.manual_seed(hash((self.settings.seed, batch.number)) % 2**63)
+            with self._gradients_exchanged(number == len(batches) - 1):
+                with self.device.autocast():
+                    loss: Loss = self._losses(batch, progress)
+                self.scaler.scale(loss.total / len(batches)).backward()
+            parts.append(_values(loss))
+            if statistics is not None:
+                statistics.take()
+        means = self._means(parts)
+        if statistics is not None:
+            statistics.average()
+        if math.isfinite(means["total"]):
+            self._follow(progress)
+        return means
+
+    def _follow(self, progress: float) -> None:
+        if self.settings.gradient_clip:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.settings.gradient_clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        phase = self.method.phase(progress)
+        self.method.after_step(progress)
+        if self.method.phase(progress) != phase:
+            # The networks have just been given other weights: momentum of the old ones would push them astray.
+            self.optimizer.state.clear()
+
+    def _gradients_exchanged(self, now: bool) -> AbstractContextManager[None]:
+        """Gradients of all but the last part stay in the process."""
+        if now or not isinstance(self._losses, DistributedDataParallel):
+            return nullcontext()
+        return self._losses.no_sync()
+
+    def _means(self, parts: Sequence[tuple[list[str], torch.Tensor]]) -> dict[str, float]:
+        names = parts[0][0]
+        values = self.processes.mean(torch.stack([values for _, values in parts]).mean(0))
+        return dict(zip(names, values.tolist(), strict=True))
+
+    def state(self) -> dict[str, Any]:
+        """What resuming needs besides the networks' tensors."""
+        return {
+            "method_state": self.method.state(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """The reverse of :meth:`state`."""
+        self.method.load_state(state["method_state"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+
+
+class _Losses(nn.Module):
+    """A method's loss as a module's forward pass, which is what DistributedDataParallel wraps."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.networks = nn.ModuleDict(method.networks)
+        self._method = method
+
+    def forward(self, batch: Batch, progress: float) -> Loss:
+        return self._method.loss(batch, progress)
+
+
+class _RunningStatistics:
+    """The networks' buffers over the parts of a batch: each part starts from the same, the mean of all is kept."""
+
+    def __init__(self, method: Method, processes: Processes) -> None:
+        self._processes = processes
+        self._buffers = [buffer for network in method.networks.values() for buffer in network.buffers()]
+        self._averaged = [buffer for buffer in self._buffers if buffer.is_floating_point()]
+        self._start = [buffer.clone() for buffer in self._buffers]
+        self._sum = [torch.zeros_like(buffer) for buffer in self._averaged]
+        self._taken = 0
+
+    def take(self) -> None:
+        """Note what a part has made of the buffers, and put them back for the next."""
+        if not self._buffers:
+            return
+        torch._foreach_add_(self._sum, self._averaged)
+        self._taken += 1
+        self._counted = [buffer.clone() for buffer in self._buffers]
+        torch._foreach_copy_(self._buffers, self._start)
+
+    def average(self) -> None:
+        """Give the buffers the mean over all parts of all processes; batches seen are counted as one part's."""
+        if not self._buffers:
+            return
+        torch._foreach_copy_(self._buffers, self._counted)
+        flat = torch.cat([total.flatten() for total in self._sum]) / self._taken
+        means = self._processes.mean(flat).split([buffer.numel() for buffer in self._averaged])
+        for buffer, mean in zip(self._averaged, means, strict=True):
+            buffer.copy_(mean.view_as(buffer))
+
+
+def _values(loss: Loss) -> tuple[list[str], torch.Tensor]:
+    """Names and values of a loss's parts; one tensor, so that a GPU is waited for once."""
+    named = {"total": loss.total, **loss.parts}
+    return list(named), torch.stack([value.detach().float() for value in named.values()])
+
+
+def _optimizer(method: Method, settings: Settings) -> torch.optim.Optimizer:
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(
+            method.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+        )
+    return torch.optim.SGD(
+        method.parameters(),
+        settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        foreach=True,
+    )

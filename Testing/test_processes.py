@@ -1,0 +1,126 @@
+"""Several processes, started by PyTorch's torchrun, train to the weights of one and share the scans to predict."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from LASegColearnLib.checkpoints import load_checkpoint
+from LASegColearnLib.cohort import load_cohort
+from LASegColearnLib.errors import InputError
+from LASegColearnLib.phantom import write_phantom_cohort
+from LASegColearnLib.processes import Processes, own_device
+from LASegColearnLib.settings import Settings
+
+pytestmark = pytest.mark.skipif(
+    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="PyTorch without Gloo"
+)
+ENGINE = Path(__file__).parents[1] / "LASegColearn"
+SMALL = (
+    "spacing_mm=5,5,5",
+    "patch_size=16,16,16",
+    "filters=2",
+    "pretraining=0.34",
+    "validations=2",
+    "precision=float32",
+)
+
+
+def _run(*arguments: str, processes: int = 1) -> subprocess.CompletedProcess[str]:
+    start = [sys.executable, "-m"]
+    if processes > 1:
+        start += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
+    environment = {**os.environ, "PYTHONPATH": str(ENGINE), "OMP_NUM_THREADS": "1"}
+    command = [*start, "LASegColearnLib", "--", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def _train(cohort: Path, run: Path, processes: int = 1, more: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    options = [f"--set={setting}" for setting in (*SMALL, *more)]
+    return _run(
+        *("train", "--cohort", str(cohort), "--run", str(run), "--iterations", "6", "--device", "cpu", "--events"),
+        *options,
+        processes=processes,
+    )
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_phantom_cohort(tmp_path_factory.mktemp("phantoms"), labeled=3, unlabeled=3, validation=3, seed=3)
+
+
+@pytest.fixture(scope="module")
+def runs(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same training by one process in two parts, and by two processes."""
+    folder = tmp_path_factory.mktemp("runs")
+    one = _train(cohort, folder / "one", more=("batch_parts=2",))
+    assert one.returncode == 0, one.stderr
+    two = _train(cohort, folder / "two", processes=2)
+    assert two.returncode == 0, two.stderr
+    return {"one": folder / "one", "two": folder / "two"}
+
+
+def test_two_processes_reach_the_weights_of_one_with_the_same_batch(runs: dict[str, Path]) -> None:
+    one, two = (load_checkpoint(run / "checkpoints" / "last.pt") for run in runs.values())
+    assert one["iteration"] == two["iteration"] == 6
+    assert one["method_state"] == two["method_state"]
+    for name, tensors in one["networks"].items():
+        for key, value in tensors.items():
+            torch.testing.assert_close(two["networks"][name][key], value, rtol=1e-3, atol=1e-5, msg=f"{name}.{key}")
+    assert two["best"] == pytest.approx(one["best"], abs=1e-3)
+
+
+def test_only_the_first_process_writes_and_tells(runs: dict[str, Path]) -> None:
+    events = [json.loads(line) for line in (runs["two"] / "events.jsonl").read_text("utf-8").splitlines()]
+    names = [event["event"] for event in events]
+    assert names.count("started") == names.count("finished") == 1
+    assert names.count("validated") == 2
+    assert any("shared by 2 processes" in event.get("message", "") for event in events)
+    assert Settings.read(runs["two"] / "settings.json").batch_parts == 2
+
+
+def test_prediction_shares_the_scans(runs: dict[str, Path], cohort: Path, tmp_path: Path) -> None:
+    scans = [str(case.image) for case in load_cohort(cohort).validation]
+    options = ("--run", str(runs["two"]), "--output", str(tmp_path), "--device", "cpu", "--events")
+    done = _run("predict", *options, *scans, processes=2)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("*/segmentation.seg.nrrd"))) == 3
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len([event for event in told if event["event"] == "predicted"]) == 3
+
+
+def test_a_batch_that_cannot_be_shared_is_refused_with_the_remedy(cohort: Path, tmp_path: Path) -> None:
+    done = _train(cohort, tmp_path / "run", processes=2, more=("labeled_batch=3",))
+    assert done.returncode != 0
+    assert "2 processes can share evenly, found 3 labeled and 2 unlabeled" in done.stdout
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_wrong_cohort_ends_all_processes_with_one_sentence(cohort: Path, tmp_path: Path) -> None:
+    content = json.loads(cohort.read_text("utf-8"))
+    content["unlabeled"] = content["unlabeled"][:1]
+    wrong = cohort.with_name("wrong.json")
+    wrong.write_text(json.dumps(content), encoding="utf-8")
+    done = _train(wrong, tmp_path / "run", processes=2)
+    assert done.returncode != 0
+    assert done.stdout.count('"event": "failed"') == 1
+
+
+def test_parts_and_items_are_shared_without_gap_or_overlap() -> None:
+    three = [Processes(rank, 3) for rank in range(3)]
+    assert sorted(part for one in three for part in one.parts(6)) == list(range(6))
+    assert sorted(item for one in three for item in one.share("abcdefg")) == list("abcdefg")
+    assert Processes().parts(4) == range(4)
+
+
+def test_one_gpu_for_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="Wanted a GPU for each process, found cuda:0"):
+        own_device("cuda:0")
+    assert own_device("cpu") == "cpu"

@@ -1,0 +1,126 @@
+"""One iteration: the same as the plainly written method, the same however its batch is split, whole or not at all."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from LASegColearnLib.case_cache import CachedCase
+from LASegColearnLib.device import choose_device
+from LASegColearnLib.methods.base import Batch
+from LASegColearnLib.patches import PatchSource
+from LASegColearnLib.settings import Settings
+from LASegColearnLib.training_step import TrainingStep
+from plain_colearning import PlainCoLearning
+
+SETTINGS = Settings(patch_size=(32, 16, 16), filters=2, normalization="instance", dropout=0.0, learning_rate=0.05)
+PLACE = choose_device("cpu", "float32")
+
+
+def _batch(number: int, labeled: int = 2, unlabeled: int = 2) -> Batch:
+    torch.manual_seed(number)
+    side = SETTINGS.patch_size
+    return Batch(
+        labeled=torch.randn(labeled, 1, *side),
+        labels=(torch.rand(labeled, *side) > 0.6).float(),
+        unlabeled=torch.randn(unlabeled, 1, *side),
+        plain=torch.randn(unlabeled, 1, *side),
+        number=number,
+        rng=np.random.default_rng(number),
+    )
+
+
+def _weights(step: TrainingStep) -> dict[str, torch.Tensor]:
+    networks = step.method.networks.items()
+    return {f"{name}.{key}": value.clone() for name, network in networks for key, value in network.state_dict().items()}
+
+
+def _batch_of_boxes(number: int, side: int) -> Batch:
+    """Bright boxes in noise, two with and two without labels."""
+    rng = np.random.default_rng(number)
+    images = torch.from_numpy(rng.normal(0, 0.5, (4, 1, side, side, side)).astype(np.float32))
+    labels = torch.zeros(2, side, side, side)
+    for patch in range(4):
+        box = tuple(slice(start, start + side // 3) for start in rng.integers(2, side // 2, 3))
+        images[patch, 0][box] += 2
+        if patch < 2:
+            labels[patch][box] = 1
+    return Batch(images[:2], labels, images[2:], images[2:], number, np.random.default_rng(number))
+
+
+def _flat(network: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten().clone() for parameter in network.parameters()])
+
+
+@pytest.mark.parametrize("cross_entropy_weight", [0.0, 1.0])
+def test_fast_and_plainly_written_training_make_the_same_steps(cross_entropy_weight: float) -> None:
+    """Each from the same weights, since many steps magnify rounding; relative to the step's own length."""
+    settings = replace(SETTINGS, patch_size=(48, 48, 48), momentum=0.0, weight_decay=0.0)
+    settings = replace(settings, cross_entropy_weight=cross_entropy_weight, unlabeled_weight=0.7, mix_weight=0.4)
+    fast, plain = TrainingStep(settings, PLACE), PlainCoLearning(settings)
+    networks, plain_networks = list(fast.method.networks.values()), [*plain.students, plain.teacher]
+    for number in range(3):
+        for network, other in zip(networks, plain_networks, strict=True):
+            other.load_state_dict(network.state_dict())
+        before = [_flat(network) for network in networks]
+        loss = fast([_batch_of_boxes(number, 48)], 0.5, settings.learning_rate)["total"]
+        assert loss == pytest.approx(plain.step(_batch_of_boxes(number, 48)), rel=2e-5)
+        for start, network, other in zip(before, networks, plain_networks, strict=True):
+            expected = _flat(other) - start
+            assert (_flat(network) - start - expected).norm() < 0.02 * expected.norm()
+
+
+def test_parts_of_a_batch_hold_the_patches_of_the_whole(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        np.save(tmp_path / f"{name}.npy", rng.standard_normal((40, 24, 24), dtype=np.float32))
+    np.save(tmp_path / "label.npy", (rng.random((40, 24, 24)) > 0.5).astype(np.uint8))
+    cases = [CachedCase(name, tmp_path / f"{name}.npy", tmp_path / "label.npy") for name in "abc"]
+    source = PatchSource(cases, cases, replace(SETTINGS, axial_rotations=False, intensity_augmentation=0.5))
+    whole = source.batch(5, 4, 2)
+    parts = [source.batch(number, 2, 1) for number in (10, 11)]
+    for name in ("labeled", "labels", "unlabeled", "plain"):
+        assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
+
+
+def test_gradients_and_running_statistics_are_means_over_the_parts() -> None:
+    settings = replace(SETTINGS, normalization="batch", momentum=0.0, weight_decay=0.0, method="supervised")
+    together = TrainingStep(settings, PLACE)
+    alone = [copy.deepcopy(together) for _ in range(2)]
+    start = _weights(together)
+    batches = [_batch(0), _batch(1)]
+    losses = together(batches, 0.5, 0.1)
+    parts = [step([batch], 0.5, 0.1) for step, batch in zip(alone, batches, strict=True)]
+    assert losses["total"] == pytest.approx(sum(part["total"] for part in parts) / 2, rel=1e-6)
+    ends = [_weights(step) for step in alone]
+    for name, value in _weights(together).items():
+        expected = sum(end[name] for end in ends) / 2
+        torch.testing.assert_close(value.to(expected.dtype), expected, rtol=1e-5, atol=1e-6)
+        changes = name.endswith(("running_mean", "head.weight"))
+        assert not changes or not torch.equal(value, start[name])
+
+
+def test_one_part_that_is_not_finite_leaves_all_networks_as_they_were() -> None:
+    step = TrainingStep(SETTINGS, PLACE)
+    before = _weights(step)
+    broken = _batch(1)
+    broken.labels[0, 0, 0, 0] = math.nan
+    assert not math.isfinite(step([_batch(0), broken], 0.5, 0.1)["total"])
+    assert all(torch.equal(value, before[name]) for name, value in _weights(step).items())
+    assert math.isfinite(step([_batch(0), _batch(2)], 0.5, 0.1)["total"])
+    assert not torch.equal(_weights(step)["teacher.head.weight"], before["teacher.head.weight"])
+
+
+def test_without_a_compiler_the_networks_run_as_they_were() -> None:
+    from torch._inductor import config
+
+    step = TrainingStep(SETTINGS, PLACE)
+    with config.patch({"cpp.cxx": ("no-such-compiler",), "fx_graph_cache": False}):
+        assert step.compile_networks() is not None
+    assert math.isfinite(step([_batch(0)], 0.5, 0.1)["total"])

@@ -50,12 +50,12 @@ def main() -> None:
     say = sys.stdout.write
     say(f"{machine()}\n{options.preset} preset, {settings.filters} filters, patches {settings.patch_size}\n")
     workers = {name: _Worker(name, settings, options.threads) for name in ("plain", "ours")}
-    # The first rounds warm up; after that the two take turns, so that a busy moment does not fall on one of them.
+    # The first round warms up; after that the two take turns, so that a busy moment does not fall on one of them.
     seconds: dict[str, list[float]] = {name: [] for name in workers}
-    for repetition in range(options.repetitions + 2):
+    for repetition in range(options.repetitions + 1):
         for name, worker in workers.items():
             taken = worker.step()
-            if repetition >= 2:
+            if repetition >= 1:
                 seconds[name].append(taken)
     median = {name: statistics.median(values) for name, values in seconds.items()}
     for name, worker in workers.items():
@@ -154,7 +154,7 @@ def _say_rates(settings: Settings, iteration: float) -> None:
 
 
 def _fastest(work: Callable[[], object]) -> float:
-    return min(_timed(work) for _ in range(4))
+    return min(_timed(work) for _ in range(3))
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from LASegColearnLib.convolutions import Convolution
+
 # How many convolutions stand in a block, from full resolution to the coarsest.
 _CONVOLUTIONS = (1, 2, 3, 3, 3)
 _GROUPS = 16
@@ -38,7 +40,7 @@ class _Block(nn.Module):
     ) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(
-            nn.Conv3d(channels_in if i == 0 else channels, channels, kernel_size=3, padding=1) for i in range(count)
+            Convolution(channels_in if i == 0 else channels, channels) for i in range(count)
         )
         self.normalizations = nn.ModuleList(_normalization(normalization, channels) for _ in range(count))
         self.activation = activation()

@@ -1,0 +1,70 @@
+"""Convolutions for processors: the same numbers, in fewer seconds where PyTorch's own way is slow."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+# Where the gradient by slices was measured to be faster (docs/benchmarks.md): few channels, AVX2 without AVX-512.
+_MOST_CHANNELS = 16
+_CAPABILITY = "AVX2"
+
+
+class Convolution(nn.Conv3d):
+    """A 3x3x3 convolution with padding 1; on some processors its weights' gradient is computed by slices."""
+
+    def __init__(self, channels_in: int, channels: int) -> None:
+        super().__init__(channels_in, channels, kernel_size=3, padding=1)
+        self._by_slices = (
+            1 < channels_in <= _MOST_CHANNELS
+            and channels <= _MOST_CHANNELS
+            and torch.backends.cpu.get_cpu_capability() == _CAPABILITY
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self._by_slices and _is_plain_on_cpu(x) and self.weight.requires_grad and torch.is_grad_enabled():
+            return _GradientBySlices.apply(x, self.weight, self.bias)
+        return super().forward(x)
+
+
+def _is_plain_on_cpu(x: torch.Tensor) -> bool:
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and x.is_contiguous(memory_format=torch.channels_last_3d)
+    )
+
+
+class _GradientBySlices(torch.autograd.Function):
+    """The gradient of the weights as a sum of two-dimensional ones over the slices, for each x offset of the kernel.
+
+    For few channels oneDNN computes the two-dimensional gradient at twice the rate of the three-dimensional one.
+    """
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:  # noqa: ANN001
+        ctx.save_for_backward(x, weight)
+        return F.conv3d(x, weight, bias, padding=1)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:  # noqa: ANN001
+        x, weight = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
+        of_x = torch.nn.grad.conv3d_input(x.shape, weight, gradient, padding=1) if ctx.needs_input_grad[0] else None
+        slices = [_weight_gradient(x, gradient, weight, offset) for offset in (-1, 0, 1)]
+        return of_x, torch.stack(slices, dim=2), gradient.sum(dim=(0, 2, 3, 4))
+
+
+def _weight_gradient(x: torch.Tensor, gradient: torch.Tensor, weight: torch.Tensor, offset: int) -> torch.Tensor:
+    """Gradient (C_out, C_in, 3, 3) of the weights that join each slice of the output to the one ``offset`` away."""
+    length = x.shape[2]
+    of_input = slice(max(0, offset), length + min(0, offset))
+    of_output = slice(max(0, -offset), length + min(0, -offset))
+    total = torch.zeros(*weight.shape[:2], 3, 3)
+    for image, change in zip(x, gradient, strict=True):
+        planes, changes = image[:, of_input].transpose(0, 1), change[:, of_output].transpose(0, 1)
+        total += torch.nn.grad.conv2d_weight(planes, total.shape, changes, padding=1)
+    return total

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from LASegColearnLib.allocation import keep_freed_memory
 from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
 from LASegColearnLib.network_comparison import compare_networks
 from LASegColearnLib.run_folder import RunFolder
@@ -29,6 +30,7 @@ _LAST_TRAINED, _LAST_REPORTED = 60, 80
 
 def main() -> None:
     options = _options()
+    keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     for labeled in options.labeled:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from LASegColearnLib.allocation import keep_freed_memory
 from LASegColearnLib.cohort import Cohort, save_cohort
 from LASegColearnLib.settings import preset
 from LASegColearnLib.terminal import TerminalProgress
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
+    keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     settings = replace(

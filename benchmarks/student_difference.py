@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from LASegColearnLib.allocation import keep_freed_memory
 from LASegColearnLib.phantom import write_phantom_cohort
 from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.settings import preset
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="processor threads; 0: all")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
+    keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     base = replace(preset("demo"), minutes=options.minutes, validations=1).with_text(options.set)

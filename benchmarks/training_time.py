@@ -23,7 +23,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measuring import machine
 from torch.utils.flop_counter import FlopCounterMode
 
 from LASegColearnLib.allocation import keep_freed_memory
@@ -33,6 +32,7 @@ from LASegColearnLib.networks import VNet
 from LASegColearnLib.patches import PatchSource
 from LASegColearnLib.settings import Settings, preset
 from LASegColearnLib.training_step import TrainingStep
+from measuring import machine
 from plain_colearning import PlainCoLearning
 
 _PROGRESS = 0.9

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from medpy.metric import binary
 
+from LASegColearnLib import metrics
 from LASegColearnLib.metrics import segmentation_metrics
 from LASegColearnLib.phantom import make_phantom
 from LASegColearnLib.preprocessing import to_array
@@ -44,6 +45,11 @@ PAIRS = {
     "one slice": (_blob((9, 8, 1), ((2, 7), (1, 6), (0, 1))), _blob((9, 8, 1), ((3, 9), (1, 8), (0, 1)))),
     "several parts": (_noise(0), _noise(1)),
     "phantoms": _phantoms(),
+    "phantoms far apart": (np.roll(_phantoms()[0], 40, 0), _phantoms()[1]),
+    "single voxels far apart": (_voxel((0, 0, 0), (60, 50, 40)), _voxel((59, 49, 39), (60, 50, 40))),
+    "phantom in all foreground": (np.ones_like(_phantoms()[1]), _phantoms()[1]),
+    "phantom cut by the array's edge": tuple(mask[20:-20, 20:-20, 20:-20] for mask in _phantoms()),
+    "all foreground twice": (np.ones((7, 6, 5), bool), np.ones((7, 6, 5), bool)),
 }
 
 
@@ -57,6 +63,18 @@ def test_metrics_equal_medpys(name: str, spacing: tuple[float, float, float]) ->
     assert found.hd95 == pytest.approx(binary.hd95(prediction, reference, spacing), abs=1e-6)
     assert found.asd == pytest.approx(binary.asd(prediction, reference, spacing), abs=1e-6)
     assert found.note == ""
+
+
+@pytest.mark.parametrize("fewest_voxels", [0, 10**9])
+def test_search_and_distance_transform_find_the_same_distances(
+    fewest_voxels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prediction, reference = PAIRS["phantoms"]
+    spacing = (0.625, 1.3, 2.5)
+    monkeypatch.setattr(metrics, "_FEWEST_VOXELS_FOR_SEARCH", fewest_voxels)
+    found = segmentation_metrics(prediction, reference, spacing)
+    assert found.hd95 == pytest.approx(binary.hd95(prediction, reference, spacing), abs=1e-6)
+    assert found.asd == pytest.approx(binary.asd(prediction, reference, spacing), abs=1e-6)
 
 
 def test_asd_goes_from_the_prediction_to_the_reference() -> None:

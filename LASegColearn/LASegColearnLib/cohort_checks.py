@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,8 @@ from LASegColearnLib.scan_files import check_label, content_hash, read_label, re
 OnRead = Callable[[Case, str, sitk.Image, "sitk.Image | None"], None]
 
 _ROLES = ("labeled", "unlabeled", "validation")
-_READERS = 2
+# A scan in memory each; more would wait for the disk.
+_READERS = min(os.cpu_count() or 1, 8)
 # float32 image and uint8 label of every voxel, and half as much again for checkpoints and results.
 _BYTES_A_VOXEL = 5 * 1.5
 

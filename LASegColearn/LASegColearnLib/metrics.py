@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 from scipy.spatial import KDTree
+
+# Where more than one voxel in so many is surface, a distance transform can be faster than a search tree. Atria have one
+# in 30 to 55 of their box; a mask of everything, whose faces are far and all alike, one in 22.
+_FEWEST_VOXELS_FOR_SEARCH = 25
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ def segmentation_metrics(
     """
     if prediction.shape != reference.shape:
         raise ValueError(f"Masks of different shapes: {prediction.shape} and {reference.shape}.")
-    a, b = _around_both(np.asarray(prediction) > 0, np.asarray(reference) > 0)
+    a, b = np.asarray(prediction) > 0, np.asarray(reference) > 0
     size_a, size_b, both = (int(np.count_nonzero(mask)) for mask in (a, b, a & b))
     voxel_ml = float(np.prod(spacing_mm)) / 1000.0
     empty = size_a + size_b == 0
@@ -85,40 +90,55 @@ def segmentation_metrics(
     )
 
 
-def _around_both(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both masks in their common box, where everything is that counts."""
-    either = a | b
-    box = []
-    for axis in range(3):
-        inside = np.flatnonzero(either.any(axis=tuple({0, 1, 2} - {axis})))
-        if not len(inside):
-            return a, b
-        box.append(slice(inside[0], inside[-1] + 1))
-    return a[tuple(box)], b[tuple(box)]
-
-
 def _surface_distances(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> tuple[float, float]:
-    """95HD and ASD of two masks that are not empty.
-
-    A k-d tree of the few surface voxels answers five times as fast as a distance transform of all voxels.
-    """
-    surface_a, surface_b = _surface(a, spacing), _surface(b, spacing)
-    from_a, _ = KDTree(surface_b).query(surface_a)
-    from_b, _ = KDTree(surface_a).query(surface_b)
+    """95HD and ASD of two masks that are not empty."""
+    box = _bounding_box(a | b)
+    surface_a, surface_b = _surface(a[box]), _surface(b[box])
+    from_a = _distances(surface_a, surface_b, spacing)
+    from_b = _distances(surface_b, surface_a, spacing)
     return float(np.percentile(np.concatenate([from_a, from_b]), 95)), float(from_a.mean())
 
 
-def _surface(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """Positions (n, 3) of the mask's voxels that miss one of six neighbors; outside the array is background.
+def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box with all of a mask that is not empty."""
+    box = []
+    for others in ((1, 2), (0, 2), (0, 1)):
+        occupied = np.flatnonzero(mask.any(axis=others))
+        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
+    return tuple(box)
 
-    The same as the mask without its erosion, by shifts, which take a tenth of the time.
-    """
-    around = np.pad(mask, 1)
-    inner = around.copy()
+
+def _surface(mask: np.ndarray) -> np.ndarray:
+    """The voxels of the mask with one of their 6 neighbors outside of it."""
+    padded = np.pad(mask, 1)
+    inside = mask.copy()
     for axis in range(3):
-        for step in (-1, 1):
-            inner &= np.roll(around, step, axis)
-    return np.argwhere(around & ~inner) * np.asarray(spacing, dtype=np.float64)
+        for shifted in (slice(None, -2), slice(2, None)):
+            inside &= padded[tuple(shifted if i == axis else slice(1, -1) for i in range(3))]
+    return mask & ~inside
+
+
+def _distances(surface: np.ndarray, other: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """Distance of each voxel of a surface to the nearest one of another, in no particular order.
+
+    Both ways are exact. Smooth surfaces have a hundredth of the voxels that a distance transform goes through, so a
+    search tree is much faster; where there is much surface, as in noise, the transform is.
+    """
+    # What lies on both surfaces has a distance of 0 and is not searched for.
+    apart = surface & ~other
+    count = np.count_nonzero(apart)
+    found = np.zeros(np.count_nonzero(surface))
+    if max(count, np.count_nonzero(other)) * _FEWEST_VOXELS_FOR_SEARCH > apart.size:
+        found[:count] = ndimage.distance_transform_edt(~other, sampling=spacing)[apart]
+    else:
+        # Places on a grid are spread evenly: a tree need not be balanced, and is made in half the time.
+        tree = KDTree(_places(other, spacing), balanced_tree=False, compact_nodes=False)
+        found[:count] = tree.query(_places(apart, spacing))[0]
+    return found
+
+
+def _places(voxels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    return np.column_stack(np.unravel_index(np.flatnonzero(voxels), voxels.shape)) * np.asarray(spacing)
 
 
 def _note(predicted: int, labeled: int) -> str:

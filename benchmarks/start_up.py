@@ -46,9 +46,8 @@ def main() -> None:
         say(f"first training of {scans} scans: started after {fresh['started']:.1f} s, ")
         say(f"first iteration after {fresh['progress']:.1f} s\n")
         again = _until([*_ENGINE, "train", "--resume", "--iterations", "4", *common])
-        say(
-            f"the same, prepared: started after {again['started']:.1f} s, first iteration after {again['progress']:.1f} s\n"
-        )
+        say(f"the same, prepared: started after {again['started']:.1f} s, ")
+        say(f"first iteration after {again['progress']:.1f} s\n")
 
 
 def _seconds(command: list[str]) -> float:

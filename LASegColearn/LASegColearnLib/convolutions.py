@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.grad import conv2d_weight, conv3d_input
 
 # Where the gradient by slices was measured to be faster (docs/benchmarks.md): few channels, AVX2 without AVX-512.
 _MOST_CHANNELS = 16
@@ -53,7 +54,7 @@ class _GradientBySlices(torch.autograd.Function):
     def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:  # noqa: ANN001
         x, weight = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
-        of_x = torch.nn.grad.conv3d_input(x.shape, weight, gradient, padding=1) if ctx.needs_input_grad[0] else None
+        of_x = conv3d_input(x.shape, weight, gradient, padding=1) if ctx.needs_input_grad[0] else None
         slices = [_weight_gradient(x, gradient, weight, offset) for offset in (-1, 0, 1)]
         return of_x, torch.stack(slices, dim=2), gradient.sum(dim=(0, 2, 3, 4))
 
@@ -66,5 +67,5 @@ def _weight_gradient(x: torch.Tensor, gradient: torch.Tensor, weight: torch.Tens
     total = torch.zeros(*weight.shape[:2], 3, 3)
     for image, change in zip(x, gradient, strict=True):
         planes, changes = image[:, of_input].transpose(0, 1), change[:, of_output].transpose(0, 1)
-        total += torch.nn.grad.conv2d_weight(planes, total.shape, changes, padding=1)
+        total += conv2d_weight(planes, total.shape, changes, padding=1)
     return total

@@ -1,0 +1,261 @@
+"""The engine as a child process: started, listened to, asked to stop, ended with all its children."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Protocol
+
+# What one look at the queue may take, so that Slicer's window never waits for a talkative child.
+_SECONDS_A_POLL = 0.01
+_MILLISECONDS_BETWEEN_POLLS = 100
+_LINES_KEPT = 200
+_SECONDS_TO_SAVE = 3.0
+
+
+class EngineState(Enum):
+    """Where a child process is in its life."""
+
+    RUNNING = "running"
+    STOPPING = "stopping"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+class Timer(Protocol):
+    """What is used of `qt.QTimer`."""
+
+    def setInterval(self, milliseconds: int) -> None: ...
+
+    def connect(self, signal: str, receiver: Callable[[], None]) -> object: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class EngineOutcome:
+    """How a child process ended.
+
+    Attributes
+    ----------
+    state
+        ``FINISHED``, ``STOPPED`` (it was asked to, and can go on later) or ``FAILED``.
+    message
+        A sentence for the person where it failed, else empty.
+    details
+        The last lines of what it wrote, for the Details button.
+    """
+
+    state: EngineState
+    message: str
+    details: str
+
+
+class EngineProcess:
+    """One verb of the engine in a child process that cannot block or crash Slicer.
+
+    Lines are read in a thread and handed on by :meth:`poll` in the thread that calls it, which a timer does.
+
+    Parameters
+    ----------
+    arguments
+        As on the command line, without ``--events`` and ``--parent``, which are added.
+    onEvent
+        Called with each event, a dictionary with ``"event"``.
+    onDone
+        Called once with the outcome.
+    stopFile
+        File that asks the verb to save and end (``<run>/stop``); without one only :meth:`kill` ends it.
+    timer
+        Calls :meth:`poll` in the main thread; ``qt.QTimer()`` in Slicer, none for callers that poll themselves.
+
+    Examples
+    --------
+    >>> process = EngineProcess(["train", "--cohort", "cohort.json", "--run", "run"], print, print)  # doctest: +SKIP
+    >>> process.start()  # doctest: +SKIP
+    >>> process.wait()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        onEvent: Callable[[dict[str, Any]], None],
+        onDone: Callable[[EngineOutcome], None],
+        *,
+        stopFile: Path | None = None,
+        timer: Timer | None = None,
+    ) -> None:
+        self._arguments = [str(argument) for argument in arguments]
+        self._onEvent = onEvent
+        self._onDone = onDone
+        self._stopFile = stopFile
+        self._timer = timer
+        self._lines: queue.SimpleQueue[str | int] = queue.SimpleQueue()
+        self._last: deque[str] = deque(maxlen=_LINES_KEPT)
+        self._failure = ""
+        self._deadline: float | None = None
+        self._process: subprocess.Popen[str] | None = None
+        self.state = EngineState.RUNNING
+
+    @property
+    def processId(self) -> int:
+        """Of the child that was started; it may be a launcher whose child is the engine."""
+        if self._process is None:
+            raise RuntimeError("The process has not been started.")
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the child. Raises OSError if the interpreter cannot be run."""
+        options: dict[str, Any]
+        if os.name == "nt":
+            options = {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
+        else:
+            options = {"start_new_session": True}
+        self._process = subprocess.Popen(
+            [*_interpreter(), "-u", "-m", "LASegColearnLib", *self._arguments, "--events", f"--parent={os.getpid()}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            env=_environment(),
+            **options,
+        )
+        threading.Thread(target=_read, args=(self._process, self._lines), name="engine", daemon=True).start()
+        if self._timer is not None:
+            self._timer.setInterval(_MILLISECONDS_BETWEEN_POLLS)
+            self._timer.connect("timeout()", self.poll)
+            self._timer.start()
+
+    def poll(self) -> None:
+        """Hand on what has arrived since the last call, for some milliseconds at most; end what was given its time."""
+        until = time.monotonic() + _SECONDS_A_POLL
+        while time.monotonic() < until and self.isRunning:
+            try:
+                item = self._lines.get_nowait()
+            except queue.Empty:
+                break
+            if isinstance(item, int):
+                self._end(item)
+            else:
+                self._take(item)
+        if self.isRunning and self._deadline is not None and time.monotonic() >= self._deadline:
+            self._deadline = None
+            self.kill()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Poll until the child has ended or the time is over; returns whether it has ended."""
+        until = None if seconds is None else time.monotonic() + seconds
+        while self.isRunning and (until is None or time.monotonic() < until):
+            self.poll()
+            time.sleep(0.02)
+        return not self.isRunning
+
+    @property
+    def isRunning(self) -> bool:
+        return self.state in (EngineState.RUNNING, EngineState.STOPPING)
+
+    def askToStop(self) -> None:
+        """Ask the child to save and end after its iteration; it can be resumed."""
+        if not self.isRunning:
+            return
+        self.state = EngineState.STOPPING
+        if self._stopFile is not None:
+            self._stopFile.parent.mkdir(parents=True, exist_ok=True)
+            self._stopFile.touch()
+
+    def cancel(self, seconds: float = _SECONDS_TO_SAVE) -> None:
+        """Ask the child to save and end; after so many seconds it is ended with all its children."""
+        self.askToStop()
+        self._deadline = time.monotonic() + (seconds if self._stopFile is not None else 0.0)
+
+    def kill(self) -> None:
+        """End the child and all its children now. What the engine has saved stays whole."""
+        if self._process is None or not self.isRunning:
+            return
+        self.state = EngineState.STOPPING
+        if os.name == "nt":
+            subprocess.run(["taskkill", "/PID", str(self._process.pid), "/T", "/F"], capture_output=True, check=False)
+            return
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+    def _take(self, line: str) -> None:
+        event = _event(line)
+        if event is None:
+            self._last.append(line)
+            return
+        if event["event"] == "failed":
+            self._failure = str(event.get("message", ""))
+        self._onEvent(event)
+
+    def _end(self, code: int) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+        if self._stopFile is not None:
+            # The engine removes it when it sees it; one that was killed has not.
+            self._stopFile.unlink(missing_ok=True)
+        asked = self.state is EngineState.STOPPING
+        if self._failure or (code != 0 and not asked):
+            self.state, message = EngineState.FAILED, self._failure or _sentence(code)
+        else:
+            self.state, message = EngineState.STOPPED if asked else EngineState.FINISHED, ""
+        self._onDone(EngineOutcome(self.state, message, "\n".join(self._last)))
+
+
+def engineFolder() -> Path:
+    """The folder that the engine's package lies in."""
+    return Path(__file__).resolve().parent.parent
+
+
+def _interpreter() -> list[str]:
+    """Slicer's Python; it is a launcher, whose child is the interpreter."""
+    return [shutil.which("PythonSlicer") or sys.executable]
+
+
+def _environment() -> dict[str, str]:
+    path = os.pathsep.join(filter(None, [str(engineFolder()), os.environ.get("PYTHONPATH", "")]))
+    return {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"}
+
+
+def _read(process: subprocess.Popen[str], lines: queue.SimpleQueue[str | int]) -> None:
+    """In a thread: each line, and the exit code as the last item."""
+    for line in process.stdout or ():
+        lines.put(line.rstrip("\n"))
+    lines.put(process.wait())
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    if not line.startswith("{"):
+        return None
+    try:
+        content = json.loads(line)
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) and "event" in content else None
+
+
+def _sentence(code: int) -> str:
+    if os.name != "nt" and code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+        return (
+            "The system ended the training, most often for want of memory. Close other programs, or choose smaller "
+            "parts or fewer filters under Advanced. What was saved can be resumed."
+        )
+    return f"The engine ended unexpectedly (exit code {code}). What was saved before is whole; see Details."

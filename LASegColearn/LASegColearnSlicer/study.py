@@ -1,0 +1,339 @@
+"""A study: the folder in which a clinician's cases, labels, models and predictions are kept from week to week."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, get_args
+
+from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
+from LASegColearnLib.cohort_import import cohort_from_folders, import_cohort
+from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.run_folder import RunFolder, write_json_atomically
+
+Role = Literal["labeled", "unlabeled", "validation", "left out"]
+# The first four are Slicer's own segment states.
+State = Literal["not started", "in progress", "completed", "flagged", "predicted"]
+
+_FILE = "study.json"
+_VERSION = 1
+_LABELED_ROLES = ("labeled", "validation")
+
+
+@dataclass(frozen=True)
+class LabelSource:
+    """Where a case's label is: a file, and the segment in it where it holds several."""
+
+    file: Path
+    segment: str | None = None
+
+
+@dataclass(frozen=True)
+class StudyCase:
+    """A case of a study.
+
+    Attributes
+    ----------
+    id
+        Names its files and stands in logs; never a patient's name.
+    name
+        What the panel shows; kept in the study's own file alone.
+    scan
+        The scan's file.
+    role, state
+        What it is used for, and how far its label is.
+    label
+        Its label, if it has one.
+    figures
+        The teacher's figures of it, as `figures.json` holds them; empty before it was predicted.
+    """
+
+    id: str
+    name: str
+    scan: Path
+    role: Role
+    state: State = "not started"
+    label: LabelSource | None = None
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+class Study:
+    """The cases and runs of a study's folder; every change is written at once, whole or not at all.
+
+    ```
+    study/
+      study.json      cohort.json (written for each training, the roles' ledger beside it)
+      scans/          exported from the scene; scans that are files already stay where they are
+      labels/         exported from the scene; earlier ones in labels/earlier
+      runs/001 ...    a run folder of the engine for each training
+      predictions/    one folder a case
+    ```
+
+    Use :meth:`at`, which opens a study or makes a new one.
+    """
+
+    def __init__(self, folder: Path, cases: dict[str, StudyCase], currentRun: str | None) -> None:
+        self.folder = folder
+        self._cases = cases
+        self._currentRun = currentRun
+
+    @classmethod
+    def at(cls, folder: Path) -> Study:
+        """Open the study in this folder, or make one in a new or empty folder.
+
+        Raises
+        ------
+        InputError
+            If the folder cannot be written to, holds other things, or a study that is damaged or of a newer version.
+        """
+        file = folder / _FILE
+        if file.exists():
+            return cls._opened(folder, file)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(
+                Problem(folder.name, "Wanted a study or an empty folder, found other files.", "Choose a new folder.")
+            )
+        study = cls(folder, {}, None)
+        study._save()
+        return study
+
+    @property
+    def cases(self) -> tuple[StudyCase, ...]:
+        return tuple(self._cases.values())
+
+    def case(self, caseId: str) -> StudyCase:
+        """The case of this id. Raises KeyError if there is none."""
+        return self._cases[caseId]
+
+    def addScan(self, scan: Path, name: str | None = None, label: LabelSource | None = None) -> StudyCase:
+        """Add a scan under an id of its own; one with a label is labeled, others are not.
+
+        Raises
+        ------
+        InputError
+            If the scan is in the study already.
+        """
+        return self._add(scan, name, "unlabeled" if label is None else "labeled", label)
+
+    def addFolder(self, folder: Path) -> list[StudyCase]:
+        """Add the scans of a folder: as a dataset where it is one (MSD, nnU-Net), else every scan in it, unlabeled.
+
+        Raises
+        ------
+        InputError
+            If there is no scan in it.
+        """
+        try:
+            cohort = import_cohort(folder)
+        except InputError:
+            cohort = cohort_from_folders([folder])
+        return self._addCohort(cohort)
+
+    def addCohortFile(self, file: Path) -> list[StudyCase]:
+        """Add the cases of a cohort file or a MONAI datalist. Raises :class:`InputError` with all that is wrong."""
+        return self._addCohort(load_cohort(file))
+
+    def remove(self, caseId: str) -> None:
+        """Take a case out of the study; no file is deleted."""
+        del self._cases[caseId]
+        self._save()
+
+    def setRole(self, caseId: str, role: Role) -> None:
+        """Use a case for something else.
+
+        Raises
+        ------
+        InputError
+            If it would be labeled or for validation without a label.
+        """
+        case = self.case(caseId)
+        if role in _LABELED_ROLES and case.label is None:
+            cause = f"Wanted a label for the role {role}, found none."
+            raise InputError(Problem(case.id, cause, "Outline the left atrium in it, or choose another role."))
+        self._change(caseId, role=role)
+
+    def setLabel(self, caseId: str, label: LabelSource | None) -> None:
+        """Give a case a label, or take it away; without one it cannot stay labeled or for validation."""
+        role = self.case(caseId).role
+        if label is None and role in _LABELED_ROLES:
+            self._change(caseId, label=None, role="unlabeled")
+        else:
+            self._change(caseId, label=label)
+
+    def setState(self, caseId: str, state: State) -> None:
+        self._change(caseId, state=state)
+
+    def setFigures(self, caseId: str, figures: dict[str, Any]) -> None:
+        """Keep the teacher's figures; a case that nobody has worked on is then predicted."""
+        state = "predicted" if self.case(caseId).state == "not started" else self.case(caseId).state
+        self._change(caseId, figures=dict(figures), state=state)
+
+    def writeCohort(self) -> Path:
+        """Write the cohort file of the cases as they are now; always in the same place, beside the roles' ledger."""
+
+        def members(role: Role) -> tuple[Case, ...]:
+            return tuple(_engineCase(case) for case in self.cases if case.role == role)
+
+        path = self.folder / "cohort.json"
+        save_cohort(Cohort(members("labeled"), members("unlabeled"), members("validation")), path)
+        return path
+
+    @property
+    def runs(self) -> list[RunFolder]:
+        """All runs, the oldest first."""
+        folders = sorted(path for path in (self.folder / "runs").glob("*") if path.is_dir())
+        return [RunFolder(path) for path in folders]
+
+    def newRun(self) -> RunFolder:
+        """A folder for the next run, which does not exist yet."""
+        numbers = [int(run.path.name) for run in self.runs if run.path.name.isdecimal()]
+        return RunFolder(self.folder / "runs" / f"{max(numbers, default=0) + 1:03}")
+
+    @property
+    def resumableRun(self) -> RunFolder | None:
+        """The last run, if it has a checkpoint and did not reach its end."""
+        runs = self.runs
+        return runs[-1] if runs and runs[-1].last_checkpoint.exists() and not _reachedEnd(runs[-1]) else None
+
+    @property
+    def currentRun(self) -> RunFolder | None:
+        """The run whose model predicts; the last one with a model unless another was chosen."""
+        usable = [run for run in self.runs if run.last_checkpoint.exists()]
+        chosen = [run for run in usable if run.path.name == self._currentRun]
+        return (chosen or usable or [None])[-1]
+
+    def chooseRun(self, run: RunFolder | None) -> None:
+        """Make the model of a run the current one; None: the last."""
+        self._currentRun = run.path.name if run is not None else None
+        self._save()
+
+    @property
+    def predictions(self) -> Path:
+        return self.folder / "predictions"
+
+    def _addCohort(self, cohort: Cohort) -> list[StudyCase]:
+        roles: dict[Role, tuple[Case, ...]] = {
+            "labeled": cohort.labeled,
+            "unlabeled": cohort.unlabeled,
+            "validation": cohort.validation,
+        }
+        present = {case.scan for case in self.cases}
+        added = []
+        for role, members in roles.items():
+            for member in members:
+                if member.image.absolute() not in present:
+                    label = None if member.label is None else LabelSource(member.label.absolute(), member.segment)
+                    added.append(self._add(member.image, member.id, role, label))
+        return added
+
+    def _add(self, scan: Path, name: str | None, role: Role, label: LabelSource | None) -> StudyCase:
+        scan = scan.absolute()
+        for other in self.cases:
+            if other.scan == scan:
+                cause = f"Wanted each scan once, found it in the study already: {scan.name}."
+                raise InputError(Problem(other.id, cause, "Use the case that is there."))
+        state: State = "not started" if label is None else "completed"
+        case = StudyCase(self._freeId(), name or scan.name, scan, role, state, label)
+        self._cases[case.id] = case
+        self._save()
+        return case
+
+    def _freeId(self) -> str:
+        # Never an id that was given before: what was predicted for a removed case must not be taken for another's.
+        known = [*self._cases, *(path.name for folder in ("labels", "predictions") for path in self._files(folder))]
+        numbers = [
+            int(digits)
+            for digits in (name.partition(".")[0].removeprefix("case_") for name in known)
+            if digits.isdecimal()
+        ]
+        return f"case_{max(numbers, default=0) + 1:03}"
+
+    def _files(self, folder: str) -> Iterator[Path]:
+        return (self.folder / folder).glob("case_*")
+
+    def _change(self, caseId: str, **changes: Any) -> None:
+        self._cases[caseId] = replace(self.case(caseId), **changes)
+        self._save()
+
+    def _save(self) -> None:
+        content = {
+            "version": _VERSION,
+            "current_run": self._currentRun,
+            "cases": [self._plain(case) for case in self.cases],
+        }
+        try:
+            write_json_atomically(self.folder / _FILE, content)
+        except OSError as error:
+            cause = f"The study's folder cannot be written to ({error.strerror})."
+            raise InputError(Problem(self.folder.name, cause, "Make room, or choose a folder of your own.")) from error
+
+    def _plain(self, case: StudyCase) -> dict[str, Any]:
+        content = asdict(case)
+        content["scan"] = self._stored(case.scan)
+        if case.label is not None:
+            content["label"] = {"file": self._stored(case.label.file), "segment": case.label.segment}
+        return content
+
+    def _stored(self, path: Path) -> str:
+        """Relative for what lies in the study, so that it can be moved."""
+        if path.is_relative_to(self.folder.absolute()):
+            return str(PurePosixPath(path.relative_to(self.folder.absolute())))
+        return str(path)
+
+    @classmethod
+    def _opened(cls, folder: Path, file: Path) -> Study:
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            if content["version"] > _VERSION:
+                raise InputError(
+                    Problem(
+                        folder.name, "A newer version of LASegColearn has made this study.", "Update the extension."
+                    )
+                )
+            cases = {entry["id"]: _case(entry, folder) for entry in content["cases"]}
+            return cls(folder, cases, content["current_run"])
+        except (ValueError, KeyError, TypeError) as error:
+            cause = f"The study's file {_FILE} is damaged."
+            remedy = "Restore it from a backup, or make a new study and add the scans again."
+            raise InputError(Problem(folder.name, cause, remedy)) from error
+
+
+def _case(entry: dict[str, Any], folder: Path) -> StudyCase:
+    if entry["role"] not in get_args(Role) or entry["state"] not in get_args(State):
+        raise ValueError(f"Unknown role or state: {entry['role']}, {entry['state']}.")
+    label = entry["label"]
+    return StudyCase(
+        id=entry["id"],
+        name=entry["name"],
+        scan=_located(entry["scan"], folder),
+        role=entry["role"],
+        state=entry["state"],
+        label=None if label is None else LabelSource(_located(label["file"], folder), label["segment"]),
+        figures=dict(entry["figures"]),
+    )
+
+
+def _located(stored: str, folder: Path) -> Path:
+    return Path(os.path.normpath(folder.absolute() / stored))
+
+
+def _engineCase(case: StudyCase) -> Case:
+    label = case.label if case.role in _LABELED_ROLES else None
+    return Case(case.id, case.scan, label.file if label else None, label.segment if label else None)
+
+
+def _reachedEnd(run: RunFolder) -> bool:
+    """Whether the run's last word was that it is complete."""
+    finished = False
+    if run.events.exists():
+        for line in run.events.read_text(encoding="utf-8").splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if event.get("event") in ("started", "finished"):
+                finished = bool(event.get("complete"))
+    return finished

@@ -1,0 +1,145 @@
+"""A study's folder: kept from week to week, moved, damaged, and read by the engine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from LASegColearnLib.cohort import load_cohort
+from LASegColearnLib.errors import InputError
+from LASegColearnLib.phantom import write_phantom_cohort
+from LASegColearnSlicer.study import LabelSource, Study
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantoms")
+    return write_phantom_cohort(folder, labeled=2, unlabeled=2, validation=1, seed=3)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return Study.at(tmp_path / "Studie Vorhöfe")
+
+
+def test_a_study_opens_again_as_it_was(study: Study, phantoms: Path) -> None:
+    study.addCohortFile(phantoms)
+    study.setFigures("case_003", {"volume_ml": 71.5})
+    study.setState("case_001", "flagged")
+    again = Study.at(study.folder)
+    assert again.cases == study.cases
+    assert [case.role for case in again.cases] == ["labeled", "labeled", "unlabeled", "unlabeled", "validation"]
+    assert [case.state for case in again.cases] == ["flagged", "completed", "predicted", "not started", "completed"]
+    assert again.case("case_003").figures == {"volume_ml": 71.5}
+
+
+def test_the_engine_reads_the_cohort_and_never_sees_labels_of_unlabeled_cases(study: Study, phantoms: Path) -> None:
+    study.addCohortFile(phantoms)
+    study.setRole("case_002", "unlabeled")
+    study.setRole("case_004", "left out")
+    cohort = load_cohort(study.writeCohort())
+    assert [case.id for case in cohort.labeled] == ["case_001"]
+    assert {case.id: case.label for case in cohort.unlabeled} == {"case_002": None, "case_003": None}
+    assert [case.id for case in cohort.validation] == ["case_005"]
+    original = load_cohort(phantoms).labeled[0]
+    assert cohort.labeled[0].image.samefile(original.image)
+    assert cohort.labeled[0].label is not None and original.label is not None
+    assert cohort.labeled[0].label.samefile(original.label)
+
+
+def test_names_stay_in_the_studys_own_file(study: Study, tmp_path: Path) -> None:
+    scan = tmp_path / "scan.nrrd"
+    study.addScan(scan, name="Somebody^Known")
+    assert "Somebody" not in study.writeCohort().read_text("utf-8")
+    assert Study.at(study.folder).cases[0].name == "Somebody^Known"
+
+
+def test_a_moved_study_finds_what_lies_in_it(study: Study, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.nrrd"
+    inside = study.folder / "scans" / "case_001.nrrd"
+    label = study.folder / "labels" / "case_001.seg.nrrd"
+    study.addScan(inside, label=LabelSource(label, "Left atrium"))
+    study.addScan(outside)
+    moved = tmp_path / "elsewhere"
+    shutil.move(study.folder, moved)
+    first, second = Study.at(moved).cases
+    assert first.scan == moved / "scans" / "case_001.nrrd"
+    assert first.label == LabelSource(moved / "labels" / "case_001.seg.nrrd", "Left atrium")
+    assert second.scan == outside
+
+
+def test_a_case_needs_a_label_to_be_labeled(study: Study, tmp_path: Path) -> None:
+    case = study.addScan(tmp_path / "scan.nrrd")
+    with pytest.raises(InputError, match="case_001: Wanted a label for the role validation, found none"):
+        study.setRole(case.id, "validation")
+    study.setLabel(case.id, LabelSource(tmp_path / "label.nrrd"))
+    study.setRole(case.id, "labeled")
+    study.setLabel(case.id, None)
+    assert study.case(case.id).role == "unlabeled"
+
+
+def test_a_scan_is_added_once(study: Study, phantoms: Path) -> None:
+    study.addCohortFile(phantoms)
+    with pytest.raises(InputError, match="Wanted each scan once"):
+        study.addScan(study.cases[0].scan)
+    assert study.addCohortFile(phantoms) == []
+
+
+def test_the_id_of_a_removed_case_with_results_is_not_given_again(study: Study, tmp_path: Path) -> None:
+    study.addScan(tmp_path / "a.nrrd")
+    (study.predictions / "case_001").mkdir(parents=True)
+    study.remove("case_001")
+    assert study.addScan(tmp_path / "b.nrrd").id == "case_002"
+    assert (study.predictions / "case_001").exists()
+
+
+def test_a_folder_of_scans_is_added_unlabeled(study: Study, phantoms: Path) -> None:
+    added = study.addFolder(load_cohort(phantoms).unlabeled[0].image.parent)
+    assert added
+    assert {case.role for case in added} == {"unlabeled"}
+
+
+def test_runs_are_numbered_resumed_and_chosen(study: Study) -> None:
+    for events in ('{"event": "finished", "complete": true}', '{"event": "finished", "complete": false}'):
+        run = study.newRun()
+        run.checkpoints.mkdir(parents=True)
+        run.last_checkpoint.touch()
+        run.events.write_text(events + "\n{half", encoding="utf-8")
+    first, second = study.runs
+    assert (first.path.name, second.path.name, study.newRun().path.name) == ("001", "002", "003")
+    assert study.resumableRun == second
+    assert study.currentRun == second
+    study.chooseRun(first)
+    assert Study.at(study.folder).currentRun == first
+    second.events.write_text('{"event": "finished", "complete": true}\n', encoding="utf-8")
+    assert study.resumableRun is None
+
+
+def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="Wanted a study or an empty folder, found other files"):
+        Study.at(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"version": 1}', '{"version": 1, "current_run": null, "cases": [{}]}'])
+def test_a_damaged_study_is_refused_and_left_alone(study: Study, content: str) -> None:
+    (study.folder / "study.json").write_text(content)
+    with pytest.raises(InputError, match="study.json is damaged"):
+        Study.at(study.folder)
+    assert (study.folder / "study.json").read_text() == content
+
+
+def test_a_study_of_a_newer_version_is_refused(study: Study) -> None:
+    (study.folder / "study.json").write_text(json.dumps({"version": 2, "cases": []}))
+    with pytest.raises(InputError, match="newer version"):
+        Study.at(study.folder)
+
+
+def test_a_folder_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written to|found other files"):
+        Study.at(tmp_path / "file" / "study")

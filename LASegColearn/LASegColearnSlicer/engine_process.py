@@ -122,7 +122,7 @@ class EngineProcess:
     def start(self) -> None:
         """Start the child. Raises OSError if the interpreter cannot be run."""
         options: dict[str, Any]
-        if os.name == "nt":
+        if sys.platform == "win32":
             options = {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
         else:
             options = {"start_new_session": True}

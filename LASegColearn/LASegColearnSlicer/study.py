@@ -203,7 +203,8 @@ class Study:
         """The run whose model predicts; the last one with a model unless another was chosen."""
         usable = [run for run in self.runs if run.last_checkpoint.exists()]
         chosen = [run for run in usable if run.path.name == self._currentRun]
-        return (chosen or usable or [None])[-1]
+        found = chosen or usable
+        return found[-1] if found else None
 
     def chooseRun(self, run: RunFolder | None) -> None:
         """Make the model of a run the current one; None: the last."""

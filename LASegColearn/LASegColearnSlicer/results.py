@@ -1,0 +1,122 @@
+"""A case's prediction in the scene: the teacher's segmentation and its uncertainty, on the scan they belong to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+CASE_ATTRIBUTE = "LASegColearn.caseId"
+KIND_ATTRIBUTE = "LASegColearn.kind"
+_TEACHER, _UNCERTAINTY = "teacher", "uncertainty"
+# Below this the scan is shown as it is; an uncertainty of 1 is a coin toss.
+_LEAST_SHOWN = 0.3
+_COLORS = ("vtkMRMLColorTableNodeFileInferno.txt", "vtkMRMLColorTableNodeIron")
+
+
+class PredictionDisplay:
+    """Shows what the engine has written for a case, and takes it away again.
+
+    Only nodes that this class made are ever replaced or removed; a segmentation of the user's is never touched.
+
+    Parameters
+    ----------
+    scene
+        The scene, ``slicer.mrmlScene`` in Slicer.
+    loadSegmentation
+        From a file to a segmentation node; ``slicer.util.loadSegmentation`` in Slicer.
+    loadVolume
+        From a file to a scalar volume node; ``slicer.util.loadVolume`` in Slicer.
+    """
+
+    def __init__(self, scene: Any, loadSegmentation: Any, loadVolume: Any) -> None:
+        self._scene = scene
+        self._loadSegmentation = loadSegmentation
+        self._loadVolume = loadVolume
+
+    def show(self, volumeNode: Any, caseId: str, folder: Path, *, surface: bool = True) -> tuple[Any, dict[str, Any]]:
+        """Show a case's prediction; an earlier one of the same case is replaced.
+
+        Parameters
+        ----------
+        volumeNode
+            The case's scan.
+        caseId
+            The case's id in the study.
+        folder
+            Folder with ``segmentation.seg.nrrd``, ``figures.json`` and, if it was asked for, ``uncertainty.nrrd``.
+        surface
+            Make the closed surface for the 3D view.
+
+        Returns
+        -------
+        tuple
+            The segmentation node and the figures.
+
+        Raises
+        ------
+        RuntimeError
+            If the prediction is missing, or Slicer cannot load it.
+        """
+        file, figures = folder / "segmentation.seg.nrrd", folder / "figures.json"
+        # Slicer's reader ends Slicer on a file that is cut short; the engine writes the segmentation last and whole.
+        segmentation = self._loadSegmentation(file) if file.exists() and figures.exists() else None
+        if segmentation is None:
+            raise RuntimeError(f"{caseId}: The prediction is missing or incomplete. Predict the case again.")
+        earlier = self._nodes(caseId)
+        self._mark(segmentation, caseId, _TEACHER)
+        segmentation.SetName(f"{volumeNode.GetName()} teacher")
+        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+        segmentation.CreateDefaultDisplayNodes()
+        if surface:
+            segmentation.CreateClosedSurfaceRepresentation()
+        self._putUnder(segmentation, volumeNode)
+        uncertainty = folder / "uncertainty.nrrd"
+        if uncertainty.exists():
+            self._showUncertainty(uncertainty, volumeNode, caseId)
+        # Only when the new ones are there.
+        for node in earlier:
+            self._scene.RemoveNode(node)
+        return segmentation, json.loads(figures.read_text(encoding="utf-8"))
+
+    def remove(self, caseId: str) -> None:
+        """Take the case's prediction out of the scene; its files stay."""
+        for node in self._nodes(caseId):
+            self._scene.RemoveNode(node)
+
+    def uncertaintyNode(self, caseId: str) -> Any | None:
+        """The case's uncertainty as a volume node, for the foreground of the slice views."""
+        return next((n for n in self._nodes(caseId) if n.GetAttribute(KIND_ATTRIBUTE) == _UNCERTAINTY), None)
+
+    def _showUncertainty(self, file: Path, volumeNode: Any, caseId: str) -> None:
+        node = self._loadVolume(file)
+        if node is None:
+            raise RuntimeError(f"{caseId}: The uncertainty cannot be loaded. Predict the case again.")
+        self._mark(node, caseId, _UNCERTAINTY)
+        node.SetName(f"{volumeNode.GetName()} uncertainty")
+        node.CreateDefaultDisplayNodes()
+        display = node.GetDisplayNode()
+        color = next((c for c in _COLORS if self._scene.GetNodeByID(c) is not None), None)
+        if color is not None:
+            display.SetAndObserveColorNodeID(color)
+        display.AutoWindowLevelOff()
+        display.SetWindowLevelMinMax(0.0, 1.0)
+        display.SetThreshold(_LEAST_SHOWN, 1e9)
+        display.SetApplyThreshold(True)
+        self._putUnder(node, volumeNode)
+
+    def _mark(self, node: Any, caseId: str, kind: str) -> None:
+        node.SetAttribute(CASE_ATTRIBUTE, caseId)
+        node.SetAttribute(KIND_ATTRIBUTE, kind)
+
+    def _nodes(self, caseId: str) -> list[Any]:
+        nodes = [self._scene.GetNthNode(index) for index in range(self._scene.GetNumberOfNodes())]
+        kinds = (_TEACHER, _UNCERTAINTY)
+        return [
+            n for n in nodes if n.GetAttribute(CASE_ATTRIBUTE) == caseId and n.GetAttribute(KIND_ATTRIBUTE) in kinds
+        ]
+
+    def _putUnder(self, node: Any, volumeNode: Any) -> None:
+        hierarchy = self._scene.GetSubjectHierarchyNode()
+        if hierarchy is not None:
+            hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), hierarchy.GetItemByDataNode(volumeNode))

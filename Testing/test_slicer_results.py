@@ -1,0 +1,115 @@
+"""Predictions in Slicer's real MRML: on the scan's grid, under the scan, replacing only what was predicted before."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from LASegColearnLib.phantom import make_phantom
+from LASegColearnLib.segmentation_files import write_segmentation, write_volume
+from LASegColearnSlicer.results import CASE_ATTRIBUTE, KIND_ATTRIBUTE, PredictionDisplay
+from mrml_scene import SlicerCore, startSlicerCore
+
+
+@pytest.fixture
+def core() -> SlicerCore:
+    core = startSlicerCore()
+    core.scene.Clear(0)
+    return core
+
+
+@pytest.fixture
+def display(core: SlicerCore) -> PredictionDisplay:
+    return PredictionDisplay(core.scene, core.loadSegmentation, core.loadVolume)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scan, and what the engine writes for it."""
+    folder = tmp_path_factory.mktemp("Vorhof")
+    scan, label = make_phantom(5)
+    sitk.WriteImage(scan, folder / "scan.nrrd")
+    write_segmentation(folder / "segmentation.seg.nrrd", label)
+    write_volume(folder / "uncertainty.nrrd", sitk.Cast(label, sitk.sitkFloat32) * 0.5)
+    (folder / "figures.json").write_text(json.dumps({"volume_ml": 70.25}), encoding="utf-8")
+    return folder
+
+
+def test_a_prediction_lies_on_the_scan_with_name_surface_and_terminology(
+    core: SlicerCore, display: PredictionDisplay, files: Path
+) -> None:
+    volume = core.loadVolume(files / "scan.nrrd")
+    node, figures = display.show(volume, "case_001", files)
+    assert figures == {"volume_ml": 70.25}
+    assert node.GetName() == f"{volume.GetName()} teacher"
+    segment = node.GetSegmentation().GetNthSegment(0)
+    assert segment.GetName() == "Left atrium"
+    assert "SCT^82471001^Left atrium" in segment.GetTerminology()
+    assert node.GetSegmentation().ContainsRepresentation("Closed surface")
+    surface = segment.GetRepresentation("Closed surface")
+    assert surface.GetNumberOfPoints() > 100
+    hierarchy = core.scene.GetSubjectHierarchyNode()
+    parent = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node))
+    assert parent == hierarchy.GetItemByDataNode(volume)
+
+
+def test_the_voxels_are_those_that_the_engine_wrote(core: SlicerCore, display: PredictionDisplay, files: Path) -> None:
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    volume = core.loadVolume(files / "scan.nrrd")
+    node, _ = display.show(volume, "case_001", files, surface=False)
+    labelmap = node.GetBinaryLabelmapInternalRepresentation(node.GetSegmentation().GetNthSegmentID(0))
+    x0, x1, y0, y1, z0, z1 = labelmap.GetExtent()
+    written = sitk.GetArrayFromImage(make_phantom(5)[1]) > 0
+    shown = np.zeros_like(written)
+    voxels = vtk_to_numpy(labelmap.GetPointData().GetScalars()) > 0
+    shown[z0 : z1 + 1, y0 : y1 + 1, x0 : x1 + 1] = voxels.reshape(z1 - z0 + 1, y1 - y0 + 1, x1 - x0 + 1)
+    assert np.array_equal(shown, written)
+    assert not node.GetSegmentation().ContainsRepresentation("Closed surface")
+
+
+def test_uncertainty_is_an_overlay_from_0_to_1_without_its_low_values(
+    core: SlicerCore, display: PredictionDisplay, files: Path
+) -> None:
+    volume = core.loadVolume(files / "scan.nrrd")
+    display.show(volume, "case_001", files, surface=False)
+    shown = display.uncertaintyNode("case_001").GetDisplayNode()
+    assert (shown.GetWindowLevelMin(), shown.GetWindowLevelMax()) == (0.0, 1.0)
+    assert shown.GetApplyThreshold()
+    assert shown.GetLowerThreshold() == pytest.approx(0.3)
+    assert shown.GetColorNode() is not None
+    assert display.uncertaintyNode("case_002") is None
+
+
+def test_a_new_prediction_replaces_the_earlier_one_and_nothing_else(
+    core: SlicerCore, display: PredictionDisplay, files: Path
+) -> None:
+    volume = core.loadVolume(files / "scan.nrrd")
+    mine = core.loadSegmentation(files / "segmentation.seg.nrrd")
+    mine.SetName(f"{volume.GetName()} teacher")
+    mine.SetAttribute(CASE_ATTRIBUTE, "case_001")
+    mine.SetAttribute(KIND_ATTRIBUTE, "label")
+    other, _ = display.show(volume, "case_002", files, surface=False)
+    first, _ = display.show(volume, "case_001", files, surface=False)
+    firstId = first.GetID()
+    second, _ = display.show(volume, "case_001", files, surface=False)
+    assert core.scene.GetNodeByID(firstId) is None
+    assert all(core.scene.IsNodePresent(node) for node in (volume, mine, other, second))
+    assert core.scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 3
+    display.remove("case_001")
+    assert core.scene.IsNodePresent(mine)
+    assert not core.scene.IsNodePresent(second)
+
+
+def test_a_prediction_that_is_missing_leaves_the_earlier_one(
+    core: SlicerCore, display: PredictionDisplay, files: Path, tmp_path: Path
+) -> None:
+    volume = core.loadVolume(files / "scan.nrrd")
+    earlier, _ = display.show(volume, "case_001", files, surface=False)
+    with pytest.raises(RuntimeError, match="case_001: The prediction is missing or incomplete"):
+        display.show(volume, "case_001", tmp_path)
+    assert core.scene.IsNodePresent(earlier)

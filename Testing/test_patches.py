@@ -153,11 +153,24 @@ def test_batches_made_ahead_are_the_same_and_errors_arrive(tmp_path: Path) -> No
     source = PatchSource(cases, cases, SETTINGS)
     ahead = BatchesAhead(source)
     for iteration in range(4):
-        assert torch.equal(ahead.take(iteration, 4, 0).labeled, source.batch(iteration, 4, 0).labeled)
+        (batch,) = ahead.take(iteration, 4, 0)
+        assert torch.equal(batch.labeled, source.batch(iteration, 4, 0).labeled)
     for iteration in range(4, 8):
-        assert torch.equal(ahead.take(iteration, 2, 2).unlabeled, source.batch(iteration, 2, 2).unlabeled)
+        (batch,) = ahead.take(iteration, 2, 2)
+        assert torch.equal(batch.unlabeled, source.batch(iteration, 2, 2).unlabeled)
     cases[0].image_file.unlink()
     with pytest.raises(FileNotFoundError):
         for iteration in range(8, 16):
             ahead.take(iteration, 2, 2)
     ahead.close()
+
+
+def test_a_process_makes_its_own_parts_of_a_batch(tmp_path: Path) -> None:
+    cases = [_case(tmp_path, "a"), _case(tmp_path, "b")]
+    source = PatchSource(cases, cases, SETTINGS)
+    ahead = BatchesAhead(source, parts=[2, 3], of=4)
+    made = ahead.take(5, 8, 4)
+    ahead.close()
+    assert [part.number for part in made] == [22, 23]
+    assert [len(part.labeled) for part in made] == [2, 2]
+    assert torch.equal(torch.cat([part.unlabeled for part in made]), source.batch(5, 8, 4).unlabeled[2:])

@@ -1,0 +1,119 @@
+"""What a panel shows of a training, made from the engine's events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+# So many points a curve: a chart of more is slow to draw and shows nothing more.
+_MOST_POINTS = 500
+
+
+@dataclass
+class Curve:
+    """Values over the iterations, thinned evenly when there are too many to draw."""
+
+    iterations: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+    def add(self, iteration: int, value: float) -> None:
+        self.iterations.append(iteration)
+        self.values.append(value)
+        if len(self.iterations) > _MOST_POINTS:
+            # Every second one of the older half goes, so that the newest are all kept.
+            half = len(self.iterations) // 2
+            self.iterations[:half] = self.iterations[:half:2]
+            self.values[:half] = self.values[:half:2]
+
+
+class TrainingProgress:
+    """Follows a training's events; a resumed training goes on where the earlier one was.
+
+    Attributes
+    ----------
+    device
+        What is used, and why, in the engine's words; empty until it has said so.
+    share
+        Part of the training that is done, 0 to 1; never goes back.
+    iteration
+        Iterations made.
+    losses, dice
+        Curves by the name of the loss, and by the name of the network (Dice 0 to 1).
+    validationCases
+        On how many cases Dice was measured.
+    warnings
+        Sentences, the newest last.
+    """
+
+    def __init__(self) -> None:
+        self.device = ""
+        self.share = 0.0
+        self.iteration = 0
+        self.losses: dict[str, Curve] = {}
+        self.dice: dict[str, Curve] = {}
+        self.validationCases = 0
+        self.warnings: list[str] = []
+        self._status = ""
+
+    @property
+    def status(self) -> str:
+        """One line for the person."""
+        return self._status
+
+    def follow(self, event: dict[str, Any]) -> None:
+        """Take in an event; one of a kind that is not known changes nothing."""
+        handler = getattr(self, f"_on_{event['event']}", None)
+        if handler is not None:
+            handler(event)
+
+    def _on_preparing(self, event: dict[str, Any]) -> None:
+        self._status = f"Preparing scans: {event['done']} of {event['of']}"
+
+    def _on_started(self, event: dict[str, Any]) -> None:
+        self.device = event["device"]
+        self.iteration = event["iteration"]
+        self._status = "Training has started"
+
+    def _on_progress(self, event: dict[str, Any]) -> None:
+        self.iteration = event["iteration"]
+        of = event.get("of")
+        if of:
+            self.share = max(self.share, min(event["iteration"] / of, 1.0))
+        for name, value in event["losses"].items():
+            if value is not None:
+                self.losses.setdefault(name, Curve()).add(self.iteration, value)
+        self._status = f"{event['phase'].capitalize()}, {timeLeft(event.get('seconds_left'))}"
+
+    def _on_validated(self, event: dict[str, Any]) -> None:
+        self.validationCases = event["cases"]
+        for name, value in event["dice"].items():
+            if value is not None:
+                self.dice.setdefault(name, Curve()).add(event["iteration"], value)
+
+    def _on_warning(self, event: dict[str, Any]) -> None:
+        self.warnings.append(event["message"])
+
+    def _on_failed(self, event: dict[str, Any]) -> None:
+        self._status = event["message"]
+
+    def _on_finished(self, event: dict[str, Any]) -> None:
+        self.iteration = event["iteration"]
+        if not event["complete"]:
+            self._status = f"Stopped after {self.iteration} iterations; it can be resumed"
+            return
+        self.share = 1.0
+        best = event.get("best_dice")
+        measured = "" if best is None else f"; Dice {best:.3f} on {self.validationCases} validation cases"
+        self._status = f"Finished after {self.iteration} iterations{measured}"
+
+
+def timeLeft(seconds: float | None) -> str:
+    """The time left, as precise as it can be known."""
+    if seconds is None:
+        return "time left not known yet"
+    if seconds < 60:
+        return "less than a minute left"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min left"
+    return f"{minutes // 60} h {minutes % 60:02} min left"

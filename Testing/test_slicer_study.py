@@ -133,6 +133,27 @@ def test_a_damaged_study_is_refused_and_left_alone(study: Study, content: str) -
     assert (study.folder / "study.json").read_text() == content
 
 
+def test_an_id_that_leads_out_of_the_study_is_refused(study: Study, tmp_path: Path) -> None:
+    study.addScan(tmp_path / "scan.nrrd")
+    file = study.folder / "study.json"
+    file.write_text(file.read_text("utf-8").replace("case_001", "../../elsewhere"), encoding="utf-8")
+    with pytest.raises(InputError, match="study.json is damaged"):
+        Study.at(study.folder)
+
+
+def test_a_dataset_with_a_wrong_description_is_refused_instead_of_its_labels_taken_for_scans(
+    study: Study, phantoms: Path, tmp_path: Path
+) -> None:
+    labeled = load_cohort(phantoms).labeled[0]
+    for folder, source in (("imagesTr", labeled.image), ("labelsTr", labeled.label)):
+        (tmp_path / "dataset" / folder).mkdir(parents=True)
+        shutil.copy(source, tmp_path / "dataset" / folder)
+    (tmp_path / "dataset" / "dataset.json").write_text("{")
+    with pytest.raises(InputError, match="dataset.json"):
+        study.addFolder(tmp_path / "dataset")
+    assert study.cases == ()
+
+
 def test_a_study_of_a_newer_version_is_refused(study: Study) -> None:
     (study.folder / "study.json").write_text(json.dumps({"version": 2, "cases": []}))
     with pytest.raises(InputError, match="newer version"):

@@ -106,15 +106,19 @@ def test_gradients_and_running_statistics_are_means_over_the_parts() -> None:
         assert not changes or not torch.equal(value, start[name])
 
 
-def test_one_part_that_is_not_finite_leaves_all_networks_as_they_were() -> None:
-    step = TrainingStep(SETTINGS, PLACE)
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_is_not_finite_leaves_weights_and_statistics_as_they_were(alone: bool) -> None:
+    step = TrainingStep(replace(SETTINGS, normalization="batch"), PLACE)
     before = _weights(step)
     broken = _batch(1)
-    broken.labels[0, 0, 0, 0] = math.nan
-    assert not math.isfinite(step([_batch(0), broken], 0.5, 0.1)["total"])
+    broken.labeled[0, 0, 0, 0, 0] = math.nan
+    assert not math.isfinite(step([broken] if alone else [_batch(0), broken], 0.5, 0.1)["total"])
     assert all(torch.equal(value, before[name]) for name, value in _weights(step).items())
     assert math.isfinite(step([_batch(0), _batch(2)], 0.5, 0.1)["total"])
-    assert not torch.equal(_weights(step)["teacher.head.weight"], before["teacher.head.weight"])
+    after = _weights(step)
+    for name in ("teacher.head.weight", "student_1.encoder.0.normalizations.0.running_mean"):
+        assert not torch.equal(after[name], before[name])
+        assert bool(after[name].isfinite().all())
 
 
 def test_without_a_compiler_the_networks_run_as_they_were() -> None:

@@ -67,6 +67,9 @@ class Processes:
         return (total / self.count).to(values.device)
 
 
+ALONE = Processes()
+
+
 def started_together() -> Processes:
     """Who this process is among those that torchrun started, if it did; no word is exchanged."""
     return Processes(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
@@ -97,11 +100,13 @@ def own_device(wanted: str) -> str:
         If more processes than GPUs were started, or all were told to use one GPU.
     """
     here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    if here == 1 or wanted not in ("auto", "cuda") or not torch.cuda.is_available():
-        if here > 1 and wanted.startswith("cuda:"):
-            raise InputError(
-                Problem("--device", f"Wanted a GPU for each process, found {wanted} for all.", "Use --device cuda.")
-            )
+    if here == 1:
+        return wanted
+    if wanted.startswith("cuda:"):
+        raise InputError(
+            Problem("--device", f"Wanted a GPU for each process, found {wanted} for all.", "Use --device cuda.")
+        )
+    if wanted not in ("auto", "cuda") or not torch.cuda.is_available():
         return wanted
     gpus = torch.cuda.device_count()
     if here > gpus:

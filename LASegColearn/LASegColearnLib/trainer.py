@@ -16,7 +16,7 @@ from LASegColearnLib.events import EventLog
 from LASegColearnLib.health import HealthWatch
 from LASegColearnLib.methods.base import Method
 from LASegColearnLib.patches import BatchesAhead, PatchSource
-from LASegColearnLib.processes import Processes
+from LASegColearnLib.processes import ALONE, Processes
 from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.training_step import TrainingStep
@@ -25,7 +25,6 @@ from LASegColearnLib.validation import validate
 # Losses that are not finite: each skips its step; this many in a row end the run.
 _MOST_SKIPPED = 5
 _SECONDS_BETWEEN_PROGRESS = 1.0
-_ALONE = Processes()
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Trainer:
         device: Device,
         events: EventLog,
         should_stop: Callable[[], bool] = lambda: False,
-        processes: Processes = _ALONE,
+        processes: Processes = ALONE,
     ) -> None:
         self.run = run
         self.settings = settings

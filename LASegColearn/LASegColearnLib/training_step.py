@@ -15,10 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 from LASegColearnLib.device import Device
 from LASegColearnLib.methods import create_method
 from LASegColearnLib.methods.base import Batch, Loss, Method
-from LASegColearnLib.processes import Processes
+from LASegColearnLib.processes import ALONE, Processes
 from LASegColearnLib.settings import Settings
-
-_ALONE = Processes()
 
 
 class TrainingStep:
@@ -39,7 +37,7 @@ class TrainingStep:
         Those that share the work; this process alone by default.
     """
 
-    def __init__(self, settings: Settings, device: Device, processes: Processes = _ALONE) -> None:
+    def __init__(self, settings: Settings, device: Device, processes: Processes = ALONE) -> None:
         self.settings = settings
         self.device = device
         self.processes = processes
@@ -86,8 +84,7 @@ class TrainingStep:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
-        split = self.processes.count * len(batches) > 1
-        statistics = _RunningStatistics(self.method, self.processes) if split else None
+        statistics = _RunningStatistics(self.method, self.processes)
         parts = []
         for number, batch in enumerate(batches):
             # Dropout draws as a function of seed and batch, so that a resumed run goes on as an unbroken one.
@@ -97,12 +94,10 @@ class TrainingStep:
                     loss: Loss = self._losses(batch, progress)
                 self.scaler.scale(loss.total / len(batches)).backward()
             parts.append(_values(loss))
-            if statistics is not None:
-                statistics.take()
+            statistics.take()
         means = self._means(parts)
-        if statistics is not None:
-            statistics.average()
         if math.isfinite(means["total"]):
+            statistics.average()
             self._follow(progress)
         return means
 
@@ -157,13 +152,17 @@ class _Losses(nn.Module):
 
 
 class _RunningStatistics:
-    """The networks' buffers over the parts of a batch: each part starts from the same, the mean of all is kept."""
+    """The networks' buffers over the parts of a batch: each part starts from the same, the mean of all is kept.
+
+    Until :meth:`average` they are as they were before the batch, so that one that is not followed leaves no trace.
+    """
 
     def __init__(self, method: Method, processes: Processes) -> None:
         self._processes = processes
         self._buffers = [buffer for network in method.networks.values() for buffer in network.buffers()]
         self._averaged = [buffer for buffer in self._buffers if buffer.is_floating_point()]
         self._start = [buffer.clone() for buffer in self._buffers]
+        self._counted: list[torch.Tensor] = []
         self._sum = [torch.zeros_like(buffer) for buffer in self._averaged]
         self._taken = 0
 

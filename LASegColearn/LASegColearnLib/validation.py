@@ -10,11 +10,9 @@ from torch import nn
 
 from LASegColearnLib.case_cache import CachedCase
 from LASegColearnLib.device import Device
-from LASegColearnLib.processes import Processes
+from LASegColearnLib.processes import ALONE, Processes
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.windows import foreground_by_windows
-
-_ALONE = Processes()
 
 
 def validate(
@@ -22,7 +20,7 @@ def validate(
     cases: Sequence[CachedCase],
     settings: Settings,
     device: Device,
-    processes: Processes = _ALONE,
+    processes: Processes = ALONE,
 ) -> dict[str, float]:
     """Mean Dice (0 to 1) of each network over ``cases``, which the processes share out.
 

@@ -112,13 +112,6 @@ class EngineProcess:
         self._process: subprocess.Popen[str] | None = None
         self.state = EngineState.RUNNING
 
-    @property
-    def processId(self) -> int:
-        """Of the child that was started; it may be a launcher whose child is the engine."""
-        if self._process is None:
-            raise RuntimeError("The process has not been started.")
-        return self._process.pid
-
     def start(self) -> None:
         """Start the child. Raises OSError if the interpreter cannot be run."""
         options: dict[str, Any]

@@ -6,10 +6,10 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal, get_args
 
-from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
+from LASegColearnLib.cohort import Case, Cohort, id_problems, load_cohort, save_cohort
 from LASegColearnLib.cohort_import import cohort_from_folders, import_cohort
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.run_folder import RunFolder, write_json_atomically
@@ -124,13 +124,10 @@ class Study:
         Raises
         ------
         InputError
-            If there is no scan in it.
+            If there is no scan in it, or the dataset's description is wrong.
         """
-        try:
-            cohort = import_cohort(folder)
-        except InputError:
-            cohort = cohort_from_folders([folder])
-        return self._addCohort(cohort)
+        isDataset = (folder / "dataset.json").exists() or (folder / "imagesTr").is_dir()
+        return self._addCohort(import_cohort(folder) if isDataset else cohort_from_folders([folder]))
 
     def addCohortFile(self, file: Path) -> list[StudyCase]:
         """Add the cases of a cohort file or a MONAI datalist. Raises :class:`InputError` with all that is wrong."""
@@ -281,7 +278,7 @@ class Study:
     def _stored(self, path: Path) -> str:
         """Relative for what lies in the study, so that it can be moved."""
         if path.is_relative_to(self.folder.absolute()):
-            return str(PurePosixPath(path.relative_to(self.folder.absolute())))
+            return path.relative_to(self.folder.absolute()).as_posix()
         return str(path)
 
     @classmethod
@@ -305,6 +302,9 @@ class Study:
 def _case(entry: dict[str, Any], folder: Path) -> StudyCase:
     if entry["role"] not in get_args(Role) or entry["state"] not in get_args(State):
         raise ValueError(f"Unknown role or state: {entry['role']}, {entry['state']}.")
+    # An id names folders: one from elsewhere must not lead out of the study.
+    if any(id_problems([entry["id"]], "")):
+        raise ValueError("An id that cannot be a folder's name.")
     label = entry["label"]
     return StudyCase(
         id=entry["id"],

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from batches import noise_batch
 from LASegColearnLib.losses import dice_loss, foreground_probability, mix_loss, pseudo_label
 from LASegColearnLib.methods.base import Batch
 from LASegColearnLib.methods.colearning import CoLearning
@@ -20,15 +21,7 @@ PLAIN = Settings(patch_size=SIDE, filters=2, dropout=0.0, normalization="instanc
 
 
 def _batch(seed: int = 0, labeled: int = 2, unlabeled: int = 2) -> Batch:
-    torch.manual_seed(seed)
-    return Batch(
-        labeled=torch.randn(labeled, 1, *SIDE),
-        labels=(torch.rand(labeled, *SIDE) > 0.6).float(),
-        unlabeled=torch.randn(unlabeled, 1, *SIDE),
-        plain=torch.randn(unlabeled, 1, *SIDE),
-        number=seed,
-        rng=np.random.default_rng(seed),
-    )
+    return noise_batch(SIDE, seed, labeled, unlabeled)
 
 
 def _method(**changes) -> CoLearning:

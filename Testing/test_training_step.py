@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from batches import noise_batch
 from LASegColearnLib.case_cache import CachedCase
 from LASegColearnLib.device import choose_device
 from LASegColearnLib.methods.base import Batch
@@ -24,16 +25,7 @@ PLACE = choose_device("cpu", "float32")
 
 
 def _batch(number: int, labeled: int = 2, unlabeled: int = 2) -> Batch:
-    torch.manual_seed(number)
-    side = SETTINGS.patch_size
-    return Batch(
-        labeled=torch.randn(labeled, 1, *side),
-        labels=(torch.rand(labeled, *side) > 0.6).float(),
-        unlabeled=torch.randn(unlabeled, 1, *side),
-        plain=torch.randn(unlabeled, 1, *side),
-        number=number,
-        rng=np.random.default_rng(number),
-    )
+    return noise_batch(SETTINGS.patch_size, number, labeled, unlabeled)
 
 
 def _weights(step: TrainingStep) -> dict[str, torch.Tensor]:

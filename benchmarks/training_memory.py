@@ -2,6 +2,7 @@
 
     .venv/bin/python benchmarks/training_memory.py --preset cpu --iterations 10
     .venv/bin/python benchmarks/training_memory.py --preset paper --iterations 3
+    .venv/bin/python benchmarks/training_memory.py --preset paper --iterations 3 --set batch_parts=2
     .venv/bin/python benchmarks/training_memory.py --preset demo --iterations 1000
 
 80 synthetic scans, all of the trainer: pretraining and co-learning, validation, checkpoints. Linux.
@@ -31,10 +32,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="cpu")
     parser.add_argument("--iterations", type=int, default=10)
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     keep_freed_memory()
-    settings = replace(preset(options.preset), minutes=None, iterations=options.iterations, validations=2)
-    sys.stdout.write(f"{machine()}\n{options.preset} preset, {options.iterations} iterations, 8 + 70 + 2 scans\n")
+    settings = replace(
+        preset(options.preset).with_text(options.set), minutes=None, iterations=options.iterations, validations=2
+    )
+    sys.stdout.write(
+        f"{machine()}\n{options.preset} preset, {options.iterations} iterations, 8 + 70 + 2 scans {' '.join(options.set)}\n"
+    )
     resident: dict[int, float] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

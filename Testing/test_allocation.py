@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 ENGINE = Path(__file__).parents[1] / "LASegColearn"
-# Page faults of making a tensor of 64 MB ten times in a process of its own, since the setting cannot be taken back. It was
-# made 40 times before: an aligned block does not always fit where one like it was, and glibc then takes a few more first.
+# Page faults of making a tensor of 64 MB ten times in a process of its own, since the setting cannot be taken back.
+# It was made 40 times before: an aligned block does not always fit where one like it was, and glibc then takes more.
 SCRIPT = """
 import resource, sys
 import torch

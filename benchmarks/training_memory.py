@@ -38,9 +38,8 @@ def main() -> None:
     settings = replace(
         preset(options.preset).with_text(options.set), minutes=None, iterations=options.iterations, validations=2
     )
-    sys.stdout.write(
-        f"{machine()}\n{options.preset} preset, {options.iterations} iterations, 8 + 70 + 2 scans {' '.join(options.set)}\n"
-    )
+    changes = " ".join([options.preset, "preset", *options.set])
+    sys.stdout.write(f"{machine()}\n{changes}, {options.iterations} iterations, 8 + 70 + 2 scans\n")
     resident: dict[int, float] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -70,6 +70,13 @@ def _until(process: EngineProcess, heard: _Heard, event: str, seconds: float = 1
         time.sleep(0.02)
 
 
+def _endless(cohort: Path, run: Path, launcher: Path, event: str) -> tuple[EngineProcess, _Heard, int]:
+    """A training that does not end by itself and has told the event, what it told, and the engine's process number."""
+    process, heard = _training(cohort, run, iterations=100000)
+    _until(process, heard, event)
+    return process, heard, int((launcher / "engine").read_text())
+
+
 def test_a_training_tells_its_events_and_finishes(cohort: Path, tmp_path: Path, launcher: Path) -> None:
     process, heard = _training(cohort, tmp_path / "run with spaces")
     assert process.wait(120)
@@ -82,9 +89,7 @@ def test_cancel_ends_launcher_and_engine_within_5_seconds_and_the_run_resumes(
     cohort: Path, tmp_path: Path, launcher: Path
 ) -> None:
     run = tmp_path / "run"
-    process, heard = _training(cohort, run, iterations=100000)
-    _until(process, heard, "progress")
-    engine = int((launcher / "engine").read_text())
+    process, heard, engine = _endless(cohort, run, launcher, "progress")
     assert is_alive(engine)
     started = time.monotonic()
     process.cancel()
@@ -105,9 +110,7 @@ def test_an_engine_that_does_not_listen_is_ended_with_its_launcher(
     cohort: Path, tmp_path: Path, launcher: Path
 ) -> None:
     run = tmp_path / "run"
-    process, heard = _training(cohort, run, iterations=100000)
-    _until(process, heard, "started")
-    engine = int((launcher / "engine").read_text())
+    process, heard, engine = _endless(cohort, run, launcher, "started")
     os.kill(engine, signal.SIGSTOP)
     process.cancel(seconds=0.5)
     assert process.wait(5)
@@ -122,9 +125,8 @@ def test_an_engine_that_does_not_listen_is_ended_with_its_launcher(
 def test_an_engine_that_the_system_kills_is_a_failure_with_a_remedy(
     cohort: Path, tmp_path: Path, launcher: Path
 ) -> None:
-    process, heard = _training(cohort, tmp_path / "run", iterations=100000)
-    _until(process, heard, "started")
-    os.kill(int((launcher / "engine").read_text()), signal.SIGKILL)
+    process, heard, engine = _endless(cohort, tmp_path / "run", launcher, "started")
+    os.kill(engine, signal.SIGKILL)
     assert process.wait(10)
     assert heard.outcomes[0].state is EngineState.FAILED
     assert "want of memory" in heard.outcomes[0].message

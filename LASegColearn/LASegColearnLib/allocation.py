@@ -14,7 +14,7 @@ def keep_freed_memory() -> bool:
     """Tell glibc to keep what is freed; returns whether there was a glibc to tell.
 
     By default it maps each large tensor anew and unmaps it when it is freed, so that in every iteration the system
-    clears all pages again: half of the time of a training iteration at full resolution (``docs/benchmarks.md``).
+    clears all pages again: a third of the time of a pass at full resolution (``docs/benchmarks.md``).
     For a process that trains or predicts and ends; in another program it would keep that program's memory, too.
     """
     if platform.libc_ver()[0] != "glibc":

@@ -65,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(verbs)
     _add_predict(verbs)
     _add_evaluate(verbs)
+    _add_device(verbs)
     _add_report(verbs)
     _add_demo(verbs)
     return parser
@@ -162,6 +163,7 @@ Segments scans with a trained model. For each scan a folder is written with `seg
 opens as one segment named Left atrium, and `figures.json` (volume, uncertainty, agreement of the networks).
 
   lasegcolearn predict --run my-run --output results scan-1.nrrd scan-2.nii.gz
+  lasegcolearn predict --run my-run --output results --cohort cohort.json      every case of it, under its id
 """,
     )
     model = parser.add_mutually_exclusive_group(required=True)
@@ -177,7 +179,9 @@ opens as one segment named Left atrium, and `figures.json` (volume, uncertainty,
     parser.add_argument("--volumes", action="store_true", help="write probability and uncertainty as volumes too")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are in the folder already")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cuda, mps or cpu (default: auto)")
-    parser.add_argument("scans", type=Path, nargs="+", metavar="SCAN", help="scan files")
+    scans = parser.add_mutually_exclusive_group(required=True)
+    scans.add_argument("--cohort", type=Path, metavar="FILE", help="segment all cases of a cohort file")
+    scans.add_argument("scans", type=Path, nargs="*", default=[], metavar="SCAN", help="scan files")
     _add_events(parser)
 
 
@@ -198,6 +202,19 @@ Compares predictions with the cohort's labels: Dice, Jaccard, 95HD, ASD (medpy's
     parser.add_argument("--split", choices=("validation", "labeled"), default="validation", help="which cases")
     parser.add_argument("--unit", choices=("mm", "voxel"), default="mm", help="unit of distances (default: mm)")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="CSV file to write")
+    _add_events(parser)
+
+
+def _add_device(verbs: Any) -> None:
+    parser = _verb(
+        verbs,
+        "device",
+        _device,
+        "say what would be computed on",
+        "Imports PyTorch and says which device a training would use, and why.",
+    )
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cuda, mps or cpu (default: auto)")
+    _add_events(parser)
 
 
 def _add_report(verbs: Any) -> None:
@@ -322,7 +339,7 @@ def _predict(options: argparse.Namespace) -> int:
     checkpoint = options.checkpoint or RunFolder(options.run).last_checkpoint
     predict(
         checkpoint,
-        options.scans,
+        options.scans if options.cohort is None else _scans_of(options.cohort),
         options.output,
         network=options.network,
         overlap=options.overlap,
@@ -336,13 +353,42 @@ def _predict(options: argparse.Namespace) -> int:
     return 0
 
 
+def _scans_of(cohort: Path) -> list[tuple[str, Path]]:
+    from LASegColearnLib.cohort import load_cohort
+
+    return [(case.id, case.image) for case in load_cohort(cohort).cases]
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     from LASegColearnLib.cohort import load_cohort
     from LASegColearnLib.evaluation import evaluate, format_table, write_metrics_csv
+    from LASegColearnLib.events import EventLog
 
     rows = evaluate(load_cohort(options.cohort), options.predictions, split=options.split, unit=options.unit)
     write_metrics_csv(rows, options.output)
-    sys.stdout.write(format_table(rows) + "\n")
+    if options.events:
+        events = EventLog(None, _listener(options))
+        for row in rows:
+            metrics = row.metrics
+            events.emit(
+                "evaluated", case=row.case, unit=row.unit, dice=metrics.dice, hd95=metrics.hd95, asd=metrics.asd
+            )
+    else:
+        sys.stdout.write(format_table(rows) + "\n")
+    return 0
+
+
+def _device(options: argparse.Namespace) -> int:
+    import torch
+
+    from LASegColearnLib.device import choose_device
+    from LASegColearnLib.events import EventLog
+
+    description = choose_device(options.device).description
+    if options.events:
+        EventLog(None, _listener(options)).emit("device", description=description, torch=torch.__version__)
+    else:
+        sys.stdout.write(f"{description} (PyTorch {torch.__version__})\n")
     return 0
 
 

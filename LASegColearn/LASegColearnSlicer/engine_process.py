@@ -111,6 +111,7 @@ class EngineProcess:
         self._deadline: float | None = None
         self._process: subprocess.Popen[str] | None = None
         self.state = EngineState.RUNNING
+        self.outcome: EngineOutcome | None = None
 
     def start(self) -> None:
         """Start the child. Raises OSError if the interpreter cannot be run."""
@@ -151,11 +152,15 @@ class EngineProcess:
             self._deadline = None
             self.kill()
 
-    def wait(self, seconds: float | None = None) -> bool:
-        """Poll until the child has ended or the time is over; returns whether it has ended."""
+    def wait(self, seconds: float | None = None, idle: Callable[[], None] = lambda: None) -> bool:
+        """Poll until the child has ended or the time is over; returns whether it has ended.
+
+        ``idle`` is called between the polls, so that a window can be drawn meanwhile.
+        """
         until = None if seconds is None else time.monotonic() + seconds
         while self.isRunning and (until is None or time.monotonic() < until):
             self.poll()
+            idle()
             time.sleep(0.02)
         return not self.isRunning
 
@@ -210,7 +215,8 @@ class EngineProcess:
             self.state, message = EngineState.FAILED, self._failure or _sentence(code)
         else:
             self.state, message = EngineState.STOPPED if asked else EngineState.FINISHED, ""
-        self._onDone(EngineOutcome(self.state, message, "\n".join(self._last)))
+        self.outcome = EngineOutcome(self.state, message, "\n".join(self._last))
+        self._onDone(self.outcome)
 
 
 def engineFolder() -> Path:

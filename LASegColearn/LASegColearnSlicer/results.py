@@ -8,6 +8,7 @@ from typing import Any
 
 CASE_ATTRIBUTE = "LASegColearn.caseId"
 KIND_ATTRIBUTE = "LASegColearn.kind"
+STUDY_ATTRIBUTE = "LASegColearn.study"
 _TEACHER, _UNCERTAINTY = "teacher", "uncertainty"
 # Below this the scan is shown as it is; an uncertainty of 1 is a coin toss.
 _LEAST_SHOWN = 0.3
@@ -27,9 +28,12 @@ class PredictionDisplay:
         From a file to a segmentation node; ``slicer.util.loadSegmentation`` in Slicer.
     loadVolume
         From a file to a scalar volume node; ``slicer.util.loadVolume`` in Slicer.
+    study
+        Identity of the study, so that another study's case of the same id is another case.
     """
 
-    def __init__(self, scene: Any, loadSegmentation: Any, loadVolume: Any) -> None:
+    def __init__(self, scene: Any, loadSegmentation: Any, loadVolume: Any, study: str = "") -> None:
+        self._study = study
         self._scene = scene
         self._loadSegmentation = loadSegmentation
         self._loadVolume = loadVolume
@@ -86,7 +90,11 @@ class PredictionDisplay:
 
     def uncertaintyNode(self, caseId: str) -> Any | None:
         """The case's uncertainty as a volume node, for the foreground of the slice views."""
-        return next((n for n in self._nodes(caseId) if n.GetAttribute(KIND_ATTRIBUTE) == _UNCERTAINTY), None)
+        return next(iter(nodesOf(self._scene, self._study, caseId, _UNCERTAINTY)), None)
+
+    def teacherNode(self, caseId: str) -> Any | None:
+        """The case's segmentation by the teacher, if it is in the scene."""
+        return next(iter(nodesOf(self._scene, self._study, caseId, _TEACHER)), None)
 
     def _showUncertainty(self, file: Path, volumeNode: Any, caseId: str) -> None:
         node = self._loadVolume(file)
@@ -99,24 +107,47 @@ class PredictionDisplay:
         color = next((c for c in _COLORS if self._scene.GetNodeByID(c) is not None), None)
         if color is not None:
             display.SetAndObserveColorNodeID(color)
+        self._addLegend(display)
         display.AutoWindowLevelOff()
         display.SetWindowLevelMinMax(0.0, 1.0)
         display.SetThreshold(_LEAST_SHOWN, 1e9)
         display.SetApplyThreshold(True)
         self._putUnder(node, volumeNode)
 
+    def _addLegend(self, display: Any) -> None:
+        import slicer
+
+        legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(display)
+        legend.SetTitleText("Uncertainty")
+        legend.SetMaxNumberOfColors(64)
+        legend.SetNumberOfLabels(3)
+
     def _mark(self, node: Any, caseId: str, kind: str) -> None:
-        node.SetAttribute(CASE_ATTRIBUTE, caseId)
-        node.SetAttribute(KIND_ATTRIBUTE, kind)
+        markNode(node, self._study, caseId, kind)
 
     def _nodes(self, caseId: str) -> list[Any]:
-        nodes = [self._scene.GetNthNode(index) for index in range(self._scene.GetNumberOfNodes())]
-        kinds = (_TEACHER, _UNCERTAINTY)
-        return [
-            n for n in nodes if n.GetAttribute(CASE_ATTRIBUTE) == caseId and n.GetAttribute(KIND_ATTRIBUTE) in kinds
-        ]
+        return [node for kind in (_TEACHER, _UNCERTAINTY) for node in nodesOf(self._scene, self._study, caseId, kind)]
 
     def _putUnder(self, node: Any, volumeNode: Any) -> None:
         hierarchy = self._scene.GetSubjectHierarchyNode()
         if hierarchy is not None:
             hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), hierarchy.GetItemByDataNode(volumeNode))
+
+
+def markNode(node: Any, study: str, caseId: str, kind: str) -> None:
+    """Say in a node's attributes, which a saved scene keeps, what it is to which case."""
+    node.SetAttribute(STUDY_ATTRIBUTE, study)
+    node.SetAttribute(CASE_ATTRIBUTE, caseId)
+    node.SetAttribute(KIND_ATTRIBUTE, kind)
+
+
+def nodesOf(scene: Any, study: str, caseId: str, kind: str) -> list[Any]:
+    """The nodes that are this to the case."""
+    wanted = {STUDY_ATTRIBUTE: study, CASE_ATTRIBUTE: caseId, KIND_ATTRIBUTE: kind}
+    nodes = [scene.GetNthNode(index) for index in range(scene.GetNumberOfNodes())]
+    return [node for node in nodes if all((node.GetAttribute(name) or "") == value for name, value in wanted.items())]
+
+
+def isOurs(node: Any) -> bool:
+    """Whether a node was made by a prediction."""
+    return node.GetAttribute(KIND_ATTRIBUTE) in (_TEACHER, _UNCERTAINTY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -75,8 +76,10 @@ class Study:
     Use :meth:`at`, which opens a study or makes a new one.
     """
 
-    def __init__(self, folder: Path, cases: dict[str, StudyCase], currentRun: str | None) -> None:
+    def __init__(self, folder: Path, identity: str, cases: dict[str, StudyCase], currentRun: str | None) -> None:
         self.folder = folder
+        # Tells this study's nodes in a scene from those of another; stays the same when the folder is moved.
+        self.identity = identity
         self._cases = cases
         self._currentRun = currentRun
 
@@ -96,7 +99,7 @@ class Study:
             raise InputError(
                 Problem(folder.name, "Wanted a study or an empty folder, found other files.", "Choose a new folder.")
             )
-        study = cls(folder, {}, None)
+        study = cls(folder, uuid.uuid4().hex, {}, None)
         study._save()
         return study
 
@@ -168,6 +171,10 @@ class Study:
         state = "predicted" if self.case(caseId).state == "not started" else self.case(caseId).state
         self._change(caseId, figures=dict(figures), state=state)
 
+    def addFigures(self, caseId: str, figures: dict[str, Any]) -> None:
+        """Keep more figures of a prediction, beside those that are there."""
+        self._change(caseId, figures={**self.case(caseId).figures, **figures})
+
     def writeCohort(self) -> Path:
         """Write the cohort file of the cases as they are now; always in the same place, beside the roles' ledger."""
 
@@ -234,12 +241,14 @@ class Study:
                 cause = f"Wanted each scan once, found it in the study already: {scan.name}."
                 raise InputError(Problem(other.id, cause, "Use the case that is there."))
         state: State = "not started" if label is None else "completed"
-        case = StudyCase(self._freeId(), name or scan.name, scan, role, state, label)
+        case = StudyCase(self.nextId, name or scan.name, scan, role, state, label)
         self._cases[case.id] = case
         self._save()
         return case
 
-    def _freeId(self) -> str:
+    @property
+    def nextId(self) -> str:
+        """The id that the next case gets."""
         # Never an id that was given before: what was predicted for a removed case must not be taken for another's.
         known = [*self._cases, *(path.name for folder in ("labels", "predictions") for path in self._files(folder))]
         numbers = [
@@ -259,6 +268,7 @@ class Study:
     def _save(self) -> None:
         content = {
             "version": _VERSION,
+            "identity": self.identity,
             "current_run": self._currentRun,
             "cases": [self._plain(case) for case in self.cases],
         }
@@ -292,7 +302,7 @@ class Study:
                     )
                 )
             cases = {entry["id"]: _case(entry, folder) for entry in content["cases"]}
-            return cls(folder, cases, content["current_run"])
+            return cls(folder, str(content["identity"]), cases, content["current_run"])
         except (ValueError, KeyError, TypeError) as error:
             cause = f"The study's file {_FILE} is damaged."
             remedy = "Restore it from a backup, or make a new study and add the scans again."

@@ -1,0 +1,118 @@
+"""The panel's table of cases: one row a case, role and state to choose from, the teacher's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
+
+import qt
+from slicer.i18n import tr as _
+
+from LASegColearnSlicer.study import Role, State, StudyCase
+
+_ROLES, _STATES = get_args(Role), get_args(State)
+_SCAN, _ROLE, _LABEL, _STATE, _FIRST_FIGURE = range(5)
+
+
+class CaseTable:
+    """Fills a QTableWidget and tells what is chosen in it.
+
+    Parameters
+    ----------
+    table
+        The widget, with nine columns.
+    onRole, onState
+        Called with a case's id and what was chosen; they raise nothing, and call :meth:`show` if it was refused.
+    """
+
+    def __init__(
+        self, table: Any, onRole: Callable[[str, str], None], onState: Callable[[str, str], None]
+    ) -> None:
+        self._table = table
+        self._onRole = onRole
+        self._onState = onState
+        self._ids: list[str] = []
+        table.verticalHeader().setVisible(False)
+        table.horizontalHeader().setStretchLastSection(True)
+
+    def show(self, cases: Sequence[StudyCase]) -> None:
+        """Show these cases; rows are only made anew where there are other cases than before."""
+        ids = [case.id for case in cases]
+        if ids != self._ids:
+            selected = self.selectedIds()
+            self._build(ids)
+            self.select(selected)
+        for row, case in enumerate(cases):
+            self._fill(row, case)
+
+    def selectedIds(self) -> list[str]:
+        """Ids of the selected rows, from top to bottom."""
+        rows = sorted({index.row() for index in self._table.selectionModel().selectedRows()})
+        return [self._ids[row] for row in rows if row < len(self._ids)]
+
+    def idOfRow(self, row: int) -> str:
+        return self._ids[row]
+
+    def select(self, ids: Sequence[str]) -> None:
+        """Select these cases' rows, and no others."""
+        self._table.clearSelection()
+        model, selection = self._table.model(), self._table.selectionModel()
+        flags = qt.QItemSelectionModel.Select | qt.QItemSelectionModel.Rows
+        for row, caseId in enumerate(self._ids):
+            if caseId in ids:
+                selection.select(model.index(row, 0), flags)
+
+    def _build(self, ids: list[str]) -> None:
+        self._ids = ids
+        self._table.setRowCount(0)
+        self._table.setRowCount(len(ids))
+        for row, caseId in enumerate(ids):
+            for column in range(self._table.columnCount):
+                if column not in (_ROLE, _STATE):
+                    self._table.setItem(row, column, qt.QTableWidgetItem(""))
+            self._addChoice(row, _ROLE, caseId, _ROLES, self._onRole)
+            self._addChoice(row, _STATE, caseId, _STATES, self._onState)
+
+    def _addChoice(
+        self, row: int, column: int, caseId: str, choices: Sequence[str], onChosen: Callable[[str, str], None]
+    ) -> None:
+        combo = qt.QComboBox()
+        for choice in choices:
+            combo.addItem(_(choice), choice)
+        combo.connect("activated(int)", lambda index: onChosen(caseId, choices[index]))
+        self._table.setCellWidget(row, column, combo)
+
+    def _fill(self, row: int, case: StudyCase) -> None:
+        self._text(row, _SCAN, case.name, f"{case.id}: {case.scan.name}")
+        self._table.cellWidget(row, _ROLE).setCurrentIndex(_ROLES.index(case.role))
+        self._table.cellWidget(row, _STATE).setCurrentIndex(_STATES.index(case.state))
+        label = "" if case.label is None else case.label.segment or case.label.file.name
+        self._text(row, _LABEL, label, "" if case.label is None else case.label.file.name)
+        for number, (text, tip) in enumerate(figureTexts(case)):
+            self._text(row, _FIRST_FIGURE + number, text, tip)
+
+    def _text(self, row: int, column: int, text: str, tip: str) -> None:
+        item = self._table.item(row, column)
+        item.setText(text)
+        item.setToolTip(tip)
+
+
+def figureTexts(case: StudyCase) -> list[tuple[str, str]]:
+    """Volume, uncertainty, agreement, Dice and 95HD of a case as text, each with what it says."""
+    figures = case.figures
+    agreement = (figures.get("agreement") or {}).get("mean")
+    trainedOn = " " + _("The model was trained on this case.") if case.role == "labeled" else ""
+    return [
+        (_number(figures.get("volume_ml"), 1), _("Volume of the teacher's segmentation in mL")),
+        (
+            _number(figures.get("mean_uncertainty_near_surface"), 2),
+            _("Mean uncertainty near the surface, 0 (sure) to 1 (a coin toss)"),
+        ),
+        (_number(agreement, 3), _("Mean Dice between the teacher and the students")),
+        (_number(figures.get("dice"), 3), _("Dice of teacher and label.") + trainedOn),
+        (_number(figures.get("hd95_mm"), 1), _("95 % Hausdorff distance of teacher and label in mm.") + trainedOn),
+    ]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

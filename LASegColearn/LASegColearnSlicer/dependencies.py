@@ -1,0 +1,181 @@
+"""The packages that the engine needs and Slicer does not ship: what is missing, and installing it when asked."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import platform
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from LASegColearnLib.errors import InputError, Problem
+
+TORCH = "torch>=2.4"
+# What Slicer ships or the PyTorch extension chose: an installation must leave these as they are.
+_KEPT = ("numpy", "scipy", "SimpleITK", "requests", "pillow", "packaging", "torch", "torchvision")
+# What those packages need in turn, for a folder of wheels.
+_INDIRECT = (
+    "contourpy",
+    "cycler",
+    "filelock",
+    "fonttools",
+    "fsspec",
+    "kiwisolver",
+    "MarkupSafe",
+    "mpmath",
+    "networkx",
+    "pyparsing",
+    "python-dateutil",
+    "six",
+    "sympy",
+    "typing-extensions",
+)
+
+PipInstall = Callable[[list[str]], Any]
+
+
+class Dependencies:
+    """What is missing, and how it gets there.
+
+    Parameters
+    ----------
+    requirementsFile
+        The list of packages beside PyTorch.
+    pipInstall
+        Installs with pip's arguments: ``slicer.util.pip_install`` in Slicer.
+    installTorch
+        Installs PyTorch in the build for this machine; returns None if it did not. Slicer's extension PyTorch has it.
+    """
+
+    def __init__(
+        self, requirementsFile: Path, pipInstall: PipInstall, installTorch: Callable[[], Any] | None
+    ) -> None:
+        self._requirements = _read(requirementsFile)
+        self._pipInstall = pipInstall
+        self._installTorch = installTorch
+
+    def missing(self) -> list[str]:
+        """The requirements that are not met, PyTorch first; nothing is imported to find out."""
+        importlib.invalidate_caches()
+        return [requirement for requirement in (TORCH, *self._requirements) if not _isMet(requirement)]
+
+    def sentence(self) -> str:
+        """What is missing, for the person; empty if nothing is."""
+        missing = self.missing()
+        if not missing:
+            return ""
+        names = ", ".join(_name(requirement) for requirement in missing)
+        size = "several hundred MB, with a GPU some GB" if TORCH in missing else "some tens of MB"
+        return f"Training and prediction need software that is not installed yet: {names} ({size})."
+
+    def install(self) -> None:
+        """Install what is missing, from the internet: PyTorch by Slicer's extension for it, the others by pip.
+
+        Raises
+        ------
+        InputError
+            If the extension PyTorch is missing or something could not be installed.
+        """
+        missing = self.missing()
+        if TORCH in missing:
+            if self._installTorch is None:
+                raise InputError(
+                    Problem(
+                        "PyTorch",
+                        "Slicer's extension PyTorch is not installed.",
+                        "Install it in the Extensions Manager, restart Slicer, and press Install again.",
+                    )
+                )
+            self._do(self._installTorch)
+        rest = [requirement for requirement in self.missing() if requirement != TORCH]
+        if rest:
+            self._pip(rest, [])
+        self._checkAllThere("Look at the Python console for the reason, and try again.")
+
+    def installFrom(self, folder: Path) -> None:
+        """Install what is missing from a folder of wheels, without the internet.
+
+        Raises
+        ------
+        InputError
+            Naming the packages that the folder lacks, before anything is installed; or if pip failed.
+        """
+        missing = self.missing()
+        lacking = [name for name in self.wheelsNeeded() if not _hasWheel(folder, name)]
+        if lacking:
+            cause = f"There is no wheel in it for: {', '.join(lacking)}."
+            raise InputError(Problem(folder.name, cause, "Put them there; the list tells how to get them."))
+        if missing:
+            self._pip(missing, ["--no-index", "--find-links", str(folder)])
+        self._checkAllThere("See that the wheels are for this system and this version of Python.")
+
+    def wheelsNeeded(self) -> list[str]:
+        """Names of all packages, direct and indirect, that are not there yet."""
+        direct = [_name(requirement) for requirement in self.missing()]
+        return direct + [name for name in _INDIRECT if direct and not _isMet(name)]
+
+    def howToGetWheels(self) -> str:
+        """The exact list, and the command that fetches it on a computer with internet."""
+        versions = [f"{name}=={v}" for name in ("numpy", "scipy") if (v := _version(name)) is not None]
+        python = f"{sys.version_info.major}.{sys.version_info.minor}"
+        wanted = [*(f'"{requirement}"' for requirement in self.missing()), *versions]
+        return (
+            f"Needed: {', '.join(self.wheelsNeeded())}.\n\n"
+            f"On a computer with internet, the same system ({platform.system()}, {platform.machine()}) and Python "
+            f"{python}:\n\npython -m pip download --only-binary=:all: --dest wheels {' '.join(wanted)}\n\n"
+            "For an NVIDIA GPU under Windows add --extra-index-url with the address that pytorch.org gives for your CUDA. "
+            "Carry the folder wheels to this computer and choose it."
+        )
+
+    def _pip(self, requirements: Sequence[str], options: list[str]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            constraints = Path(folder) / "constraints.txt"
+            kept = [f"{name}=={version}" for name in _KEPT if (version := _version(name)) is not None]
+            constraints.write_text("\n".join(kept) + "\n", encoding="utf-8")
+            self._do(lambda: self._pipInstall([*options, "--constraint", str(constraints), *requirements]))
+
+    def _do(self, install: Callable[[], Any]) -> None:
+        try:
+            install()
+        # pip and the extension raise what they like.
+        except Exception as error:  # noqa: BLE001
+            remedy = "Check the internet connection and the room on the disk; the Python console has the details."
+            raise InputError(Problem("Install", "The installation did not succeed.", remedy)) from error
+
+    def _checkAllThere(self, remedy: str) -> None:
+        missing = self.missing()
+        if missing:
+            names = ", ".join(_name(requirement) for requirement in missing)
+            raise InputError(Problem("Install", f"Still missing: {names}.", remedy))
+
+
+def _read(file: Path) -> list[str]:
+    lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[<>=!~ \[;]", requirement, maxsplit=1)[0]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _isMet(requirement: str) -> bool:
+    from packaging.requirements import Requirement
+
+    version = _version(_name(requirement))
+    return version is not None and Requirement(requirement).specifier.contains(version, prereleases=True)
+
+
+def _hasWheel(folder: Path, name: str) -> bool:
+    wanted = re.sub(r"[-_.]+", "_", name).lower()
+    return any(re.sub(r"[-_.]+", "_", file.name.split("-")[0]).lower() == wanted for file in folder.glob("*.whl"))

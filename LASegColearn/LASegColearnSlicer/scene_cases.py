@@ -1,0 +1,276 @@
+"""Which node of the scene is which case of the study; by attributes, which a saved scene keeps."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.segmentation_files import SEGMENT_NAME
+from LASegColearnSlicer.results import isOurs, markNode, nodesOf
+from LASegColearnSlicer.scene_export import checkScan, labelImage, writeLabel, writeScan
+from LASegColearnSlicer.study import LabelSource, State, Study, StudyCase
+
+_SCAN, _LABEL = "scan", "label"
+_SEGMENT_ATTRIBUTE = "LASegColearn.segment"
+_LEFT_ATRIUM_CODE = "SCT^82471001"
+# What the engine reads from where it is; other formats (DICOM series) are exported.
+_READABLE = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
+# In the order of Slicer's own numbers of segment states.
+_STATES: tuple[State, ...] = ("not started", "in progress", "completed", "flagged")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A volume of the scene that could be a case, with the segment that is its label if there is one."""
+
+    volume: Any
+    segmentation: Any | None
+    segmentId: str | None
+
+
+class SceneCases:
+    """Brings scans and labels from the scene into a study, and a study's scans into the scene.
+
+    Parameters
+    ----------
+    scene
+        The scene.
+    study
+        The study.
+    loadVolume, loadSegmentation
+        From a file to a scalar volume node, and to a segmentation node.
+    """
+
+    def __init__(self, scene: Any, study: Study, loadVolume: Any, loadSegmentation: Any) -> None:
+        self._scene = scene
+        self._study = study
+        self._loadVolume = loadVolume
+        self._loadSegmentation = loadSegmentation
+
+    def volumeNode(self, caseId: str) -> Any | None:
+        """The case's scan, if it is in the scene."""
+        return next(iter(nodesOf(self._scene, self._study.identity, caseId, _SCAN)), None)
+
+    def caseOf(self, volumeNode: Any) -> StudyCase | None:
+        """The case whose scan a volume is."""
+        return next((case for case in self._study.cases if self.volumeNode(case.id) is volumeNode), None)
+
+    def labelSource(self, caseId: str) -> tuple[Any, str] | None:
+        """Segmentation node and segment id of the case's label, if they are in the scene."""
+        for node in nodesOf(self._scene, self._study.identity, caseId, _LABEL):
+            segmentId = node.GetAttribute(_SEGMENT_ATTRIBUTE) or ""
+            if node.GetSegmentation().GetSegment(segmentId) is not None:
+                return node, segmentId
+        return None
+
+    def candidates(self) -> list[Candidate]:
+        """The scene's scans that are not in the study yet."""
+        volumes = [node for node in self._nodes("vtkMRMLScalarVolumeNode") if self._isScan(node)]
+        return [self._candidate(volume) for volume in volumes if self.caseOf(volume) is None]
+
+    def add(self, volumeNode: Any, segmentationNode: Any | None = None, segmentId: str | None = None) -> StudyCase:
+        """Add a volume of the scene, with a segment as its label or without.
+
+        Raises
+        ------
+        InputError
+            If the volume or the segment cannot be used; then nothing was added.
+        """
+        checkScan(volumeNode)
+        present = self.caseOf(volumeNode)
+        if present is not None:
+            raise InputError(Problem(present.id, "The scan is in the study already.", "Use the case that is there."))
+        if segmentationNode is not None:
+            # Before anything is written.
+            labelImage(segmentationNode, segmentId or "", volumeNode)
+        file = _unchangedFile(volumeNode)
+        if file is None:
+            file = self._study.folder / "scans" / f"{self._study.nextId}.nrrd"
+            writeScan(volumeNode, file)
+        case = self._study.addScan(file, name=volumeNode.GetName())
+        markNode(volumeNode, self._study.identity, case.id, _SCAN)
+        if segmentationNode is not None and segmentId is not None:
+            self.setLabel(case.id, segmentationNode, segmentId)
+            self._study.setRole(case.id, "labeled")
+        return self._study.case(case.id)
+
+    def setLabel(self, caseId: str, segmentationNode: Any, segmentId: str) -> None:
+        """Make a segment the label of a case; the label it had before is kept in ``labels/earlier``.
+
+        Raises
+        ------
+        InputError
+            If the segment cannot be used.
+        """
+        volume = self.load(caseId)
+        file = self._study.folder / "labels" / f"{caseId}.seg.nrrd"
+        content = labelImage(segmentationNode, segmentId, volume)
+        if file.exists() and not _sameVoxels(file, content):
+            earlier = self._study.folder / "labels" / "earlier"
+            earlier.mkdir(exist_ok=True)
+            shutil.copy2(file, earlier / f"{caseId}-{len(list(earlier.glob(f'{caseId}-*'))) + 1:03}.seg.nrrd")
+        writeLabel(segmentationNode, segmentId, volume, file)
+        for node in nodesOf(self._scene, self._study.identity, caseId, _LABEL):
+            node.RemoveAttribute("LASegColearn.kind")
+        markNode(segmentationNode, self._study.identity, caseId, _LABEL)
+        segmentationNode.SetAttribute(_SEGMENT_ATTRIBUTE, segmentId)
+        self._study.setLabel(caseId, LabelSource(file.absolute(), SEGMENT_NAME))
+        if self._study.case(caseId).state in ("not started", "predicted"):
+            self._study.setState(caseId, "completed")
+
+    def refreshLabels(self) -> list[str]:
+        """Write the labels that were edited in the scene since; returns their cases' ids.
+
+        Raises
+        ------
+        InputError
+            If a label cannot be used any more, for example because its segment was emptied.
+        """
+        changed = []
+        for case in self._study.cases:
+            source = self.labelSource(case.id)
+            if source is not None and case.label is not None and case.role in ("labeled", "validation"):
+                image = labelImage(*source, self.load(case.id))
+                if not case.label.file.exists() or not _sameVoxels(case.label.file, image):
+                    self.setLabel(case.id, *source)
+                    changed.append(case.id)
+        return changed
+
+    def readStates(self) -> None:
+        """Take over the states that the segments of the scene have in Slicer's Segment Editor."""
+        import slicer
+
+        for case in self._study.cases:
+            source = self.labelSource(case.id)
+            if source is None:
+                continue
+            segment = source[0].GetSegmentation().GetSegment(source[1])
+            number = slicer.vtkSlicerSegmentationsModuleLogic.GetSegmentStatus(segment)
+            # A segment that nobody has given a state tells nothing.
+            if 0 < number < len(_STATES) and _STATES[number] != case.state:
+                self._study.setState(case.id, _STATES[number])
+
+    def setState(self, caseId: str, state: State) -> None:
+        """Change a case's state, in the scene's segment as well."""
+        import slicer
+
+        self._study.setState(caseId, state)
+        source = self.labelSource(caseId)
+        if source is not None and state in _STATES:
+            segment = source[0].GetSegmentation().GetSegment(source[1])
+            slicer.vtkSlicerSegmentationsModuleLogic.SetSegmentStatus(segment, _STATES.index(state))
+
+    def load(self, caseId: str) -> Any:
+        """The case's scan as a node; loaded if it is not in the scene.
+
+        Raises
+        ------
+        InputError
+            If its file is gone or cannot be read.
+        """
+        node = self.volumeNode(caseId)
+        if node is not None:
+            return node
+        case = self._study.case(caseId)
+        if not case.scan.exists():
+            raise InputError(
+                Problem(caseId, f"The scan's file {case.scan.name} is gone.", "Put it back, or remove the case.")
+            )
+        node = self._loadVolume(case.scan)
+        if node is None:
+            raise InputError(Problem(caseId, f"Slicer cannot read {case.scan.name}.", "Convert it to NRRD."))
+        node.SetName(case.name)
+        markNode(node, self._study.identity, caseId, _SCAN)
+        return node
+
+    def loadLabel(self, caseId: str) -> Any | None:
+        """The segmentation node with the case's label; loaded if it is not in the scene, None if there is no label.
+
+        Raises
+        ------
+        InputError
+            If its file is gone or cannot be read.
+        """
+        source, case = self.labelSource(caseId), self._study.case(caseId)
+        if source is not None or case.label is None:
+            return None if source is None else source[0]
+        node = self._loadSegmentation(case.label.file) if case.label.file.exists() else None
+        segmentId = None if node is None else _segmentNamed(node, case.label.segment) or leftAtriumSegment(node)
+        if node is None or segmentId is None:
+            cause = f"The label's file {case.label.file.name} is gone or cannot be read."
+            raise InputError(Problem(caseId, cause, "Put it back, or choose another label."))
+        volume = self.load(caseId)
+        node.SetName(f"{volume.GetName()} label")
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+        markNode(node, self._study.identity, caseId, _LABEL)
+        node.SetAttribute(_SEGMENT_ATTRIBUTE, segmentId)
+        return node
+
+    def _candidate(self, volume: Any) -> Candidate:
+        for segmentation in self._nodes("vtkMRMLSegmentationNode"):
+            if not isOurs(segmentation) and self._belongs(segmentation, volume):
+                segmentId = leftAtriumSegment(segmentation)
+                if segmentId is not None:
+                    return Candidate(volume, segmentation, segmentId)
+        return Candidate(volume, None, None)
+
+    def _belongs(self, segmentation: Any, volume: Any) -> bool:
+        reference = segmentation.GetNodeReference(segmentation.GetReferenceImageGeometryReferenceRole())
+        if reference is not None:
+            return reference is volume
+        hierarchy = self._scene.GetSubjectHierarchyNode()
+        item = 0 if hierarchy is None else hierarchy.GetItemByDataNode(segmentation)
+        return bool(item) and hierarchy.GetItemParent(item) == hierarchy.GetItemByDataNode(volume)
+
+    def _isScan(self, node: Any) -> bool:
+        image = node.GetImageData()
+        return (
+            not node.IsA("vtkMRMLLabelMapVolumeNode")
+            and not isOurs(node)
+            and image is not None
+            and image.GetNumberOfScalarComponents() == 1
+        )
+
+    def _nodes(self, kind: str) -> list[Any]:
+        return [self._scene.GetNthNodeByClass(n, kind) for n in range(self._scene.GetNumberOfNodesByClass(kind))]
+
+
+def leftAtriumSegment(segmentationNode: Any) -> str | None:
+    """The segment that is the left atrium: by terminology, by name, or because there is no other."""
+    segmentation = segmentationNode.GetSegmentation()
+    ids = [segmentation.GetNthSegmentID(index) for index in range(segmentation.GetNumberOfSegments())]
+    for segmentId in ids:
+        if _LEFT_ATRIUM_CODE in (segmentation.GetSegment(segmentId).GetTerminology() or ""):
+            return str(segmentId)
+    for segmentId in ids:
+        if segmentation.GetSegment(segmentId).GetName().casefold().replace("_", " ") in ("left atrium", "la"):
+            return str(segmentId)
+    return str(ids[0]) if len(ids) == 1 else None
+
+
+def _segmentNamed(segmentationNode: Any, name: str | None) -> str | None:
+    segmentId = segmentationNode.GetSegmentation().GetSegmentIdBySegmentName(name) if name else ""
+    return segmentId or None
+
+
+def _unchangedFile(volumeNode: Any) -> Path | None:
+    """The file a volume was loaded from, if the engine can read it and the volume was not changed since."""
+    storage = volumeNode.GetStorageNode()
+    if storage is None or not storage.GetFileName() or volumeNode.GetModifiedSinceRead():
+        return None
+    file = Path(storage.GetFileName())
+    readable = file.name.lower().endswith(_READABLE) and storage.GetNumberOfFileNames() <= 1
+    return file if readable and file.is_file() else None
+
+
+def _sameVoxels(file: Path, image: Any) -> bool:
+    import numpy as np
+    import SimpleITK as sitk
+
+    try:
+        return np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(file)) > 0, sitk.GetArrayFromImage(image) > 0)
+    except RuntimeError:
+        return False

@@ -1,0 +1,135 @@
+"""Scans and segments of the scene as files for the engine: voxels and grid, and nothing else of the header."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.segmentation_files import write_segmentation, write_volume
+
+# A label of which more lies outside of the scan was drawn on another scan.
+_LEAST_INSIDE = 0.5
+
+
+def checkScan(volumeNode: Any) -> None:
+    """Raise :class:`InputError` if a volume of the scene cannot be a case's scan, and say what to do."""
+    if volumeNode is None:
+        raise InputError(Problem("Scan", "No volume is chosen.", "Load a scan and choose it."))
+    name = volumeNode.GetName()
+    if volumeNode.GetImageData() is None or volumeNode.GetImageData().GetNumberOfPoints() == 0:
+        raise InputError(Problem(name, "The volume is empty.", "Load the scan again."))
+    if volumeNode.GetImageData().GetNumberOfScalarComponents() != 1:
+        raise InputError(Problem(name, "Wanted one value a voxel, found a color image.", "Choose the MR scan itself."))
+    if volumeNode.IsA("vtkMRMLLabelMapVolumeNode"):
+        raise InputError(
+            Problem(
+                name, "Wanted a scan, found a labelmap.", "In Data, right-click it and convert it to a segmentation."
+            )
+        )
+    _checkTransform(volumeNode)
+
+
+def scanImage(volumeNode: Any) -> sitk.Image:
+    """A volume's voxels on its grid, with no other field of its header.
+
+    Raises
+    ------
+    InputError
+        See :func:`checkScan`.
+    """
+    import slicer
+
+    checkScan(volumeNode)
+    return _image(slicer.util.arrayFromVolume(volumeNode), volumeNode)
+
+
+def labelImage(segmentationNode: Any, segmentId: str, volumeNode: Any) -> sitk.Image:
+    """One segment as 0 and 1 on the grid of its scan.
+
+    Raises
+    ------
+    InputError
+        If the segment is not there, is empty, lies outside of the scan, or is in a transform that is not hardened.
+    """
+    import slicer
+
+    checkScan(volumeNode)
+    if segmentationNode is None:
+        raise InputError(Problem(volumeNode.GetName(), "No segmentation is chosen.", "Choose the one with the label."))
+    _checkTransform(segmentationNode)
+    name = segmentationNode.GetName()
+    segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
+    if segment is None:
+        raise InputError(Problem(name, "The segment is not there any more.", "Choose another segment."))
+    own = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, segmentId)
+    if own is None or not own.any():
+        raise InputError(
+            Problem(name, f"The segment {segment.GetName()} is empty.", "Outline the left atrium, or choose another.")
+        )
+    onScan = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, segmentId, volumeNode) > 0
+    drawn = _volume(segmentationNode, segmentId) * np.count_nonzero(own)
+    if np.count_nonzero(onScan) * float(np.prod(volumeNode.GetSpacing())) < _LEAST_INSIDE * drawn:
+        cause = f"Most of the segment {segment.GetName()} lies outside of the scan {volumeNode.GetName()}."
+        raise InputError(Problem(name, cause, "It belongs to another scan, or one of the two was moved: choose again."))
+    return _image(onScan.astype(np.uint8), volumeNode)
+
+
+def writeScan(volumeNode: Any, file: Path) -> None:
+    """Write a volume as NRRD, whole or not at all. Raises :class:`InputError` as :func:`scanImage` and for the disk."""
+    image = scanImage(volumeNode)
+    _written(file, lambda: write_volume(file, image))
+
+
+def writeLabel(segmentationNode: Any, segmentId: str, volumeNode: Any, file: Path) -> None:
+    """Write one segment on its scan's grid. Raises :class:`InputError` as :func:`labelImage` and for the disk."""
+    image = labelImage(segmentationNode, segmentId, volumeNode)
+    _written(file, lambda: write_segmentation(file, image))
+
+
+def _image(array: np.ndarray, volumeNode: Any) -> sitk.Image:
+    """Voxels (k, j, i) on the volume's grid; RAS, as the scene has it, becomes LPS, as files have it."""
+    import vtk
+
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASDirectionMatrix(matrix)
+    signs = (-1.0, -1.0, 1.0)
+    # Adding 0 turns -0 into 0.
+    image.SetOrigin([sign * value + 0.0 for sign, value in zip(signs, volumeNode.GetOrigin(), strict=True)])
+    image.SetSpacing(volumeNode.GetSpacing())
+    image.SetDirection([signs[row] * matrix.GetElement(row, column) + 0.0 for row in range(3) for column in range(3)])
+    return image
+
+
+def _volume(segmentationNode: Any, segmentId: str) -> float:
+    """Volume of one voxel of a segment's own labelmap, in cubic mm."""
+    import vtk
+
+    labelmap = segmentationNode.GetBinaryLabelmapInternalRepresentation(segmentId)
+    matrix = vtk.vtkMatrix4x4()
+    labelmap.GetImageToWorldMatrix(matrix)
+    return abs(matrix.Determinant())
+
+
+def _checkTransform(node: Any) -> None:
+    if node.GetParentTransformNode() is not None:
+        raise InputError(
+            Problem(
+                node.GetName(),
+                "It is inside a transform that is not hardened.",
+                "In Data, right-click it and choose Harden transform, or move it out of the transform.",
+            )
+        )
+
+
+def _written(file: Path, write: Any) -> None:
+    try:
+        write()
+    except (OSError, RuntimeError) as error:
+        cause = f"{file.name} cannot be written into the study's folder."
+        remedy = "See that there is room on the disk and that the folder is yours to write to."
+        raise InputError(Problem(file.parent.parent.name, cause, remedy)) from error

@@ -1,0 +1,448 @@
+"""What a person does with a study in Slicer, without a widget: cases, training, prediction, evaluation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from LASegColearnLib.cohort import Case, Cohort, save_cohort
+from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.run_folder import RunFolder
+from LASegColearnLib.settings import preset
+from LASegColearnSlicer.engine_process import EngineOutcome, EngineProcess, EngineState, Timer
+from LASegColearnSlicer.results import PredictionDisplay
+from LASegColearnSlicer.scene_cases import SceneCases
+from LASegColearnSlicer.study import Study, StudyCase
+from LASegColearnSlicer.training_progress import TrainingProgress
+
+OnEvent = Callable[[dict[str, Any]], None]
+OnDone = Callable[[EngineOutcome], None]
+# A volume and, where it has a label, the segmentation and the segment's id.
+LabeledScan = tuple[Any, Any, str]
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train; what is not given is the preset's.
+
+    Attributes
+    ----------
+    preset, method, device
+        As on the command line.
+    minutes, iterations
+        Length of the training; iterations count only where minutes is None.
+    settings
+        Settings that differ from the preset's, as text by name.
+    """
+
+    preset: str = "cpu"
+    method: str = "colearning"
+    device: str = "auto"
+    minutes: float | None = 60.0
+    iterations: int | None = None
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def arguments(self) -> list[str]:
+        """As the command line takes them. Raises :class:`InputError` for a setting that is not one."""
+        changed = [f"{name}={value}" for name, value in self.settings.items()]
+        preset(self.preset).with_text(changed)
+        length = (
+            ["--minutes", f"{self.minutes:g}"] if self.minutes is not None else ["--iterations", f"{self.iterations}"]
+        )
+        options = ["--preset", self.preset, "--method", self.method, "--device", self.device, *length]
+        return [*options, "--set", *changed] if changed else options
+
+
+class Session:
+    """A study and the engine at work on it. One verb of the engine runs at a time.
+
+    Parameters
+    ----------
+    scene
+        The scene, ``slicer.mrmlScene`` in Slicer.
+    loadVolume, loadSegmentation
+        From a file to a node.
+    makeTimer
+        Makes a timer that hands on the engine's events, ``qt.QTimer`` in Slicer; without one only ``wait=True`` and
+        :meth:`poll` do.
+    idle
+        Called while waiting, so that Slicer stays responsive.
+    """
+
+    def __init__(
+        self,
+        scene: Any,
+        loadVolume: Callable[[Path], Any],
+        loadSegmentation: Callable[[Path], Any],
+        makeTimer: Callable[[], Timer] | None = None,
+        idle: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._scene = scene
+        self._loadVolume = loadVolume
+        self._loadSegmentation = loadSegmentation
+        self._makeTimer = makeTimer
+        self._idle = idle
+        self._study: Study | None = None
+        self._process: EngineProcess | None = None
+        self.progress = TrainingProgress()
+
+    @property
+    def study(self) -> Study:
+        """The open study. Raises :class:`InputError` if there is none."""
+        if self._study is None:
+            raise InputError(Problem("Study", "No study is open.", "Choose a folder for it first."))
+        return self._study
+
+    @property
+    def hasStudy(self) -> bool:
+        return self._study is not None
+
+    def openStudy(self, folder: Path | str) -> Study:
+        """Open the study in a folder, or make a new one there. Raises :class:`InputError` if that cannot be."""
+        if self.isRunning and (self._study is None or Path(folder) != self._study.folder):
+            raise InputError(Problem("Study", "The engine is at work on this study.", "Cancel it or wait for it."))
+        self._study = Study.at(Path(folder).absolute())
+        return self._study
+
+    def closeStudy(self) -> None:
+        """Leave the study; what runs is stopped and can be resumed."""
+        self.close()
+        self._study = None
+
+    @property
+    def cases(self) -> SceneCases:
+        """The link between the study and the scene."""
+        return SceneCases(self._scene, self.study, self._loadVolume, self._loadSegmentation)
+
+    @property
+    def display(self) -> PredictionDisplay:
+        """Shows predictions of this study in the scene."""
+        return PredictionDisplay(self._scene, self._loadSegmentation, self._loadVolume, self.study.identity)
+
+    def setupCohort(
+        self,
+        folder: Path | str,
+        *,
+        labeled: Iterable[LabeledScan],
+        unlabeled: Iterable[Any] = (),
+        validation: Iterable[LabeledScan] = (),
+    ) -> Study:
+        """A study in this folder with these volumes of the scene; those that are in it already are left as they are.
+
+        Parameters
+        ----------
+        folder
+            A new or empty folder, or a study's.
+        labeled, validation
+            Volume node, segmentation node and segment id of each.
+        unlabeled
+            Volume nodes.
+
+        Raises
+        ------
+        InputError
+            Naming all volumes and segments that cannot be used.
+        """
+        self.openStudy(folder)
+        wanted: list[tuple[Any, Any, str | None, Any]] = [(*scan, "labeled") for scan in labeled]
+        wanted += [(*scan, "validation") for scan in validation]
+        wanted += [(volume, None, None, "unlabeled") for volume in unlabeled]
+        problems: list[Problem] = []
+        for volume, segmentation, segmentId, role in wanted:
+            try:
+                if volume is None or self.cases.caseOf(volume) is None:
+                    case = self.cases.add(volume, segmentation, segmentId)
+                    self.study.setRole(case.id, role)
+            except InputError as error:
+                problems += error.problems
+        if problems:
+            raise InputError(problems)
+        return self.study
+
+    def addFromScene(self) -> list[StudyCase]:
+        """Add all scans of the scene that are not in the study, with their labels.
+
+        Raises
+        ------
+        InputError
+            Naming the ones that cannot be used, after all others have been added.
+        """
+        added: list[StudyCase] = []
+        problems: list[Problem] = []
+        for candidate in self.cases.candidates():
+            try:
+                added.append(self.cases.add(candidate.volume, candidate.segmentation, candidate.segmentId))
+            except InputError as error:
+                problems += error.problems
+        if problems:
+            raise InputError(problems)
+        if not added:
+            raise InputError(Problem("Scene", "There is no scan in it that is not in the study.", "Load scans first."))
+        return added
+
+    def train(
+        self,
+        options: TrainingOptions | None = None,
+        *,
+        onEvent: OnEvent | None = None,
+        onDone: OnDone | None = None,
+        wait: bool = False,
+    ) -> EngineOutcome | None:
+        """Train a new model on the study in a child process.
+
+        Parameters
+        ----------
+        options
+            How to train.
+        onEvent, onDone
+            Called with each event of the engine, and once with the outcome, in the main thread.
+        wait
+            Return only when it has ended, with the outcome; Slicer stays responsive meanwhile.
+
+        Raises
+        ------
+        InputError
+            For what can be seen to be wrong before the engine starts; what it finds itself is in the outcome.
+        """
+        self._checkIdle()
+        arguments = (options or TrainingOptions()).arguments()
+        self.cases.refreshLabels()
+        cohort = self.study.writeCohort()
+        run = self.study.newRun()
+        self.progress = TrainingProgress()
+        return self._train(
+            ["train", "--cohort", str(cohort), "--run", str(run.path), *arguments], run, onEvent, onDone, wait
+        )
+
+    def resume(
+        self,
+        *,
+        device: str = "auto",
+        onEvent: OnEvent | None = None,
+        onDone: OnDone | None = None,
+        wait: bool = False,
+    ) -> EngineOutcome | None:
+        """Go on with the last training that did not reach its end. Raises :class:`InputError` if there is none."""
+        self._checkIdle()
+        run = self.study.resumableRun
+        if run is None:
+            raise InputError(Problem("Resume", "No training of this study can be resumed.", "Start a new one."))
+        self.progress = progressOf(run)
+        arguments = ["train", "--run", str(run.path), "--resume", "--device", device]
+        return self._train(arguments, run, onEvent, onDone, wait)
+
+    def predict(
+        self,
+        caseIds: Sequence[str] | None = None,
+        *,
+        device: str = "auto",
+        onEvent: OnEvent | None = None,
+        onDone: OnDone | None = None,
+        wait: bool = False,
+    ) -> EngineOutcome | None:
+        """Segment cases with the current model; where they have a label, the prediction is compared with it.
+
+        Parameters
+        ----------
+        caseIds
+            Cases; all if not given.
+        device, onEvent, onDone, wait
+            As for :meth:`train`.
+
+        Raises
+        ------
+        InputError
+            If there is no model yet or no such case.
+        """
+        self._checkIdle()
+        run = self.study.currentRun
+        if run is None:
+            raise InputError(Problem("Predict", "There is no model yet.", "Train first."))
+        chosen = [case for case in self.study.cases if caseIds is None or case.id in caseIds]
+        if not chosen:
+            raise InputError(Problem("Predict", "No case is chosen.", "Select cases in the table."))
+        cohort = self._temporaryCohort("predict", Cohort((), tuple(Case(c.id, c.scan) for c in chosen), ()))
+        arguments = [
+            "predict",
+            "--run",
+            str(run.path),
+            "--cohort",
+            str(cohort),
+            "--output",
+            str(self.study.predictions),
+        ]
+        arguments += ["--volumes", "--overwrite", "--device", device]
+
+        def take(event: dict[str, Any]) -> None:
+            if event["event"] == "predicted":
+                figures = self.study.predictions / event["case"] / "figures.json"
+                content = json.loads(figures.read_text(encoding="utf-8"))
+                self.study.setFigures(event["case"], {**content, "run": run.path.name})
+            _tell(onEvent, event)
+
+        def done(outcome: EngineOutcome) -> None:
+            cohort.unlink(missing_ok=True)
+            predicted = [c.id for c in chosen if self._isPredicted(c.id) and self.study.case(c.id).label is not None]
+            if outcome.state is EngineState.FINISHED and predicted:
+                self._evaluate(predicted, onEvent, onDone)
+            else:
+                _tell(onDone, outcome)
+
+        self._start(arguments, take, done, stopFile=None)
+        return self._awaited(wait)
+
+    def evaluate(
+        self, *, onEvent: OnEvent | None = None, onDone: OnDone | None = None, wait: bool = False
+    ) -> EngineOutcome | None:
+        """Compare all predictions with the labels there are: Dice, 95HD and ASD in mm, among the cases' figures."""
+        self._checkIdle()
+        self.cases.refreshLabels()
+        chosen = [case.id for case in self.study.cases if case.label is not None and self._isPredicted(case.id)]
+        if not chosen:
+            raise InputError(Problem("Evaluate", "No predicted case has a label.", "Predict a labeled case first."))
+        self._evaluate(chosen, onEvent, onDone)
+        return self._awaited(wait)
+
+    def probe(self, device: str, onEvent: OnEvent, onDone: OnDone) -> EngineProcess:
+        """Ask a child process whether PyTorch works and what it would compute on; independent of what runs."""
+        process = EngineProcess(["device", "--device", device], onEvent, onDone, timer=self._timer())
+        process.start()
+        return process
+
+    def showPrediction(self, caseId: str, *, surface: bool = True) -> Any:
+        """Bring a case's prediction into the scene and return its segmentation node.
+
+        Raises
+        ------
+        InputError
+            If it was not predicted, or its scan cannot be loaded.
+        """
+        volume = self.cases.load(caseId)
+        try:
+            return self.display.show(volume, caseId, self.study.predictions / caseId, surface=surface)[0]
+        except RuntimeError as error:
+            raise InputError(Problem(caseId, "Its prediction cannot be shown.", "Predict the case again.")) from error
+
+    @property
+    def isRunning(self) -> bool:
+        return self._process is not None and self._process.isRunning
+
+    @property
+    def isStopping(self) -> bool:
+        return self._process is not None and self._process.state is EngineState.STOPPING
+
+    def pause(self) -> None:
+        """Ask a training to save and stop after its iteration; :meth:`resume` goes on."""
+        if self._process is not None:
+            self._process.askToStop()
+
+    def cancel(self) -> None:
+        """Ask the engine to save, and end it with all its children after 3 s."""
+        if self._process is not None:
+            self._process.cancel()
+
+    def poll(self) -> None:
+        """Hand on what the engine has told, where no timer does."""
+        if self._process is not None:
+            self._process.poll()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until the engine has ended or the time is over; returns whether it has ended."""
+        # One verb may start the next when it is done.
+        while self.isRunning:
+            assert self._process is not None
+            if not self._process.wait(seconds, self._idle):
+                return False
+        return True
+
+    def close(self) -> None:
+        """End what runs, after it has saved, in less than 5 s; a training can be resumed."""
+        if self.isRunning:
+            self.cancel()
+            self.wait(4.5)
+
+    def _train(
+        self, arguments: list[str], run: RunFolder, onEvent: OnEvent | None, onDone: OnDone | None, wait: bool
+    ) -> EngineOutcome | None:
+        def take(event: dict[str, Any]) -> None:
+            self.progress.follow(event)
+            _tell(onEvent, event)
+
+        def done(outcome: EngineOutcome) -> None:
+            # The new model is the one to predict with.
+            if outcome.state is EngineState.FINISHED:
+                self.study.chooseRun(None)
+            _tell(onDone, outcome)
+
+        self._start(arguments, take, done, stopFile=run.stop_file)
+        return self._awaited(wait)
+
+    def _evaluate(self, caseIds: list[str], onEvent: OnEvent | None, onDone: OnDone | None) -> None:
+        chosen = [self.study.case(caseId) for caseId in caseIds]
+        members = tuple(Case(c.id, c.scan, c.label.file, c.label.segment) for c in chosen if c.label is not None)
+        cohort = self._temporaryCohort("evaluate", Cohort((), (), members))
+        table = self.study.folder / "metrics.csv"
+        arguments = ["evaluate", "--cohort", str(cohort), "--predictions", str(self.study.predictions)]
+
+        def take(event: dict[str, Any]) -> None:
+            if event["event"] == "evaluated":
+                figures = {"dice": event["dice"], "hd95_mm": event["hd95"], "asd_mm": event["asd"]}
+                self.study.addFigures(event["case"], figures)
+            _tell(onEvent, event)
+
+        def done(outcome: EngineOutcome) -> None:
+            cohort.unlink(missing_ok=True)
+            _tell(onDone, outcome)
+
+        self._start([*arguments, "--output", str(table)], take, done, stopFile=None)
+
+    def _temporaryCohort(self, verb: str, cohort: Cohort) -> Path:
+        path = self.study.folder / f"{verb}.json"
+        save_cohort(cohort, path)
+        return path
+
+    def _isPredicted(self, caseId: str) -> bool:
+        return (self.study.predictions / caseId / "segmentation.seg.nrrd").exists()
+
+    def _checkIdle(self) -> None:
+        if self.isRunning:
+            raise InputError(Problem("Engine", "It is at work already.", "Cancel it or wait until it is done."))
+
+    def _start(self, arguments: list[str], onEvent: OnEvent, onDone: OnDone, stopFile: Path | None) -> None:
+        self._process = EngineProcess(arguments, onEvent, onDone, stopFile=stopFile, timer=self._timer())
+        try:
+            self._process.start()
+        except OSError as error:
+            self._process = None
+            cause = "Slicer's Python cannot be started."
+            raise InputError(Problem("Engine", cause, "Install Slicer again.")) from error
+
+    def _awaited(self, wait: bool) -> EngineOutcome | None:
+        if not wait:
+            return None
+        self.wait()
+        assert self._process is not None
+        return self._process.outcome
+
+    def _timer(self) -> Timer | None:
+        return None if self._makeTimer is None else self._makeTimer()
+
+
+def progressOf(run: RunFolder) -> TrainingProgress:
+    """A run's curves so far, from its own events; what cannot be read is left out."""
+    progress = TrainingProgress()
+    if run.events.exists():
+        for line in run.events.read_text(encoding="utf-8").splitlines():
+            try:
+                progress.follow(json.loads(line))
+            except (ValueError, KeyError, TypeError):
+                continue
+    return progress
+
+
+def _tell(listener: Callable[[Any], None] | None, value: Any) -> None:
+    if listener is not None:
+        listener(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import types
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,16 @@ def startSlicerCore() -> SlicerCore:
         ("SubjectHierarchy", slicer.vtkSlicerSubjectHierarchyModuleLogic),
         ("Volumes", slicer.vtkSlicerVolumesLogic),
         ("Segmentations", slicer.vtkSlicerSegmentationsModuleLogic),
+        ("Tables", slicer.vtkSlicerTablesLogic),
+        ("Plots", slicer.vtkSlicerPlotsLogic),
     ):
         logic = kind()
         logic.SetMRMLApplicationLogic(application)
         logic.SetMRMLScene(scene)
         application.SetModuleLogic(name, logic)
         logics[name] = logic
+    slicer.mrmlScene = scene
+    slicer.modules = types.SimpleNamespace(
+        **{name.lower(): types.SimpleNamespace(logic=lambda logic=logic: logic) for name, logic in logics.items()}
+    )
     return SlicerCore(scene, logics)

@@ -25,9 +25,7 @@ class CaseTable:
         Called with a case's id and what was chosen; they raise nothing, and call :meth:`show` if it was refused.
     """
 
-    def __init__(
-        self, table: Any, onRole: Callable[[str, str], None], onState: Callable[[str, str], None]
-    ) -> None:
+    def __init__(self, table: Any, onRole: Callable[[str, str], None], onState: Callable[[str, str], None]) -> None:
         self._table = table
         self._onRole = onRole
         self._onState = onState

@@ -51,9 +51,7 @@ class Dependencies:
         Installs PyTorch in the build for this machine; returns None if it did not. Slicer's extension PyTorch has it.
     """
 
-    def __init__(
-        self, requirementsFile: Path, pipInstall: PipInstall, installTorch: Callable[[], Any] | None
-    ) -> None:
+    def __init__(self, requirementsFile: Path, pipInstall: PipInstall, installTorch: Callable[[], Any] | None) -> None:
         self._requirements = _read(requirementsFile)
         self._pipInstall = pipInstall
         self._installTorch = installTorch

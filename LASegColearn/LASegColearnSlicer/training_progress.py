@@ -41,6 +41,8 @@ class TrainingProgress:
         Curves by the name of the loss, and by the name of the network (Dice 0 to 1).
     validationCases
         On how many cases Dice was measured.
+    secondsAnIteration
+        Mean time of an iteration so far, None before the first.
     warnings
         Sentences, the newest last.
     """
@@ -52,6 +54,7 @@ class TrainingProgress:
         self.losses: dict[str, Curve] = {}
         self.dice: dict[str, Curve] = {}
         self.validationCases = 0
+        self.secondsAnIteration: float | None = None
         self.warnings: list[str] = []
         self._status = ""
 
@@ -82,6 +85,8 @@ class TrainingProgress:
         for name, value in event["losses"].items():
             if value is not None:
                 self.losses.setdefault(name, Curve()).add(self.iteration, value)
+        if self.iteration and event.get("elapsed_seconds"):
+            self.secondsAnIteration = event["elapsed_seconds"] / self.iteration
         self._status = f"{event['phase'].capitalize()}, {timeLeft(event.get('seconds_left'))}"
 
     def _on_validated(self, event: dict[str, Any]) -> None:

@@ -1,0 +1,786 @@
+"""LASegColearn in 3D Slicer: the module, its panel, its logic and its test."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import ctk
+import qt
+import slicer
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+from LASegColearnLib.errors import InputError, Problem, sentence_for
+from LASegColearnLib.settings import Settings, preset
+from LASegColearnSlicer.case_table import CaseTable
+from LASegColearnSlicer.dependencies import Dependencies
+from LASegColearnSlicer.engine_process import EngineOutcome, EngineProcess, EngineState
+from LASegColearnSlicer.session import Session, TrainingOptions, progressOf
+from LASegColearnSlicer.training_plots import CHARTS, TrainingPlots
+from LASegColearnSlicer.training_progress import TrainingProgress
+
+_PRESETS = ["cpu", "paper", "demo"]
+_METHODS = ["colearning", "supervised"]
+_DEVICES = ["auto", "cuda", "mps", "cpu"]
+# These have widgets of their own.
+_NOT_IN_TABLE = ("preset", "method", "minutes", "iterations")
+_SCAN_SUFFIXES = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
+_SECONDS_BETWEEN_PLOTS = 1.0
+
+
+class LASegColearn(ScriptedLoadableModule):
+    """What Slicer lists: title, category, help and thanks."""
+
+    def __init__(self, parent: Any) -> None:
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = _("Left Atrium Co-Learning")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        parent.dependencies = []
+        parent.contributors = ["LASegColearn contributors"]
+        parent.helpText = _(
+            "Learns to segment the left atrium from a few labeled and many unlabeled MR scans together, shows the "
+            "segmentations with how far to trust them, and learns again from corrections. Choose a study folder, add "
+            "scans, press Train, then Predict. For research, not for diagnosis. Nothing leaves this computer."
+        )
+        parent.acknowledgementText = _(
+            "The method is that of the paper on co-learning with two student networks and a teacher for left atrium "
+            "segmentation; docs/method.md names it and its equations. If you use this module in your work, please cite "
+            "that paper and 3D Slicer."
+        )
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+def registerSampleData() -> None:
+    """Offer synthetic scans in Sample Data; they are made on this computer, nothing is downloaded."""
+    import SampleData
+
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category="LASegColearn",
+        sampleName="LeftAtriumPhantoms",
+        thumbnailFileName=str(Path(__file__).parent / "Resources" / "Icons" / "LASegColearn.png"),
+        customDownloader=lambda source: makePhantoms(Path(slicer.app.temporaryPath) / "LASegColearnPhantoms"),
+    )
+
+
+def makePhantoms(folder: Path, labeled: int = 4, unlabeled: int = 6, validation: int = 2) -> list[Any]:
+    """Make synthetic scans in a folder, load them with their labels, and return the volume nodes."""
+    from LASegColearnLib.cohort import load_cohort
+    from LASegColearnLib.phantom import write_phantom_cohort
+
+    file = folder / "cohort.json"
+    if not file.exists():
+        write_phantom_cohort(folder, labeled=labeled, unlabeled=unlabeled, validation=validation)
+    volumes = []
+    for case in load_cohort(file).cases:
+        volume = slicer.util.loadVolume(str(case.image))
+        volume.SetName(f"Phantom {case.id}")
+        volumes.append(volume)
+        if case.label is not None:
+            label = slicer.util.loadSegmentation(str(case.label))
+            label.SetName(f"Phantom {case.id} label")
+            label.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    return volumes
+
+
+@parameterNodeWrapper
+class LASegColearnParameterNode:
+    """The panel's state, kept with the scene.
+
+    studyFolder
+        Folder of the study; its cases, models and predictions are kept there, not in the scene.
+    preset, method, device, minutes, byIterations, iterations
+        How to train.
+    showSurface, showUncertainty
+        What of a prediction is shown.
+    """
+
+    studyFolder: str = ""
+    preset: Annotated[str, Choice(_PRESETS)] = "cpu"
+    method: Annotated[str, Choice(_METHODS)] = "colearning"
+    device: Annotated[str, Choice(_DEVICES)] = "auto"
+    minutes: Annotated[float, WithinRange(0.1, 10000.0)] = 60.0
+    byIterations: bool = False
+    iterations: Annotated[int, WithinRange(1, 1000000)] = 6000
+    showSurface: bool = True
+    showUncertainty: bool = True
+
+
+class LASegColearnLogic(ScriptedLoadableModuleLogic, Session):
+    """Studies, training, prediction and evaluation without a widget; its methods are those of `Session`.
+
+    >>> logic = slicer.util.getModuleLogic("LASegColearn")  # doctest: +SKIP
+    >>> logic.openStudy("/data/my-study")  # doctest: +SKIP
+    >>> logic.addFromScene()  # doctest: +SKIP
+    >>> logic.train(wait=True).state.value  # doctest: +SKIP
+    'finished'
+    >>> logic.predict(wait=True)  # doctest: +SKIP
+    >>> logic.showPrediction("case_003")  # doctest: +SKIP
+    """
+
+    def __init__(self) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        Session.__init__(
+            self,
+            slicer.mrmlScene,
+            lambda path: slicer.util.loadVolume(str(path)),
+            lambda path: slicer.util.loadSegmentation(str(path)),
+            qt.QTimer,
+            slicer.app.processEvents,
+        )
+
+    def getParameterNode(self) -> LASegColearnParameterNode:
+        return LASegColearnParameterNode(super().getParameterNode())
+
+    def showCase(self, caseId: str, *, surface: bool = True, uncertainty: bool = True) -> Any:
+        """Show a case in the slice and 3D views: its scan, label, prediction and uncertainty; others are hidden.
+
+        Raises
+        ------
+        InputError
+            If a file of the case is gone or cannot be read.
+        """
+        volume = self.cases.load(caseId)
+        shown = [self.cases.loadLabel(caseId)]
+        if (self.study.predictions / caseId / "figures.json").exists():
+            shown.append(self.display.teacherNode(caseId) or self.showPrediction(caseId, surface=surface))
+        doubt = self.display.uncertaintyNode(caseId) if uncertainty else None
+        for case in self.study.cases:
+            for node in (self.display.teacherNode(case.id), (self.cases.labelSource(case.id) or (None,))[0]):
+                if node is not None and node.GetDisplayNode() is not None:
+                    node.GetDisplayNode().SetVisibility(node in shown)
+        self._showLegend(doubt)
+        slicer.util.setSliceViewerLayers(background=volume, foreground=doubt, foregroundOpacity=0.5)
+        slicer.app.layoutManager().resetSliceViews()
+        slicer.app.layoutManager().resetThreeDViews()
+        return volume
+
+    def _showLegend(self, shown: Any | None) -> None:
+        for case in self.study.cases:
+            node = self.display.uncertaintyNode(case.id)
+            if node is not None:
+                legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(node)
+                if legend is not None:
+                    legend.SetVisibility(node is shown)
+
+
+class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The panel. It shows what the logic knows and hands on what the person wants; it computes nothing."""
+
+    def __init__(self, parent: Any = None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic: LASegColearnLogic | None = None
+        self._parameterNode: LASegColearnParameterNode | None = None
+        self._parameterNodeGuiTag: int | None = None
+        self._probe: EngineProcess | None = None
+        self._details = ""
+        self._plotted = 0.0
+        self._shownCase: str | None = None
+
+    def setup(self) -> None:
+        """Build the panel; called once, when the module is first opened."""
+        ScriptedLoadableModuleWidget.setup(self)
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/LASegColearn.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.logic = LASegColearnLogic()
+        self.plots = TrainingPlots(slicer.mrmlScene)
+        self.dependencies = Dependencies(
+            Path(self.resourcePath("requirements.txt")),
+            lambda options: slicer.util.pip_install(options),
+            _torchInstaller(),
+        )
+        self.caseTable = CaseTable(self.ui.casesTable, self.onRoleChosen, self.onStateChosen)
+        self.ui.studyFolderEdit.filters = ctk.ctkPathLineEdit.Dirs
+        for chart in CHARTS:
+            self.ui.curvesComboBox.addItem(_(chart), chart)
+        self.ui.settingsTable.verticalHeader().setVisible(False)
+        self.ui.settingsTable.horizontalHeader().setStretchLastSection(True)
+        self._dropFilter = _DropFilter()
+        self._dropFilter.onPaths = self.onDropped
+        self.ui.casesTable.viewport().installEventFilter(self._dropFilter)
+        self._connect()
+        self.initializeParameterNode()
+        self.showSettings()
+        self.update()
+
+    def cleanup(self) -> None:
+        """Before the module is unloaded or Slicer ends: what runs is saved and ended."""
+        if self.logic is not None:
+            self.logic.close()
+        if self._probe is not None:
+            self._probe.kill()
+        self.removeObservers()
+        self.setParameterNode(None)
+
+    def enter(self) -> None:
+        self.initializeParameterNode()
+        self.showDependencies()
+        self.update()
+
+    def exit(self) -> None:
+        # What runs goes on; the panel's bindings are made again when it is entered.
+        self.setParameterNode(None)
+
+    def onSceneStartClose(self, _caller: Any, _event: Any) -> None:
+        self.setParameterNode(None)
+
+    def onSceneEndClose(self, _caller: Any, _event: Any) -> None:
+        """A closed scene closes no study: training goes on, scans are loaded from their files when they are shown."""
+        self._shownCase = None
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+            self.update()
+
+    def onSceneEndImport(self, _caller: Any, _event: Any) -> None:
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+            self.update()
+
+    def initializeParameterNode(self) -> None:
+        assert self.logic is not None
+        self.setParameterNode(self.logic.getParameterNode())
+
+    def setParameterNode(self, node: LASegColearnParameterNode | None) -> None:
+        """Bind the panel to another parameter node, and open the study that it names."""
+        assert self.logic is not None
+        if self._parameterNode is not None and self._parameterNodeGuiTag is not None:
+            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
+            self._parameterNodeGuiTag = None
+        self._parameterNode = node
+        if node is None:
+            return
+        self._parameterNodeGuiTag = node.connectGui(self.ui)
+        if node.studyFolder and not (self.logic.hasStudy and str(self.logic.study.folder) == node.studyFolder):
+            # A folder that is not there is not made by opening a scene.
+            if (Path(node.studyFolder) / "study.json").exists():
+                self.openStudy(node.studyFolder)
+            else:
+                self._say("inputs", _("The study of this scene is not at its place any more. Choose its folder."))
+        elif self.logic.hasStudy:
+            node.studyFolder = str(self.logic.study.folder)
+
+    def openStudy(self, folder: str) -> None:
+        """Open the study in this folder, or make one."""
+        assert self.logic is not None
+        with self._tellingErrors("inputs"):
+            if not folder:
+                raise InputError(Problem("Study", "No folder is chosen.", "Choose one."))
+            study = self.logic.openStudy(folder)
+            if self._parameterNode is not None:
+                self._parameterNode.studyFolder = str(study.folder)
+            self.ui.studyFolderEdit.currentPath = str(study.folder)
+            self.ui.studyFolderEdit.addCurrentPathToHistory()
+            self.logic.cases.readStates()
+            run = study.resumableRun
+            if run is not None and not self.logic.isRunning:
+                self.logic.progress = progressOf(run)
+                self._say("train", _("The last training did not reach its end. Resume goes on with it."))
+        self.update()
+
+    def onDropped(self, paths: list[str]) -> None:
+        """Folders, cohort files and scans dropped onto the table."""
+        with self._tellingErrors("inputs"):
+            problems: list[Problem] = []
+            for path in map(Path, paths):
+                try:
+                    self._addPath(path)
+                except InputError as error:
+                    problems += error.problems
+            if problems:
+                raise InputError(problems)
+        self.update()
+
+    def _addPath(self, path: Path) -> None:
+        assert self.logic is not None
+        if path.is_dir():
+            self.logic.study.addFolder(path)
+        elif path.suffix == ".json":
+            self.logic.study.addCohortFile(path)
+        elif path.name.lower().endswith(_SCAN_SUFFIXES):
+            self.logic.study.addScan(path)
+        else:
+            raise InputError(
+                Problem(
+                    path.name, "Wanted a folder, a cohort file or a scan.", f"Scans end in {', '.join(_SCAN_SUFFIXES)}."
+                )
+            )
+
+    def onAddFromScene(self) -> None:
+        assert self.logic is not None
+        with self._tellingErrors("inputs"):
+            self.logic.addFromScene()
+        self.update()
+
+    def onAddFolder(self) -> None:
+        folder = qt.QFileDialog.getExistingDirectory(self.parent, _("Folder with scans"))
+        if folder:
+            self.onDropped([folder])
+
+    def onAddCohort(self) -> None:
+        file = qt.QFileDialog.getOpenFileName(self.parent, _("Cohort file"), "", "*.json")
+        file = file[0] if isinstance(file, tuple) else file
+        if file:
+            self.onDropped([file])
+
+    def onRemove(self) -> None:
+        assert self.logic is not None
+        chosen = self.caseTable.selectedIds()
+        question = _("Take {n} case(s) out of the study? No file is deleted.").format(n=len(chosen))
+        if chosen and slicer.util.confirmOkCancelDisplay(question):
+            with self._tellingErrors("inputs"):
+                for caseId in chosen:
+                    self.logic.study.remove(caseId)
+            self.update()
+
+    def onRoleChosen(self, caseId: str, role: str) -> None:
+        assert self.logic is not None
+        with self._tellingErrors("inputs"):
+            self.logic.study.setRole(caseId, role)
+        self.update()
+
+    def onStateChosen(self, caseId: str, state: str) -> None:
+        assert self.logic is not None
+        with self._tellingErrors("inputs"):
+            self.logic.cases.setState(caseId, state)
+        self.update()
+
+    def onUseLabel(self) -> None:
+        assert self.logic is not None
+        with self._tellingErrors("inputs"):
+            chosen = self.caseTable.selectedIds()
+            if len(chosen) != 1:
+                raise InputError(Problem("Label", "Wanted one case.", "Select the case that the segment belongs to."))
+            node = self.ui.labelSelector.currentNode()
+            self.logic.cases.setLabel(chosen[0], node, self.ui.labelSelector.currentSegmentID())
+            if self.logic.study.case(chosen[0]).role not in ("labeled", "validation"):
+                self.logic.study.setRole(chosen[0], "labeled")
+        self.update()
+
+    def onShowCase(self) -> None:
+        chosen = self.caseTable.selectedIds()
+        if chosen:
+            self.showCase(chosen[0])
+
+    def showCase(self, caseId: str) -> None:
+        """Show a case in the views, and its label in the selector."""
+        assert self.logic is not None and self._parameterNode is not None
+        with self._tellingErrors("inputs"):
+            node = self._parameterNode
+            self.logic.showCase(caseId, surface=node.showSurface, uncertainty=node.showUncertainty)
+            self._shownCase = caseId
+            source = self.logic.cases.labelSource(caseId)
+            if source is not None:
+                self.ui.labelSelector.setCurrentNode(source[0])
+                self.ui.labelSelector.setCurrentSegmentID(source[1])
+        self.update()
+
+    def options(self) -> TrainingOptions:
+        """What the panel asks for."""
+        node = self._parameterNode
+        assert node is not None
+        minutes = None if node.byIterations else node.minutes
+        return TrainingOptions(node.preset, node.method, node.device, minutes, node.iterations, self.changedSettings())
+
+    def onTrain(self) -> None:
+        assert self.logic is not None
+        with self._tellingErrors("train"):
+            self._clearLog()
+            self.logic.train(self.options(), onEvent=self.onTrainingEvent, onDone=self.onDone)
+        self.update()
+
+    def onResume(self) -> None:
+        assert self.logic is not None and self._parameterNode is not None
+        with self._tellingErrors("train"):
+            self._clearLog()
+            device = self._parameterNode.device
+            self.logic.resume(device=device, onEvent=self.onTrainingEvent, onDone=self.onDone)
+        self.update()
+
+    def onPause(self) -> None:
+        assert self.logic is not None
+        self.logic.pause()
+        self.ui.statusLabel.text = _("Saving ...")
+        self.update()
+
+    def onCancel(self) -> None:
+        assert self.logic is not None
+        self.logic.cancel()
+        self.ui.statusLabel.text = _("Saving and ending ...")
+        self.update()
+
+    def onTrainingEvent(self, event: dict[str, Any]) -> None:
+        """What the engine tells of a training or of the comparison after a prediction."""
+        assert self.logic is not None
+        progress = self.logic.progress
+        self._log(event)
+        self.ui.progressBar.value = round(1000 * progress.share)
+        self.ui.statusLabel.text = progress.status
+        if progress.device:
+            self.ui.deviceLabel.text = progress.device
+        self._plot(progress, event)
+
+    def onPredict(self, caseIds: list[str] | None) -> None:
+        """Predict these cases; None: all."""
+        assert self.logic is not None and self._parameterNode is not None
+        with self._tellingErrors("predict"):
+            self._clearLog()
+            self.logic.predict(
+                caseIds, device=self._parameterNode.device, onEvent=self.onPredictionEvent, onDone=self.onPredicted
+            )
+            self._say("predict", "")
+        self.update()
+
+    def onPredictShown(self) -> None:
+        if self._shownCase is None:
+            self._say("predict", _("No case is shown. Double-click one in the table."))
+        else:
+            self.onPredict([self._shownCase])
+
+    def onPredictionEvent(self, event: dict[str, Any]) -> None:
+        assert self.logic is not None
+        self._log(event)
+        if event["event"] == "predicting":
+            self.ui.progressBar.value = round(1000 * event["done"] / max(event["of"], 1))
+            text = _("Predicting: {done} of {of}")
+            self.ui.statusLabel.text = text.format(done=event["done"], of=event["of"])
+        elif event["event"] == "predicted":
+            self.caseTable.show(self.logic.study.cases)
+            if event["case"] == self._shownCase:
+                self._reshow(event["case"])
+
+    def onPredicted(self, outcome: EngineOutcome) -> None:
+        self.onDone(outcome)
+        if outcome.state is EngineState.FINISHED:
+            self.ui.statusLabel.text = _("Predicted. Double-click a case to see it.")
+
+    def onDone(self, outcome: EngineOutcome) -> None:
+        """The engine has ended, one way or another."""
+        assert self.logic is not None
+        self._details = outcome.details
+        if outcome.state is EngineState.FAILED:
+            self.ui.statusLabel.text = outcome.message
+        elif outcome.state is EngineState.STOPPED:
+            resumable = self.logic.study.resumableRun is not None
+            self.ui.statusLabel.text = _("Stopped; it can be resumed") if resumable else _("Stopped")
+        self.plots.update(self.logic.progress)
+        self.update()
+
+    def onDetails(self) -> None:
+        text = self._details or _("The engine has written nothing.")
+        slicer.util.infoDisplay(self.ui.statusLabel.text or _("Nothing has run yet."), detailedText=text)
+
+    def onDeviceChosen(self) -> None:
+        """Ask a child process what would be used; PyTorch is never imported here."""
+        assert self.logic is not None
+        if self._probe is not None:
+            self._probe.kill()
+        self._probe = None
+        if self.dependencies.missing():
+            self.ui.deviceLabel.text = _("PyTorch is not installed yet")
+            return
+        self.ui.deviceLabel.text = _("Looking ...")
+
+        def tell(event: dict[str, Any]) -> None:
+            self.ui.deviceLabel.text = event.get("description") or event.get("message") or ""
+
+        def done(outcome: EngineOutcome) -> None:
+            if outcome.state is EngineState.FAILED and outcome.message:
+                self.ui.deviceLabel.text = outcome.message
+                self._details = outcome.details
+
+        self._probe = self.logic.probe(self.ui.deviceComboBox.currentText, tell, done)
+
+    def onInstall(self) -> None:
+        question = self.dependencies.sentence() + " " + _("Install it now? Slicer waits meanwhile.")
+        if slicer.util.confirmOkCancelDisplay(question):
+            self._install(self.dependencies.install)
+
+    def onInstallOffline(self) -> None:
+        folder = qt.QFileDialog.getExistingDirectory(self.parent, _("Folder with wheels"))
+        if folder:
+            self._install(lambda: self.dependencies.installFrom(Path(folder)))
+
+    def onWheels(self) -> None:
+        slicer.util.infoDisplay(
+            _("Files for a computer without internet"), detailedText=self.dependencies.howToGetWheels()
+        )
+
+    def _install(self, install: Callable[[], None]) -> None:
+        message = ""
+        try:
+            install()
+        except InputError as error:
+            message = str(error)
+        self.showDependencies()
+        if message:
+            self.ui.dependenciesLabel.text = message
+        self.update()
+
+    def showDependencies(self) -> None:
+        """Show what is missing, or hide the section and ask for the device."""
+        sentence = self.dependencies.sentence()
+        self.ui.dependenciesCollapsibleButton.setVisible(bool(sentence))
+        self.ui.dependenciesLabel.text = sentence
+        self.onDeviceChosen()
+
+    def showSettings(self) -> None:
+        """Fill the table of settings with the preset's values."""
+        values = _settingTexts(self.ui.presetComboBox.currentText or _PRESETS[0])
+        texts = _settingHelp()
+        table = self.ui.settingsTable
+        table.setRowCount(len(values))
+        for row, (name, value) in enumerate(values.items()):
+            item = qt.QTableWidgetItem(name)
+            item.setToolTip(texts.get(name, ""))
+            item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable)
+            table.setItem(row, 0, item)
+            table.setItem(row, 1, qt.QTableWidgetItem(value))
+
+    def changedSettings(self) -> dict[str, str]:
+        """The settings that differ from the preset's."""
+        values = _settingTexts(self.ui.presetComboBox.currentText or _PRESETS[0])
+        table = self.ui.settingsTable
+        shown = {table.item(row, 0).text(): table.item(row, 1).text() for row in range(table.rowCount)}
+        return {name: text for name, text in shown.items() if text.strip() != values.get(name)}
+
+    def update(self) -> None:
+        """Bring every widget up to date with the study and with what runs."""
+        if self.logic is None:
+            return
+        cases = self.logic.study.cases if self.logic.hasStudy else ()
+        self.caseTable.show(cases)
+        running = self.logic.isRunning
+        reason = self._whyNotTrain(cases)
+        model = self.logic.study.currentRun if self.logic.hasStudy else None
+        self.ui.modelLabel.text = _("None yet") if model is None else _modelText(progressOf(model), model.path.name)
+        self.ui.trainButton.enabled = not reason
+        self.ui.trainButton.toolTip = reason or _("Train a new model on this study")
+        self.ui.resumeButton.enabled = self.logic.hasStudy and not running and self.logic.study.resumableRun is not None
+        self.ui.pauseButton.enabled = running and not self.logic.isStopping
+        self.ui.cancelButton.enabled = running
+        for button in (self.ui.predictShownButton, self.ui.predictSelectedButton, self.ui.predictAllButton):
+            button.enabled = model is not None and not running
+        for button in (self.ui.addFromSceneButton, self.ui.addFolderButton, self.ui.addCohortButton):
+            button.enabled = self.logic.hasStudy
+        self.ui.studyFolderEdit.enabled = not running
+        self.ui.progressBar.setVisible(running or self.ui.progressBar.value > 0)
+        self.ui.estimateLabel.text = self._estimate(cases)
+
+    def _whyNotTrain(self, cases: Any) -> str:
+        assert self.logic is not None
+        if not self.logic.hasStudy:
+            return _("Choose a study folder first")
+        if self.dependencies.missing():
+            return _("Install the missing software first")
+        if self.logic.isRunning:
+            return _("The engine is at work")
+        if sum(case.role == "labeled" for case in cases) < 2:
+            return _("Training needs at least 2 labeled cases")
+        return ""
+
+    def _estimate(self, cases: Any) -> str:
+        assert self.logic is not None
+        count = sum(case.role != "left out" for case in cases)
+        if not count or self._parameterNode is None:
+            return ""
+        if not self._parameterNode.byIterations:
+            minutes = f"{self._parameterNode.minutes:g}"
+            text = _(
+                "{n} cases. Training takes {m} min, and preparing the scans some seconds for each, the first time."
+            )
+            return text.format(n=count, m=minutes)
+        run = self.logic.study.currentRun
+        pace = None if run is None else progressOf(run).secondsAnIteration
+        if pace is None:
+            return _("{n} cases. The time is known after the first iterations.").format(n=count)
+        minutes = f"{pace * self._parameterNode.iterations / 60:.0f}"
+        text = _("{n} cases. About {m} min, if an iteration takes as long as in the last training.")
+        return text.format(n=count, m=minutes)
+
+    def _connect(self) -> None:
+        ui = self.ui
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
+        ui.studyFolderEdit.connect("currentPathChanged(QString)", self.onStudyFolder)
+        ui.casesTable.connect(
+            "cellDoubleClicked(int,int)", lambda row, _column: self.showCase(self.caseTable.idOfRow(row))
+        )
+        for button, receiver in (
+            (ui.addFromSceneButton, self.onAddFromScene),
+            (ui.addFolderButton, self.onAddFolder),
+            (ui.addCohortButton, self.onAddCohort),
+            (ui.showCaseButton, self.onShowCase),
+            (ui.removeButton, self.onRemove),
+            (ui.useLabelButton, self.onUseLabel),
+            (ui.trainButton, self.onTrain),
+            (ui.pauseButton, self.onPause),
+            (ui.resumeButton, self.onResume),
+            (ui.cancelButton, self.onCancel),
+            (ui.detailsButton, self.onDetails),
+            (ui.predictShownButton, self.onPredictShown),
+            (ui.predictSelectedButton, lambda: self.onPredict(self.caseTable.selectedIds())),
+            (ui.predictAllButton, lambda: self.onPredict(None)),
+            (ui.installButton, self.onInstall),
+            (ui.installOfflineButton, self.onInstallOffline),
+            (ui.wheelsButton, self.onWheels),
+        ):
+            button.connect("clicked()", receiver)
+        ui.presetComboBox.connect("currentIndexChanged(int)", lambda index: self.showSettings())
+        ui.deviceComboBox.connect("currentIndexChanged(int)", lambda index: self.onDeviceChosen())
+        ui.curvesComboBox.connect("activated(int)", lambda index: self._showChart())
+        ui.minutesSpinBox.connect("valueChanged(double)", lambda value: self.update())
+        ui.iterationsSpinBox.connect("valueChanged(int)", lambda value: self.update())
+        ui.byIterationsCheckBox.connect("toggled(bool)", lambda checked: self.update())
+        slicer.app.connect("aboutToQuit()", self.cleanup)
+
+    def onStudyFolder(self, folder: str) -> None:
+        assert self.logic is not None
+        if folder and not (self.logic.hasStudy and str(self.logic.study.folder) == folder):
+            self.openStudy(folder)
+
+    @contextmanager
+    def _tellingErrors(self, place: str) -> Iterator[None]:
+        """What goes wrong becomes a sentence at the widget where it happened; the traceback goes to the log."""
+        try:
+            yield
+            self._say(place, "")
+        except InputError as error:
+            self._say(place, str(error))
+        except Exception as error:  # noqa: BLE001 - a clinician gets a sentence
+            logging.exception("LASegColearn")
+            self._say(place, sentence_for(error))
+
+    def _say(self, place: str, text: str) -> None:
+        getattr(self.ui, f"{place}MessageLabel").text = text
+
+    def _reshow(self, caseId: str) -> None:
+        assert self.logic is not None and self._parameterNode is not None
+        with self._tellingErrors("predict"):
+            self.logic.showPrediction(caseId, surface=self._parameterNode.showSurface)
+        self.showCase(caseId)
+
+    def _plot(self, progress: TrainingProgress, event: dict[str, Any]) -> None:
+        import time
+
+        first = self.plots.chart(CHARTS[0]) is None
+        if event["event"] == "validated" or time.monotonic() - self._plotted > _SECONDS_BETWEEN_PLOTS:
+            self._plotted = time.monotonic()
+            self.plots.update(progress)
+            if first:
+                self._showChart()
+
+    def _showChart(self) -> None:
+        chart = self.plots.chart(self.ui.curvesComboBox.currentText)
+        if chart is not None:
+            slicer.modules.plots.logic().ShowChartInLayout(chart)
+
+    def _clearLog(self) -> None:
+        self._details = ""
+        self.ui.logTextEdit.clear()
+        self.ui.progressBar.value = 0
+
+    def _log(self, event: dict[str, Any]) -> None:
+        if event["event"] != "progress":
+            content = ", ".join(f"{name} {value}" for name, value in event.items() if name != "event")
+            self.ui.logTextEdit.appendPlainText(f"{event['event']}: {content}")
+
+
+class _DropFilter(qt.QWidget):
+    """Takes files that are dropped onto the table."""
+
+    onPaths: Callable[[list[str]], None]
+
+    def eventFilter(self, _watched: Any, event: Any) -> bool:
+        if event.type() in (qt.QEvent.DragEnter, qt.QEvent.DragMove) and event.mimeData().hasUrls():
+            event.acceptProposedAction()
+            return True
+        if event.type() == qt.QEvent.Drop and event.mimeData().hasUrls():
+            event.acceptProposedAction()
+            self.onPaths([url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()])
+            return True
+        return False
+
+
+class LASegColearnTest(ScriptedLoadableModuleTest):
+    """The whole story in Slicer, for Reload and Test: phantoms, training, prediction."""
+
+    def setUp(self) -> None:
+        slicer.mrmlScene.Clear(0)
+
+    def test_PhantomsAreLearned(self) -> None:
+        """Train for 20 iterations on phantoms, predict one, and see it in the scene."""
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            self.delayDisplay("Making phantoms")
+            makePhantoms(Path(folder) / "phantoms", labeled=2, unlabeled=2, validation=0)
+            logic = LASegColearnLogic()
+            logic.openStudy(Path(folder) / "study")
+            added = logic.addFromScene()
+            self.assertEqual([case.role for case in added].count("labeled"), 2)
+            self.delayDisplay("Training")
+            small = {"spacing_mm": "5,5,5", "patch_size": "16,16,16", "filters": "2"}
+            outcome = logic.train(TrainingOptions("demo", minutes=None, iterations=20, settings=small), wait=True)
+            self.assertEqual(outcome.state, EngineState.FINISHED, outcome.message)
+            self.delayDisplay("Predicting")
+            outcome = logic.predict([added[-1].id], wait=True)
+            self.assertEqual(outcome.state, EngineState.FINISHED, outcome.message)
+            logic.showCase(added[-1].id)
+            self.assertIsNotNone(logic.display.teacherNode(added[-1].id))
+            logic.closeStudy()
+
+
+def _torchInstaller() -> Callable[[], Any] | None:
+    """Slicer's extension PyTorch, which knows the build for this machine; None where it is not installed."""
+    try:
+        import PyTorchUtils
+    except ImportError:
+        return None
+    return lambda: PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=False, torchVersionRequirement=">=2.4")
+
+
+def _settingTexts(name: str) -> dict[str, str]:
+    """The settings of a preset as they are typed."""
+    values = preset(name).to_dict()
+    return {key: _settingText(value) for key, value in values.items() if key not in _NOT_IN_TABLE}
+
+
+def _settingText(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value))
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _settingHelp() -> dict[str, str]:
+    """What each setting does, from the documentation of the engine's settings."""
+    texts: dict[str, str] = {}
+    for names, text in re.findall(r"^    (\w[\w, ]*)\n((?:        .*\n)+)", Settings.__doc__ or "", re.MULTILINE):
+        texts |= {name.strip(): " ".join(text.split()) for name in names.split(",")}
+    return texts
+
+
+def _modelText(progress: TrainingProgress, name: str) -> str:
+    """Which training the current model is from, and how good it was on cases it was not trained on."""
+    text = _("Training {name}, {n} iterations").format(name=name, n=progress.iteration)
+    best = [max(curve.values) for curve in progress.dice.values() if curve.values]
+    if not best:
+        return text + _("; no validation cases, so nothing says how good it is")
+    teacher = progress.dice.get("teacher")
+    last = teacher.values[-1] if teacher is not None and teacher.values else best[0]
+    return text + _("; Dice {d} on {n} validation cases").format(d=f"{last:.3f}", n=progress.validationCases)

@@ -1,0 +1,254 @@
+"""The widgets of CTK and qMRML that the panel uses, with the properties, signals and slots of the real ones.
+
+Sources: CTK's Libs/Widgets, Slicer's Libs/MRML/Widgets and Base/QTGUI. Only what is decorated can be reached.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6.QtCore import Property, QObject, QSize, Qt, Signal, Slot
+from PySide6.QtGui import QPainter
+from PySide6.QtWidgets import (
+    QAbstractButton,
+    QApplication,
+    QComboBox,
+    QHBoxLayout,
+    QLineEdit,
+    QPushButton,
+    QStyle,
+    QStyleOptionButton,
+    QWidget,
+)
+
+
+class qMRMLWidget(QWidget):
+    mrmlSceneChanged = Signal(object)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._scene: Any = None
+
+    @Slot(object)
+    def setMRMLScene(self, scene: Any) -> None:
+        self._scene = scene
+        self.mrmlSceneChanged.emit(scene)
+
+    @Slot(result=object)
+    def mrmlScene(self) -> Any:
+        return self._scene
+
+
+class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
+    """Holds the panel; Slicer's frame sets isEntered."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.entered = False
+
+    isEntered = Property(bool, lambda self: self.entered)
+
+
+class ctkCollapsibleButton(QAbstractButton):
+    contentsCollapsed = Signal(bool)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._collapsed = False
+        self.clicked.connect(lambda: self._setCollapsed(not self._collapsed))
+        self.setContentsMargins(0, 26, 0, 0)
+
+    def _setCollapsed(self, collapsed: bool) -> None:
+        self._collapsed = collapsed
+        for child in self.children():
+            if isinstance(child, QWidget):
+                child.setVisible(not collapsed)
+        self.updateGeometry()
+        self.contentsCollapsed.emit(collapsed)
+
+    collapsed = Property(bool, lambda self: self._collapsed, _setCollapsed)
+
+    def showEvent(self, event: Any) -> None:
+        if self._collapsed:
+            self._setCollapsed(True)
+
+    def sizeHint(self) -> QSize:
+        return QSize(100, 26) if self._collapsed else super().sizeHint().expandedTo(self._contents())
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(100, 26) if self._collapsed else self._contents()
+
+    def _contents(self) -> QSize:
+        return QSize(100, 26) if self.layout() is None else self.layout().totalSizeHint()
+
+    def hitButton(self, position: Any) -> bool:
+        return bool(position.y() < 26)
+
+    def paintEvent(self, event: Any) -> None:
+        option = QStyleOptionButton()
+        option.initFrom(self)
+        option.rect.setHeight(24)
+        painter = QPainter(self)
+        self.style().drawControl(QStyle.ControlElement.CE_PushButtonBevel, option, painter, self)
+        arrow = "\u25b8" if self._collapsed else "\u25be"
+        painter.drawText(option.rect.adjusted(8, 0, 0, 0), Qt.AlignmentFlag.AlignVCenter, f"{arrow}  {self.text()}")
+        painter.end()
+
+
+class ctkPathLineEdit(QWidget):
+    currentPathChanged = Signal(str)
+    validInputChanged = Signal(bool)
+    # Of ctkPathLineEdit::Filter.
+    Dirs, Files, Readable, Writable = 0x001, 0x002, 0x010, 0x020
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._filters, self._key = 0, ""
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self._edit = QLineEdit()
+        layout.addWidget(self._edit)
+        layout.addWidget(QPushButton("...", maximumWidth=30))
+        self._edit.editingFinished.connect(lambda: self.currentPathChanged.emit(self._edit.text()))
+
+    def _setCurrentPath(self, path: str) -> None:
+        if path != self._edit.text():
+            self._edit.setText(path)
+            self.currentPathChanged.emit(path)
+
+    def _setFilters(self, filters: int) -> None:
+        self._filters = filters
+
+    def _setKey(self, key: str) -> None:
+        self._key = key
+
+    currentPath = Property(str, lambda self: self._edit.text(), _setCurrentPath)
+    filters = Property(int, lambda self: self._filters, _setFilters)
+    settingKey = Property(str, lambda self: self._key, _setKey)
+
+    @Slot()
+    def addCurrentPathToHistory(self) -> None:
+        pass
+
+
+class qMRMLSegmentSelectorWidget(qMRMLWidget):
+    currentNodeChanged = Signal(object)
+    currentSegmentChanged = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._flags = {"noneEnabled": False, "horizontalLayout": False}
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self._nodes, self._segments = QComboBox(), QComboBox()
+        layout.addWidget(self._nodes)
+        layout.addWidget(self._segments)
+        self._nodes.activated.connect(lambda: self.setCurrentNodeID(self._nodes.currentData()))
+        self._segments.activated.connect(lambda: self.currentSegmentChanged.emit(self.currentSegmentID()))
+        self.mrmlSceneChanged.connect(self._fillNodes)
+
+    def _set(self, name: str, value: bool) -> None:
+        self._flags[name] = value
+
+    noneEnabled = Property(bool, lambda s: s._flags["noneEnabled"], lambda s, v: s._set("noneEnabled", v))
+    horizontalLayout = Property(
+        bool, lambda s: s._flags["horizontalLayout"], lambda s, v: s._set("horizontalLayout", v)
+    )
+
+    @Slot(result=object)
+    def currentNode(self) -> Any:
+        identifier = self._nodes.currentData()
+        return self._scene.GetNodeByID(identifier) if self._scene is not None and identifier else None
+
+    @Slot(result=str)
+    def currentNodeID(self) -> str:
+        return self._nodes.currentData() or ""
+
+    @Slot(result=str)
+    def currentSegmentID(self) -> str:
+        return self._segments.currentData() or ""
+
+    @Slot(object)
+    def setCurrentNode(self, node: Any) -> None:
+        self.setCurrentNodeID("" if node is None else node.GetID())
+
+    @Slot(str)
+    def setCurrentNodeID(self, identifier: str) -> None:
+        self._fillNodes(self._scene)
+        self._nodes.setCurrentIndex(max(self._nodes.findData(identifier or ""), 0))
+        self._segments.clear()
+        node = self.currentNode()
+        if node is not None:
+            segmentation = node.GetSegmentation()
+            for index in range(segmentation.GetNumberOfSegments()):
+                segmentId = segmentation.GetNthSegmentID(index)
+                self._segments.addItem(segmentation.GetSegment(segmentId).GetName(), segmentId)
+        self.currentNodeChanged.emit(node)
+
+    @Slot(str)
+    def setCurrentSegmentID(self, identifier: str) -> None:
+        index = self._segments.findData(identifier)
+        if index >= 0:
+            self._segments.setCurrentIndex(index)
+            self.currentSegmentChanged.emit(identifier)
+
+    def _fillNodes(self, scene: Any) -> None:
+        current = self._nodes.currentData()
+        self._nodes.clear()
+        if self._flags["noneEnabled"]:
+            self._nodes.addItem("None", "")
+        for number in range(0 if scene is None else scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")):
+            node = scene.GetNthNodeByClass(number, "vtkMRMLSegmentationNode")
+            self._nodes.addItem(node.GetName(), node.GetID())
+        self._nodes.setCurrentIndex(max(self._nodes.findData(current), 0))
+
+
+class qSlicerLayoutManager(QObject):
+    """Counts what was asked of it; the views themselves are drawn by MRML's own displayable managers."""
+
+    layoutChanged = Signal(int)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resets = 0
+
+    @Slot()
+    def resetSliceViews(self) -> None:
+        self.resets += 1
+
+    @Slot()
+    def resetThreeDViews(self) -> None:
+        self.resets += 1
+
+
+class qSlicerModuleManager(QObject):
+    moduleAboutToBeUnloaded = Signal(str)
+
+
+class qSlicerApplication(QApplication):
+    startupCompleted = Signal()
+
+    def __init__(self) -> None:
+        super().__init__(["Slicer", "-platform", "offscreen"])
+        self._layoutManager, self._moduleManager = qSlicerLayoutManager(), qSlicerModuleManager()
+        self.setStyle("Fusion")
+
+    @Slot(result=bool)
+    def testingEnabled(self) -> bool:
+        return True
+
+    @Slot(result=QObject)
+    def layoutManager(self) -> QObject:
+        return self._layoutManager
+
+    @Slot(result=QObject)
+    def moduleManager(self) -> QObject:
+        return self._moduleManager
+
+
+CTK = {"ctkCollapsibleButton": ctkCollapsibleButton, "ctkPathLineEdit": ctkPathLineEdit}
+SLICER = {
+    "qMRMLWidget": qMRMLWidget,
+    "qMRMLSegmentSelectorWidget": qMRMLSegmentSelectorWidget,
+    "qSlicerScriptedLoadableModuleWidget": qSlicerScriptedLoadableModuleWidget,
+}

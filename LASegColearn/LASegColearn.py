@@ -142,7 +142,8 @@ class LASegColearnLogic(ScriptedLoadableModuleLogic, Session):
         )
 
     def getParameterNode(self) -> LASegColearnParameterNode:
-        return LASegColearnParameterNode(super().getParameterNode())
+        # The decorator gives the class this constructor.
+        return LASegColearnParameterNode(super().getParameterNode())  # type: ignore[call-arg]
 
     def showCase(self, caseId: str, *, surface: bool = True, uncertainty: bool = True) -> Any:
         """Show a case in the slice and 3D views: its scan, label, prediction and uncertainty; others are hidden.
@@ -171,7 +172,7 @@ class LASegColearnLogic(ScriptedLoadableModuleLogic, Session):
         for case in self.study.cases:
             node = self.display.uncertaintyNode(case.id)
             if node is not None:
-                legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(node)
+                legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node)
                 if legend is not None:
                     legend.SetVisibility(node is shown)
 
@@ -183,7 +184,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.logic: LASegColearnLogic | None = None
-        self._parameterNode: LASegColearnParameterNode | None = None
+        # With what the decorator adds: connectGui and disconnectGui.
+        self._parameterNode: Any = None
         self._parameterNodeGuiTag: int | None = None
         self._probe: EngineProcess | None = None
         self._details = ""
@@ -214,6 +216,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._dropFilter.onPaths = self.onDropped
         self.ui.casesTable.viewport().installEventFilter(self._dropFilter)
         self._connect()
+        for place in ("inputs", "train", "predict"):
+            self._say(place, "")
         self.initializeParameterNode()
         self.showSettings()
         self.update()
@@ -255,7 +259,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         assert self.logic is not None
         self.setParameterNode(self.logic.getParameterNode())
 
-    def setParameterNode(self, node: LASegColearnParameterNode | None) -> None:
+    def setParameterNode(self, node: Any) -> None:
         """Bind the panel to another parameter node, and open the study that it names."""
         assert self.logic is not None
         if self._parameterNode is not None and self._parameterNodeGuiTag is not None:
@@ -347,13 +351,13 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                     self.logic.study.remove(caseId)
             self.update()
 
-    def onRoleChosen(self, caseId: str, role: str) -> None:
+    def onRoleChosen(self, caseId: str, role: Any) -> None:
         assert self.logic is not None
         with self._tellingErrors("inputs"):
             self.logic.study.setRole(caseId, role)
         self.update()
 
-    def onStateChosen(self, caseId: str, state: str) -> None:
+    def onStateChosen(self, caseId: str, state: Any) -> None:
         assert self.logic is not None
         with self._tellingErrors("inputs"):
             self.logic.cases.setState(caseId, state)
@@ -667,7 +671,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._say(place, sentence_for(error))
 
     def _say(self, place: str, text: str) -> None:
-        getattr(self.ui, f"{place}MessageLabel").text = text
+        label = getattr(self.ui, f"{place}MessageLabel")
+        label.text = text
+        label.setVisible(bool(text))
 
     def _reshow(self, caseId: str) -> None:
         assert self.logic is not None and self._parameterNode is not None
@@ -737,9 +743,11 @@ class LASegColearnTest(ScriptedLoadableModuleTest):
             self.delayDisplay("Training")
             small = {"spacing_mm": "5,5,5", "patch_size": "16,16,16", "filters": "2"}
             outcome = logic.train(TrainingOptions("demo", minutes=None, iterations=20, settings=small), wait=True)
+            assert outcome is not None
             self.assertEqual(outcome.state, EngineState.FINISHED, outcome.message)
             self.delayDisplay("Predicting")
             outcome = logic.predict([added[-1].id], wait=True)
+            assert outcome is not None
             self.assertEqual(outcome.state, EngineState.FINISHED, outcome.message)
             logic.showCase(added[-1].id)
             self.assertIsNotNone(logic.display.teacherNode(added[-1].id))
@@ -783,4 +791,4 @@ def _modelText(progress: TrainingProgress, name: str) -> str:
         return text + _("; no validation cases, so nothing says how good it is")
     teacher = progress.dice.get("teacher")
     last = teacher.values[-1] if teacher is not None and teacher.values else best[0]
-    return text + _("; Dice {d} on {n} validation cases").format(d=f"{last:.3f}", n=progress.validationCases)
+    return text + _("; Dice {d}, validation cases: {n}").format(d=f"{last:.3f}", n=progress.validationCases)

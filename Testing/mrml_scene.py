@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import tempfile
 import types
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+vtk = pytest.importorskip("vtk", reason="the wheel slicer-core is not installed")
 
 
 @dataclass
@@ -49,8 +52,26 @@ def startSlicerCore() -> SlicerCore:
         logic.SetMRMLScene(scene)
         application.SetModuleLogic(name, logic)
         logics[name] = logic
+    # Slicer's own application registers this one in a module that has Qt.
+    scene.RegisterNodeClass(slicer.vtkMRMLColorLegendDisplayNode())
+    scene.AddObserver(scene.NodeAddedEvent, _itemForNode)
+    # To read a scene that was saved as .mrb.
+    reader = slicer.vtkMRMLRemoteIOLogic()
+    reader.SetMRMLApplicationLogic(application)
+    reader.SetMRMLScene(scene)
+    reader.GetCacheManager().SetRemoteCacheDirectory(tempfile.mkdtemp())
+    reader.AddDataIOToScene()
+    logics["reader"] = reader
     slicer.mrmlScene = scene
     slicer.modules = types.SimpleNamespace(
         **{name.lower(): types.SimpleNamespace(logic=lambda logic=logic: logic) for name, logic in logics.items()}
     )
     return SlicerCore(scene, logics)
+
+
+@vtk.calldata_type(vtk.VTK_OBJECT)
+def _itemForNode(scene: Any, _event: str, node: Any) -> None:
+    """What Slicer's subject hierarchy plugins do, which need Qt: each volume and segmentation has an item."""
+    hierarchy = scene.GetSubjectHierarchyNode()
+    if hierarchy is not None and node.IsA("vtkMRMLDisplayableNode") and not hierarchy.GetItemByDataNode(node):
+        hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)

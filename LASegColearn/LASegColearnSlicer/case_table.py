@@ -32,6 +32,7 @@ class CaseTable:
         self._ids: list[str] = []
         table.verticalHeader().setVisible(False)
         table.horizontalHeader().setStretchLastSection(True)
+        table.setWordWrap(False)
 
     def show(self, cases: Sequence[StudyCase]) -> None:
         """Show these cases; rows are only made anew where there are other cases than before."""
@@ -42,6 +43,7 @@ class CaseTable:
             self.select(selected)
         for row, case in enumerate(cases):
             self._fill(row, case)
+        self._table.resizeColumnsToContents()
 
     def selectedIds(self) -> list[str]:
         """Ids of the selected rows, from top to bottom."""

@@ -125,7 +125,8 @@ class Dependencies:
             f"Needed: {', '.join(self.wheelsNeeded())}.\n\n"
             f"On a computer with internet, the same system ({platform.system()}, {platform.machine()}) and Python "
             f"{python}:\n\npython -m pip download --only-binary=:all: --dest wheels {' '.join(wanted)}\n\n"
-            "For an NVIDIA GPU under Windows add --extra-index-url with the address that pytorch.org gives for your CUDA. "
+            "For an NVIDIA GPU under Windows add --extra-index-url with the address that pytorch.org gives for your "
+            "CUDA. "
             "Carry the folder wheels to this computer and choose it."
         )
 

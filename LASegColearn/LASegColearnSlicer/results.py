@@ -118,6 +118,7 @@ class PredictionDisplay:
         import slicer
 
         legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(display)
+        legend.SetVisibility(False)
         legend.SetTitleText("Uncertainty")
         legend.SetMaxNumberOfColors(64)
         legend.SetNumberOfLabels(3)

@@ -39,6 +39,7 @@ def startSlicer() -> SlicerCore:
     slicer.util.modulePath = lambda name: str(MODULE_FOLDER / f"{name}.py")
     slicer.util.loadVolume = lambda path, properties=None: core.loadVolume(Path(path))
     slicer.util.loadSegmentation = lambda path, properties=None: core.loadSegmentation(Path(path))
+    slicer.util.getModuleLogic = lambda name: sys.modules[name].LASegColearnLogic()
     return core
 
 

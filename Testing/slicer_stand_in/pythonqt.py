@@ -14,6 +14,8 @@ from PySide6 import QtCore, QtGui, QtWidgets
 
 _MODULES = (QtCore, QtGui, QtWidgets)
 _INTERNAL = "_qt"
+# What a property of a plain type takes; Qt itself would make something of anything.
+_TAKEN: dict[type, Any] = {str: str, bool: bool, int: int, float: (int, float)}
 
 
 class _QtMeta(type):
@@ -61,7 +63,8 @@ class PythonQtObject(metaclass=_QtMeta):
                 object.__setattr__(self, name, value)
                 return
             raise AttributeError(f"{type(qtObject).__name__} has no property {name}.")
-        if not qtObject.setProperty(name, bare(value)):
+        taken = _TAKEN.get(type(qtObject.property(name)), object)
+        if not isinstance(value, taken) or not qtObject.setProperty(name, bare(value)):
             raise TypeError(f"{type(qtObject).__name__}.{name} does not take {value!r}.")
 
     def connect(self, signature: str, receiver: Callable[..., Any]) -> bool:

@@ -5,6 +5,7 @@ Sources: CTK's Libs/Widgets, Slicer's Libs/MRML/Widgets and Base/QTGUI. Only wha
 
 from __future__ import annotations
 
+import tempfile
 from typing import Any
 
 from PySide6.QtCore import Property, QObject, QSize, Qt, Signal, Slot
@@ -231,7 +232,13 @@ class qSlicerApplication(QApplication):
     def __init__(self) -> None:
         super().__init__(["Slicer", "-platform", "offscreen"])
         self._layoutManager, self._moduleManager = qSlicerLayoutManager(), qSlicerModuleManager()
+        self._temporaryPath = tempfile.gettempdir()
         self.setStyle("Fusion")
+
+    def _setTemporaryPath(self, path: str) -> None:
+        self._temporaryPath = path
+
+    temporaryPath = Property(str, lambda self: self._temporaryPath, _setTemporaryPath)
 
     @Slot(result=bool)
     def testingEnabled(self) -> bool:

@@ -1,0 +1,152 @@
+"""Makes the pictures of the user guide, with synthetic scans: `python Testing/make_screenshots.py`, about 5 minutes.
+
+The panel is the module's own, under stand-ins for Slicer's widgets; the views are drawn by Slicer's own code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "LASegColearn"), str(ROOT / "Testing")]
+
+from slicer_stand_in.application import openPanel, startSlicer  # noqa: E402
+
+_PANEL = (640, 1000)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=ROOT / "Resources" / "Screenshots")
+    parser.add_argument("--minutes", type=float, default=2.0, help="training time of the model that is shown")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    core = startSlicer()
+
+    import slicer
+
+    import LASegColearn
+
+    with tempfile.TemporaryDirectory() as folder:
+        LASegColearn.makePhantoms(Path(folder) / "phantoms")
+        widget, frame = openPanel(*_PANEL)
+        pictures = _Pictures(core, frame, options.output)
+        pictures.panel("opened")
+        _showMissing(widget)
+        pictures.panel("missing-software")
+        widget.showDependencies()
+        widget.ui.studyFolderEdit.currentPath = str(Path(folder) / "left-atrium-study")
+        widget.onAddFromScene()
+        for case in widget.logic.study.cases[-2:]:
+            widget.onRoleChosen(case.id, "validation")
+        _until(lambda: "Looking" not in widget.ui.deviceLabel.text, 60)
+        pictures.panel("cases")
+        widget.ui.presetComboBox.setCurrentText("demo")
+        widget.ui.minutesSpinBox.value = options.minutes
+        widget.onTrain()
+        _until(lambda: widget.logic.progress.share > 0.6 or not widget.logic.isRunning, 60 * options.minutes + 120)
+        pictures.panelAndViews("training", chart=widget.plots.chart("Losses"))
+        _until(lambda: not widget.logic.isRunning, 60 * options.minutes + 120)
+        widget.onPredict(None)
+        _until(lambda: not widget.logic.isRunning, 300)
+        caseId = next(case.id for case in widget.logic.study.cases if case.role == "unlabeled")
+        widget.caseTable.select([caseId])
+        widget.showCase(caseId)
+        pictures.panelAndViews("predicted", volume=widget.logic.cases.volumeNode(caseId))
+        widget.cleanup()
+        slicer.app.processEvents()
+
+
+class _Pictures:
+    """Writes the panel, alone or beside views."""
+
+    def __init__(self, core: Any, frame: Any, output: Path) -> None:
+        self._core, self._frame, self._output = core, frame, output
+        self._number = 0
+
+    def panel(self, name: str) -> None:
+        self._grab().save(str(self._output / f"{name}.png"))
+
+    def panelAndViews(self, name: str, volume: Any = None, chart: Any = None) -> None:
+        from PySide6.QtCore import Qt
+        from PySide6.QtGui import QPainter, QPixmap
+
+        from slicer_stand_in.views import chartView, savePicture, sliceView, threeDView
+
+        panel, size = self._grab(), (440, 490)
+        if chart is not None:
+            views = [(chartView(chart, (880, 600)), (0, 0))]
+        else:
+            views = []
+            for place, orientation in (((0, 0), "Axial"), ((0, 500), "Coronal"), ((450, 500), "Sagittal")):
+                self._number += 1
+                views.append((sliceView(self._core, volume, f"Picture{self._number}", orientation, size), place))
+            views.append((threeDView(self._core, size), (450, 0)))
+            import slicer
+
+            import LASegColearn  # noqa: F401
+
+            foreground = _foreground(slicer.mrmlScene, volume)
+            slicer.util.setSliceViewerLayers(background=volume, foreground=foreground, foregroundOpacity=0.5)
+        whole = QPixmap(panel.width() + 900, panel.height())
+        whole.fill(Qt.GlobalColor.black)
+        painter = QPainter(whole)
+        painter.drawPixmap(0, 0, panel)
+        with tempfile.TemporaryDirectory() as folder:
+            for number, (view, (x, y)) in enumerate(views):
+                file = Path(folder) / f"{number}.png"
+                savePicture(view, file)
+                painter.drawPixmap(panel.width() + 10 + x, y, QPixmap(str(file)))
+        painter.end()
+        whole.save(str(self._output / f"{name}.png"))
+
+    def _grab(self) -> Any:
+        import slicer
+
+        from slicer_stand_in.pythonqt import bare
+
+        for _ in range(3):
+            slicer.app.processEvents()
+        return bare(self._frame).grab()
+
+
+def _foreground(scene: Any, volume: Any) -> Any:
+    from LASegColearnSlicer.results import CASE_ATTRIBUTE, KIND_ATTRIBUTE
+
+    nodes = [
+        scene.GetNthNodeByClass(n, "vtkMRMLScalarVolumeNode")
+        for n in range(scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode"))
+    ]
+    wanted = ("uncertainty", volume.GetAttribute(CASE_ATTRIBUTE))
+    return next((n for n in nodes if (n.GetAttribute(KIND_ATTRIBUTE), n.GetAttribute(CASE_ATTRIBUTE)) == wanted), None)
+
+
+def _showMissing(widget: Any) -> None:
+    """The panel as it is before anything was installed."""
+    widget.ui.dependenciesCollapsibleButton.setVisible(True)
+    widget.ui.dependenciesLabel.text = (
+        "Training and prediction need software that is not installed yet: torch, monai, matplotlib, Jinja2, tqdm "
+        "(several hundred MB, with a GPU some GB)."
+    )
+    widget.ui.deviceLabel.text = "PyTorch is not installed yet"
+
+
+def _until(reached: Callable[[], bool], seconds: float) -> None:
+    import slicer
+
+    until = time.monotonic() + seconds
+    while not reached():
+        if time.monotonic() > until:
+            sys.exit("This took too long.")
+        slicer.app.processEvents()
+        time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,425 @@
+"""The module's panel, with Slicer's real scene and a real engine in a child process, on phantoms."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slicer_stand_in.application import enter, openPanel, startSlicer
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = {"spacing_mm": "5,5,5", "patch_size": "16,16,16", "filters": "2", "precision": "float32"}
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from LASegColearnLib.phantom import write_phantom_cohort
+
+    folder = tmp_path_factory.mktemp("Vorhöfe")
+    write_phantom_cohort(folder, labeled=2, unlabeled=2, validation=1, seed=3)
+    return folder
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
+    core = startSlicer()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    core.scene.Clear(0)
+    widget, frame = openPanel()
+    yield widget, frame
+    widget.cleanup()
+
+
+@pytest.fixture
+def panel(opened: tuple[Any, Any]) -> Any:
+    return opened[0]
+
+
+@pytest.fixture
+def filled(panel: Any, phantoms: Path, tmp_path: Path) -> Any:
+    """A panel with a study of phantoms from the scene, set up for the smallest training."""
+    import LASegColearn
+
+    LASegColearn.makePhantoms(phantoms)
+    panel.ui.studyFolderEdit.currentPath = str(tmp_path / "Studie Vorhöfe")
+    panel.ui.addFromSceneButton.click()
+    assert panel.ui.inputsMessageLabel.text == ""
+    panel.onRoleChosen("case_005", "validation")
+    _small(panel)
+    return panel
+
+
+def _small(panel: Any, iterations: int = 6) -> None:
+    panel.ui.presetComboBox.setCurrentText("demo")
+    panel.ui.byIterationsCheckBox.checked = True
+    panel.ui.iterationsSpinBox.value = iterations
+    table = panel.ui.settingsTable
+    for row in range(table.rowCount):
+        name = table.item(row, 0).text()
+        if name in SMALL:
+            table.item(row, 1).setText(SMALL[name])
+
+
+def _until(reached: Callable[[], bool], seconds: float = 120) -> float:
+    """Let Slicer's event loop run until then; returns its longest stall in seconds."""
+    import slicer
+
+    until, last, longest = time.monotonic() + seconds, time.monotonic(), 0.0
+    while not reached():
+        assert time.monotonic() < until
+        slicer.app.processEvents()
+        now = time.monotonic()
+        longest, last = max(longest, now - last), now
+        time.sleep(0.002)
+    return longest
+
+
+def _columns(panel: Any, row: int) -> list[str]:
+    table = panel.ui.casesTable
+    return ["" if table.item(row, c) is None else table.item(row, c).text() for c in range(table.columnCount)]
+
+
+def test_the_whole_story(filled: Any, tmp_path: Path) -> None:
+    """Fill the table, train, cancel, resume, predict, see the result, save the scene and open it again."""
+    import slicer
+
+    panel, ui = filled, filled.ui
+    assert [case.role for case in panel.logic.study.cases] == [*["labeled"] * 2, *["unlabeled"] * 2, "validation"]
+    assert _columns(panel, 0)[0] == "Phantom phantom-01"
+    _small(panel, iterations=100000)
+    assert ui.trainButton.enabled
+    ui.trainButton.click()
+    assert ui.trainMessageLabel.text == ""
+    assert not ui.trainButton.enabled and ui.cancelButton.enabled
+    stall = _until(lambda: panel.logic.progress.iteration >= 3)
+    assert stall < 0.1, "Slicer's window waited for the engine."
+    assert "left" in ui.statusLabel.text
+    assert ui.deviceLabel.text.startswith(("CPU", "CUDA", "MPS"))
+    assert panel.plots.chart("Losses").GetNumberOfPlotSeriesNodes() > 2
+    started = time.monotonic()
+    ui.cancelButton.click()
+    _until(lambda: not panel.logic.isRunning, 10)
+    assert time.monotonic() - started < 5
+    assert ui.statusLabel.text == "Stopped; it can be resumed"
+    run = panel.logic.study.resumableRun
+    assert run is not None
+
+    assert ui.resumeButton.enabled
+    ui.resumeButton.click()
+    before = panel.logic.progress.iteration
+    _until(lambda: panel.logic.progress.iteration > before)
+    ui.pauseButton.click()
+    _until(lambda: not panel.logic.isRunning, 20)
+    assert panel.logic.study.resumableRun is not None
+    _small(panel, iterations=6)
+    ui.trainButton.click()
+    _until(lambda: not panel.logic.isRunning)
+    assert ui.statusLabel.text.startswith("Finished after 6 iterations"), panel._details
+    assert ui.progressBar.value == 1000
+    assert "Training 002, 6 iterations" in ui.modelLabel.text
+
+    panel.showCase("case_005")
+    panel.caseTable.select(["case_003", "case_005"])
+    ui.predictSelectedButton.click()
+    _until(lambda: not panel.logic.isRunning)
+    assert ui.predictMessageLabel.text == ""
+    assert panel.logic.study.case("case_003").state == "predicted"
+    figures = panel.logic.study.case("case_005").figures
+    assert figures["run"] == "002"
+    assert _columns(panel, 4)[4] == f"{figures['volume_ml']:.1f}"
+    assert _columns(panel, 4)[7] == f"{figures['dice']:.3f}"
+    assert _columns(panel, 2)[7] == ""
+    teacher = panel.logic.display.teacherNode("case_005")
+    volume = panel.logic.cases.volumeNode("case_005")
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    parent = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(teacher))
+    assert parent and parent == hierarchy.GetItemByDataNode(volume)
+    doubt = panel.logic.display.uncertaintyNode("case_005")
+    assert slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(doubt).GetVisibility()
+    leftovers = [path.name for path in panel.logic.study.folder.iterdir()]
+    assert "predict.json" not in leftovers and "evaluate.json" not in leftovers
+
+    file = tmp_path / "szene.mrb"
+    assert slicer.mrmlScene.WriteToMRB(str(file))
+    slicer.mrmlScene.Clear(0)
+    assert panel.logic.cases.volumeNode("case_005") is None
+    assert slicer.mrmlScene.ReadFromMRB(str(file), True)
+    assert panel.logic.cases.volumeNode("case_005") is not None
+    assert panel.logic.display.teacherNode("case_005") is not None
+    panel.initializeParameterNode()
+    assert panel._parameterNode.studyFolder == str(panel.logic.study.folder)
+    assert ui.iterationsSpinBox.value == 6
+    assert panel.logic.cases.refreshLabels() == []
+
+
+def test_closing_the_scene_leaves_training_alone_and_leaving_slicer_offers_the_run_again(
+    filled: Any, opened: tuple[Any, Any], tmp_path: Path
+) -> None:
+    import slicer
+
+    panel, frame = opened
+    _small(panel, iterations=100000)
+    panel.ui.trainButton.click()
+    _until(lambda: panel.logic.progress.iteration >= 2)
+    slicer.mrmlScene.Clear(0)
+    before = panel.logic.progress.iteration
+    _until(lambda: panel.logic.progress.iteration > before)
+    assert panel._parameterNode.studyFolder == str(panel.logic.study.folder)
+    panel.exit()
+    enter(panel, frame)
+    assert panel.logic.isRunning
+    started = time.monotonic()
+    panel.cleanup()
+    assert time.monotonic() - started < 5
+    assert not panel.logic.isRunning
+    again, _frame = openPanel()
+    again.ui.studyFolderEdit.currentPath = str(tmp_path / "Studie Vorhöfe")
+    assert again.ui.resumeButton.enabled
+    assert "Resume goes on with it" in again.ui.trainMessageLabel.text
+    again.cleanup()
+
+
+def test_without_a_study_nothing_can_be_started_and_the_button_says_why(panel: Any) -> None:
+    assert not panel.ui.trainButton.enabled
+    assert panel.ui.trainButton.toolTip == "Choose a study folder first"
+    assert not panel.ui.predictAllButton.enabled
+    assert not panel.ui.addFromSceneButton.enabled
+
+
+def test_a_study_folder_that_cannot_be_written_to_is_a_sentence(panel: Any) -> None:
+    panel.ui.studyFolderEdit.currentPath = "/proc/study"
+    assert "The study's folder cannot be written to" in panel.ui.inputsMessageLabel.text
+    assert not panel.logic.hasStudy
+
+
+def test_an_empty_scene_and_a_scan_in_a_transform_are_sentences(panel: Any, phantoms: Path, tmp_path: Path) -> None:
+    import slicer
+
+    panel.ui.studyFolderEdit.currentPath = str(tmp_path / "study")
+    panel.ui.addFromSceneButton.click()
+    assert panel.ui.inputsMessageLabel.text.startswith("Scene: There is no scan in it")
+    volume = slicer.util.loadVolume(str(next(phantoms.rglob("*phantom-03*.n*"))))
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Moved")
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    panel.ui.addFromSceneButton.click()
+    assert "inside a transform that is not hardened" in panel.ui.inputsMessageLabel.text
+    assert panel.logic.study.cases == ()
+
+
+def test_files_and_folders_are_dropped_onto_the_table(panel: Any, phantoms: Path, tmp_path: Path) -> None:
+    from PySide6.QtCore import QMimeData, QPointF, Qt, QUrl
+    from PySide6.QtGui import QDragEnterEvent, QDropEvent
+    from PySide6.QtWidgets import QApplication
+
+    from slicer_stand_in.pythonqt import bare
+
+    panel.ui.studyFolderEdit.currentPath = str(tmp_path / "study")
+    content = QMimeData()
+    content.setUrls([QUrl.fromLocalFile(str(phantoms / "cohort.json")), QUrl.fromLocalFile(str(ROOT / "README.md"))])
+    viewport = bare(panel.ui.casesTable.viewport())
+    copy, left, none = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    QApplication.sendEvent(viewport, QDragEnterEvent(QPointF(5, 5).toPoint(), copy, content, left, none))
+    QApplication.sendEvent(viewport, QDropEvent(QPointF(5, 5), copy, content, left, none))
+    assert len(panel.logic.study.cases) == 5
+    assert panel.ui.casesTable.rowCount == 5
+    assert "README.md: Wanted a folder, a cohort file or a scan" in panel.ui.inputsMessageLabel.text
+
+
+def test_a_double_click_loads_and_shows_a_case_and_removing_deletes_nothing(
+    panel: Any, phantoms: Path, tmp_path: Path
+) -> None:
+    import slicer
+
+    panel.ui.studyFolderEdit.currentPath = str(tmp_path / "study")
+    panel.onDropped([str(phantoms / "cohort.json")])
+    from slicer_stand_in.pythonqt import bare
+
+    bare(panel.ui.casesTable).cellDoubleClicked.emit(0, 0)
+    case = panel.logic.study.cases[0]
+    assert panel.ui.inputsMessageLabel.text == ""
+    assert panel.logic.cases.volumeNode(case.id) is not None
+    assert panel.ui.labelSelector.currentNode() is panel.logic.cases.labelSource(case.id)[0]
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 1
+    panel.caseTable.select([case.id])
+    panel.ui.removeButton.click()
+    assert len(panel.logic.study.cases) == 4
+    assert case.scan.exists() and case.label.file.exists()
+
+
+def test_an_edited_label_is_written_before_training_and_the_earlier_one_is_kept(filled: Any) -> None:
+    import slicer
+
+    cases = filled.logic.cases
+    node, segmentId = cases.labelSource("case_001")
+    volume = cases.volumeNode("case_001")
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(node, segmentId, volume)
+    array[:2] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, node, segmentId, volume)
+    assert cases.refreshLabels() == ["case_001"]
+    assert cases.refreshLabels() == []
+    assert [p.name for p in (filled.logic.study.folder / "labels" / "earlier").iterdir()] == ["case_001-001.seg.nrrd"]
+
+
+def test_a_state_is_the_segments_own_state(filled: Any) -> None:
+    import slicer
+
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    node, segmentId = filled.logic.cases.labelSource("case_001")
+    filled.onStateChosen("case_001", "flagged")
+    assert logic.GetSegmentStatus(node.GetSegmentation().GetSegment(segmentId)) == logic.Flagged
+    logic.SetSegmentStatus(node.GetSegmentation().GetSegment(segmentId), logic.InProgress)
+    filled.logic.cases.readStates()
+    assert filled.logic.study.case("case_001").state == "in progress"
+
+
+def test_a_role_that_needs_a_label_is_refused_and_shown_as_it_was(filled: Any) -> None:
+    filled.onRoleChosen("case_003", "labeled")
+    assert "Wanted a label for the role labeled" in filled.ui.inputsMessageLabel.text
+    assert filled.ui.casesTable.cellWidget(2, 1).currentText == "unlabeled"
+
+
+def test_a_segment_becomes_a_label(filled: Any) -> None:
+    node, segmentId = filled.logic.cases.labelSource("case_001")
+    filled.caseTable.select(["case_003"])
+    filled.ui.labelSelector.setCurrentNode(node)
+    filled.ui.labelSelector.setCurrentSegmentID(segmentId)
+    filled.ui.useLabelButton.click()
+    assert filled.ui.inputsMessageLabel.text == ""
+    assert filled.logic.study.case("case_003").role == "labeled"
+
+
+def test_a_wrong_setting_and_a_failed_training_are_sentences(filled: Any) -> None:
+    table = filled.ui.settingsTable
+    row = next(row for row in range(table.rowCount) if table.item(row, 0).text() == "filters")
+    table.item(row, 1).setText("many")
+    filled.ui.trainButton.click()
+    assert "filters: Wanted" in filled.ui.trainMessageLabel.text
+    assert not filled.logic.isRunning
+    table.item(row, 1).setText("2")
+    filled.ui.deviceComboBox.setCurrentText("cuda")
+    filled.ui.trainButton.click()
+    _until(lambda: not filled.logic.isRunning)
+    import torch
+
+    if not torch.cuda.is_available():
+        assert "cuda was asked for" in filled.ui.statusLabel.text
+        assert "Traceback" not in filled.ui.statusLabel.text
+
+
+def test_every_setting_of_every_preset_is_shown_and_read_back(panel: Any) -> None:
+    from LASegColearn import _settingHelp, _settingTexts
+    from LASegColearnLib.settings import preset
+
+    for name in ("cpu", "paper", "demo"):
+        texts = _settingTexts(name)
+        assert preset(name).with_text(f"{key}={text}" for key, text in texts.items()) == preset(name)
+        assert set(texts) <= set(_settingHelp())
+
+
+def test_a_study_that_was_moved_away_is_said_and_not_made_anew(panel: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    panel.ui.studyFolderEdit.currentPath = str(folder)
+    panel.logic.closeStudy()
+    shutil.rmtree(folder)
+    panel.initializeParameterNode()
+    assert "not at its place any more" in panel.ui.inputsMessageLabel.text
+    assert not folder.exists()
+
+
+def test_missing_software_is_said_and_installed_on_a_click(panel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.metadata
+
+    real, there = importlib.metadata.version, False
+
+    def version(name: str) -> str:
+        if name in ("torch", "monai") and not there:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    panel.showDependencies()
+    assert "not installed yet: torch, monai (" in panel.ui.dependenciesLabel.text
+    assert panel.ui.deviceLabel.text == "PyTorch is not installed yet"
+    panel.ui.installButton.click()
+    assert "extension PyTorch is not installed. Install it in the Extensions Manager" in panel.ui.dependenciesLabel.text
+    there = True
+    panel.showDependencies()
+    assert not panel.ui.dependenciesCollapsibleButton.visible
+
+
+def test_opening_the_panel_imports_no_pytorch() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.modules['monai'] = None\n"
+        "from slicer_stand_in.application import openPanel, startSlicer\n"
+        "startSlicer(); widget, frame = openPanel(); widget.cleanup(); print('opened')"
+    )
+    path = f"{ROOT / 'LASegColearn'}:{ROOT / 'Testing'}"
+    import os
+
+    result = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True, encoding="utf-8"
+    )
+    assert result.stdout.strip().endswith("opened"), result.stderr
+
+
+def test_the_console_example_of_the_user_guide_runs_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    core = startSlicer()
+    import slicer
+
+    core.scene.Clear(0)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    slicer.app.temporaryPath = str(tmp_path)
+    guide = (ROOT / "docs" / "user-guide.md").read_text("utf-8")
+    found = re.search(r"<!-- console -->\n```python\n(.*?)```", guide, re.DOTALL)
+    assert found
+    names: dict[str, Any] = {"slicer": slicer}
+    exec(found.group(1), names)
+    printed = capsys.readouterr().out
+    assert "finished" in printed
+    assert names["logic"].display.teacherNode(names["caseId"]) is not None
+
+
+def test_reload_and_test_passes() -> None:
+    startSlicer()
+    from LASegColearn import LASegColearnTest
+
+    LASegColearnTest().runTest()
+
+
+def test_sample_data_offers_phantoms_made_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import sys
+    import types
+
+    core = startSlicer()
+    import slicer
+
+    import LASegColearn
+
+    core.scene.Clear(0)
+    offered: dict[str, Any] = {}
+
+    class SampleDataLogic:
+        @staticmethod
+        def registerCustomSampleDataSource(
+            category: str, sampleName: str, thumbnailFileName: str, customDownloader: Any
+        ) -> None:
+            offered.update(name=sampleName, thumbnail=thumbnailFileName, make=customDownloader)
+
+    monkeypatch.setitem(sys.modules, "SampleData", types.SimpleNamespace(SampleDataLogic=SampleDataLogic))
+    slicer.app.temporaryPath = str(tmp_path)
+    LASegColearn.registerSampleData()
+    assert Path(offered["thumbnail"]).is_file()
+    nodes = offered["make"](None)
+    assert len(nodes) == 12
+    assert core.scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 6

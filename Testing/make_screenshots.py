@@ -6,10 +6,12 @@ The panel is the module's own, under stand-ins for Slicer's widgets; the views a
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ def main() -> None:
 
     import LASegColearn
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _neutralFolder() as study:
         LASegColearn.makePhantoms(Path(folder) / "phantoms")
         widget, frame = openPanel(*_PANEL)
         pictures = _Pictures(core, frame, options.output)
@@ -41,7 +43,7 @@ def main() -> None:
         _showMissing(widget)
         pictures.panel("missing-software")
         widget.showDependencies()
-        widget.ui.studyFolderEdit.currentPath = str(Path(folder) / "left-atrium-study")
+        widget.ui.studyFolderEdit.currentPath = str(study)
         widget.onAddFromScene()
         for case in widget.logic.study.cases[-2:]:
             widget.onRoleChosen(case.id, "validation")
@@ -81,7 +83,7 @@ class _Pictures:
 
         panel, size = self._grab(), (440, 490)
         if chart is not None:
-            views = [(chartView(chart, (880, 600)), (0, 0))]
+            views = [(chartView(chart, (880, panel.height())), (0, 0))]
         else:
             views = []
             for place, orientation in (((0, 0), "Axial"), ((0, 500), "Coronal"), ((450, 500), "Sagittal")):
@@ -125,6 +127,17 @@ def _foreground(scene: Any, volume: Any) -> Any:
     ]
     wanted = ("uncertainty", volume.GetAttribute(CASE_ATTRIBUTE))
     return next((n for n in nodes if (n.GetAttribute(KIND_ATTRIBUTE), n.GetAttribute(CASE_ATTRIBUTE)) == wanted), None)
+
+
+@contextmanager
+def _neutralFolder() -> Iterator[Path]:
+    """A study folder whose path can be in a picture."""
+    folder = Path(tempfile.gettempdir()) / "left-atrium-study"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _showMissing(widget: Any) -> None:

@@ -73,5 +73,6 @@ def startSlicerCore() -> SlicerCore:
 def _itemForNode(scene: Any, _event: str, node: Any) -> None:
     """What Slicer's subject hierarchy plugins do, which need Qt: each volume and segmentation has an item."""
     hierarchy = scene.GetSubjectHierarchyNode()
-    if hierarchy is not None and node.IsA("vtkMRMLDisplayableNode") and not hierarchy.GetItemByDataNode(node):
+    # A scene that is read brings its items.
+    if hierarchy is not None and node.IsA("vtkMRMLDisplayableNode") and not scene.IsBatchProcessing():
         hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)

@@ -11,8 +11,20 @@ from LASegColearnSlicer.training_progress import Curve, TrainingProgress
 
 CHARTS = ("Losses", "Dice")
 _ATTRIBUTE = "LASegColearn.plot"
-# Told apart by eyes of any kind: Okabe and Ito's palette.
-_COLORS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0), (86, 180, 233))
+# Okabe and Ito's palette, which eyes of any kind can tell apart, then darker ones.
+_COLORS = (
+    (0, 114, 178),
+    (230, 159, 0),
+    (0, 158, 115),
+    (204, 121, 167),
+    (213, 94, 0),
+    (86, 180, 233),
+    (120, 120, 120),
+    (0, 60, 95),
+    (140, 90, 0),
+    (0, 90, 65),
+    (120, 50, 95),
+)
 
 
 class TrainingPlots:

@@ -36,8 +36,7 @@ class PythonQtObject(metaclass=_QtMeta):
 
     def __init__(self, *arguments: Any) -> None:
         qtClass = type(self).qtClass
-        overridden = getattr(type(self), "eventFilter", None)
-        if inspect.isfunction(overridden):
+        if "eventFilter" in vars(type(self)):
             qtClass = _filtering(qtClass, self)
         object.__setattr__(self, _INTERNAL, qtClass(*map(bare, arguments)))
 

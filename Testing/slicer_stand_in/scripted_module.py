@@ -99,7 +99,7 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
         pass
 
     def runTest(self, **_keywords: Any) -> None:
-        for name in sorted(name for name in dir(self) if "test" in name and name != "runTest"):
+        for name in sorted(name for name in dir(type(self)) if name.startswith("test")):
             self.setUp()
             getattr(self, name)()
             self.tearDown()

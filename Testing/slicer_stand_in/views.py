@@ -27,7 +27,8 @@ def sliceView(core: Any, volume: Any, name: str, orientation: str, size: tuple[i
     node.SetOrientation(orientation)
     factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory
     # The outlines are drawn in a layer of their own: in the image's, a translucent fill comes out over black.
-    group = _managers(factory, application, overlay, node, ["vtkMRMLSegmentationsDisplayableManager2D"])
+    names = ["vtkMRMLSegmentationsDisplayableManager2D", "vtkMRMLColorLegendDisplayableManager"]
+    group = _managers(factory, application, overlay, node, names)
     logic.GetSliceCompositeNode().SetBackgroundVolumeID(volume.GetID())
     logic.ResizeSliceNode(*size)
     logic.FitSliceToBackground()

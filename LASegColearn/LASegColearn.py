@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,7 +120,7 @@ class LASegColearnParameterNode:
     showUncertainty: bool = True
 
 
-class LASegColearnLogic(ScriptedLoadableModuleLogic, Session):
+class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
     """Studies, training, prediction and evaluation without a widget; its methods are those of `Session`.
 
     >>> logic = slicer.util.getModuleLogic("LASegColearn")  # doctest: +SKIP
@@ -191,6 +193,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._details = ""
         self._plotted = 0.0
         self._shownCase: str | None = None
+        self._hearsQuit = False
 
     def setup(self) -> None:
         """Build the panel; called once, when the module is first opened."""
@@ -228,8 +231,17 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.logic.close()
         if self._probe is not None:
             self._probe.kill()
+        if self._hearsQuit:
+            slicer.app.disconnect("aboutToQuit()", self.cleanup)
+            self._hearsQuit = False
         self.removeObservers()
         self.setParameterNode(None)
+
+    def onReload(self) -> None:
+        """For developers: the helpers are read anew as well, which Slicer does for this file alone."""
+        for name in [name for name in sys.modules if name.startswith(("LASegColearnLib", "LASegColearnSlicer"))]:
+            del sys.modules[name]
+        super().onReload()
 
     def enter(self) -> None:
         self.initializeParameterNode()
@@ -652,6 +664,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.iterationsSpinBox.connect("valueChanged(int)", lambda value: self.update())
         ui.byIterationsCheckBox.connect("toggled(bool)", lambda checked: self.update())
         slicer.app.connect("aboutToQuit()", self.cleanup)
+        self._hearsQuit = True
 
     def onStudyFolder(self, folder: str) -> None:
         assert self.logic is not None
@@ -682,8 +695,6 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.showCase(caseId)
 
     def _plot(self, progress: TrainingProgress, event: dict[str, Any]) -> None:
-        import time
-
         first = self.plots.chart(CHARTS[0]) is None
         if event["event"] == "validated" or time.monotonic() - self._plotted > _SECONDS_BETWEEN_PLOTS:
             self._plotted = time.monotonic()

@@ -18,22 +18,11 @@ TORCH = "torch>=2.4"
 # What Slicer ships or the PyTorch extension chose: an installation must leave these as they are.
 _KEPT = ("numpy", "scipy", "SimpleITK", "requests", "pillow", "packaging", "torch", "torchvision")
 # What those packages need in turn, for a folder of wheels.
-_INDIRECT = (
-    "contourpy",
-    "cycler",
-    "filelock",
-    "fonttools",
-    "fsspec",
-    "kiwisolver",
-    "MarkupSafe",
-    "mpmath",
-    "networkx",
-    "pyparsing",
-    "python-dateutil",
-    "six",
-    "sympy",
-    "typing-extensions",
-)
+_INDIRECT = {
+    "torch": ("filelock", "fsspec", "Jinja2", "MarkupSafe", "mpmath", "networkx", "sympy", "typing-extensions"),
+    "matplotlib": ("contourpy", "cycler", "fonttools", "kiwisolver", "pyparsing", "python-dateutil", "six"),
+    "Jinja2": ("MarkupSafe",),
+}
 
 PipInstall = Callable[[list[str]], Any]
 
@@ -114,7 +103,8 @@ class Dependencies:
     def wheelsNeeded(self) -> list[str]:
         """Names of all packages, direct and indirect, that are not there yet."""
         direct = [_name(requirement) for requirement in self.missing()]
-        return direct + [name for name in _INDIRECT if direct and not _isMet(name)]
+        indirect = [name for package in direct for name in _INDIRECT.get(package, ()) if not _isMet(name)]
+        return list(dict.fromkeys([*direct, *indirect]))
 
     def howToGetWheels(self) -> str:
         """The exact list, and the command that fetches it on a computer with internet."""

@@ -35,6 +35,7 @@ class qSlicerScriptedLoadableModule:
 
 class ScriptedLoadableModule:
     def __init__(self, parent: Any) -> None:
+        super().__init__()
         self.parent = parent
         self.moduleName = type(self).__name__
 
@@ -46,6 +47,7 @@ class ScriptedLoadableModuleWidget:
     def __init__(self, parent: Any = None) -> None:
         import slicer
 
+        super().__init__()
         self.moduleName = type(self).__name__.removesuffix("Widget")
         self.parent = parent
         self.layout = parent.layout()
@@ -73,6 +75,8 @@ class ScriptedLoadableModuleWidget:
 
 class ScriptedLoadableModuleLogic:
     def __init__(self, parent: Any = None) -> None:
+        # As the real one does: a second base class is initialized by this.
+        super().__init__()
         self.moduleName = type(self).__name__.removesuffix("Logic")
         self.isSingletonParameterNode = True
 

@@ -1,0 +1,130 @@
+"""A study without a widget: cohorts from nodes, refusals, and what is told of a training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from LASegColearnLib.errors import InputError
+from LASegColearnLib.run_folder import RunFolder
+from LASegColearnSlicer.session import Session, TrainingOptions, progressOf
+from LASegColearnSlicer.training_plots import TrainingPlots
+from LASegColearnSlicer.training_progress import TrainingProgress
+from mrml_scene import SlicerCore, startSlicerCore
+
+
+@pytest.fixture
+def core() -> SlicerCore:
+    core = startSlicerCore()
+    core.scene.Clear(0)
+    return core
+
+
+@pytest.fixture
+def session(core: SlicerCore) -> Session:
+    return Session(core.scene, core.loadVolume, core.loadSegmentation)
+
+
+def _volume(name: str, *, labeled: bool = False, seed: int = 0) -> Any:
+    import slicer
+
+    voxels = np.random.default_rng(seed).integers(0, 900, (10, 12, 14), dtype=np.int16)
+    node = slicer.util.addVolumeFromArray(voxels, name=name)
+    if not labeled:
+        return node
+    mask = np.zeros(voxels.shape, np.uint8)
+    mask[3:7, 3:9, 4:11] = 1
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{name} label")
+    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(node)
+    segmentId = segmentation.GetSegmentation().AddEmptySegment("la", "LA")
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentation, segmentId, node)
+    return node, segmentation, segmentId
+
+
+def test_a_cohort_is_set_up_from_nodes_and_left_alone_the_second_time(session: Session, tmp_path: Path) -> None:
+    labeled = [_volume("A", labeled=True), _volume("B", labeled=True, seed=1)]
+    unlabeled, validation = [_volume("C", seed=2)], [_volume("D", labeled=True, seed=3)]
+    for _ in range(2):
+        study = session.setupCohort(tmp_path / "s", labeled=labeled, unlabeled=unlabeled, validation=validation)
+    assert [(case.name, case.role) for case in study.cases] == [
+        ("A", "labeled"),
+        ("B", "labeled"),
+        ("D", "validation"),
+        ("C", "unlabeled"),
+    ]
+    assert sorted(path.name for path in (study.folder / "scans").iterdir()) == [
+        f"case_00{n}.nrrd" for n in (1, 2, 3, 4)
+    ]
+
+
+def test_all_that_is_wrong_is_said_at_once_and_the_rest_is_there(session: Session, tmp_path: Path) -> None:
+    good, moved = _volume("Good"), _volume("Moved", seed=1)
+    transform = moved.GetScene().AddNewNodeByClass("vtkMRMLLinearTransformNode", "T")
+    moved.SetAndObserveTransformNodeID(transform.GetID())
+    with pytest.raises(InputError) as raised:
+        session.setupCohort(tmp_path / "s", labeled=[], unlabeled=[moved, None, good])
+    assert len(raised.value.problems) == 2
+    assert [case.name for case in session.study.cases] == ["Good"]
+
+
+def test_another_studys_nodes_are_not_this_studys(session: Session, tmp_path: Path) -> None:
+    volume = _volume("A")
+    session.setupCohort(tmp_path / "one", labeled=[], unlabeled=[volume])
+    session.openStudy(tmp_path / "two")
+    assert session.cases.caseOf(volume) is None
+    assert [candidate.volume for candidate in session.cases.candidates()] == [volume]
+
+
+def test_what_cannot_be_done_yet_says_what_comes_first(session: Session, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No study is open. Choose a folder"):
+        session.addFromScene()
+    session.openStudy(tmp_path / "s")
+    with pytest.raises(InputError, match="There is no model yet. Train first"):
+        session.predict()
+    with pytest.raises(InputError, match="No training of this study can be resumed"):
+        session.resume()
+    with pytest.raises(InputError, match="No predicted case has a label"):
+        session.evaluate()
+    with pytest.raises(InputError, match="filters: Wanted"):
+        session.train(TrainingOptions(settings={"filters": "many"}))
+    assert session.study.runs == []
+
+
+def test_a_scan_that_is_gone_is_said_by_its_case(session: Session, tmp_path: Path) -> None:
+    session.openStudy(tmp_path / "s")
+    session.study.addScan(tmp_path / "gone.nrrd")
+    with pytest.raises(InputError, match="case_001: The scan's file gone.nrrd is gone. Put it back"):
+        session.cases.load("case_001")
+
+
+def test_curves_of_an_interrupted_run_come_back_whatever_its_last_line_is(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    event = {"event": "progress", "iteration": 4, "of": 8, "losses": {"total": 0.5}, "phase": "co-learning"}
+    run.events.write_text(json.dumps(event) + "\nnot json\n" + '{"event": "prog', encoding="utf-8")
+    progress = progressOf(run)
+    assert progress.share == 0.5
+    assert progress.losses["total"].values == [0.5]
+
+
+def test_plots_are_updated_and_not_made_again(core: SlicerCore) -> None:
+    import slicer
+
+    plots, progress = TrainingPlots(core.scene), TrainingProgress()
+    for iteration in (1, 2, 3):
+        losses = {"total": 1 / iteration, "labeled_1": 0.5}
+        progress.follow(
+            {"event": "progress", "iteration": iteration, "of": 10, "losses": losses, "phase": "co-learning"}
+        )
+        plots.update(progress)
+    chart = plots.chart("Losses")
+    assert chart is not None
+    assert plots.chart("Dice") is None
+    assert chart.GetNumberOfPlotSeriesNodes() == 2
+    table = chart.GetNthPlotSeriesNode(0).GetTableNode()
+    assert slicer.util.arrayFromTableColumn(table, "iteration").tolist() == [1, 2, 3]
+    assert np.allclose(slicer.util.arrayFromTableColumn(table, "total"), [1, 1 / 2, 1 / 3])
+    assert core.scene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 2

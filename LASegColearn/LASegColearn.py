@@ -105,6 +105,8 @@ class LASegColearnParameterNode:
         Folder of the study; its cases, models and predictions are kept there, not in the scene.
     preset, method, device, minutes, byIterations, iterations
         How to train.
+    warmStart
+        Start from the current model's weights.
     showSurface, showUncertainty
         What of a prediction is shown.
     """
@@ -116,6 +118,7 @@ class LASegColearnParameterNode:
     minutes: Annotated[float, WithinRange(0.1, 10000.0)] = 60.0
     byIterations: bool = False
     iterations: Annotated[int, WithinRange(1, 1000000)] = 6000
+    warmStart: bool = False
     showSurface: bool = True
     showUncertainty: bool = True
 
@@ -387,6 +390,25 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self.logic.study.setRole(chosen[0], "labeled")
         self.update()
 
+    def onCorrect(self) -> None:
+        """Make a copy of the teacher's segmentation to work on, and open it in the Segment Editor."""
+        assert self.logic is not None
+        with self._tellingErrors("inputs"):
+            chosen = self.caseTable.selectedIds()
+            if len(chosen) != 1:
+                raise InputError(Problem("Correct", "Wanted one case.", "Select the case to correct."))
+            node, segmentId = self.logic.copyPrediction(chosen[0])
+            self.ui.labelSelector.setCurrentNode(node)
+            self.ui.labelSelector.setCurrentSegmentID(segmentId)
+            self._openEditor(node, self.logic.cases.load(chosen[0]))
+        self.update()
+
+    def _openEditor(self, segmentationNode: Any, volumeNode: Any) -> None:
+        editor = slicer.util.getModuleWidget("SegmentEditor")
+        editor.parameterSetNode.SetAndObserveSegmentationNode(segmentationNode)
+        editor.parameterSetNode.SetAndObserveSourceVolumeNode(volumeNode)
+        slicer.util.selectModule("SegmentEditor")
+
     def onShowCase(self) -> None:
         chosen = self.caseTable.selectedIds()
         if chosen:
@@ -410,7 +432,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         node = self._parameterNode
         assert node is not None
         minutes = None if node.byIterations else node.minutes
-        return TrainingOptions(node.preset, node.method, node.device, minutes, node.iterations, self.changedSettings())
+        return TrainingOptions(
+            node.preset, node.method, node.device, minutes, node.iterations, self.changedSettings(), node.warmStart
+        )
 
     def onTrain(self) -> None:
         assert self.logic is not None
@@ -591,6 +615,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.cancelButton.enabled = running
         for button in (self.ui.predictShownButton, self.ui.predictSelectedButton, self.ui.predictAllButton):
             button.enabled = model is not None and not running
+        self.ui.correctButton.enabled = model is not None
+        self.ui.warmStartCheckBox.enabled = model is not None and not running
         for button in (self.ui.addFromSceneButton, self.ui.addFolderButton, self.ui.addCohortButton):
             button.enabled = self.logic.hasStudy
         self.ui.studyFolderEdit.enabled = not running
@@ -607,6 +633,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return _("The engine is at work")
         if sum(case.role == "labeled" for case in cases) < 2:
             return _("Training needs at least 2 labeled cases")
+        if self.ui.methodComboBox.currentText != "supervised" and sum(c.role == "unlabeled" for c in cases) < 2:
+            return _("Co-learning needs at least 2 unlabeled cases; add some, or choose the method supervised")
         return ""
 
     def _estimate(self, cases: Any) -> str:
@@ -643,6 +671,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             (ui.addCohortButton, self.onAddCohort),
             (ui.showCaseButton, self.onShowCase),
             (ui.removeButton, self.onRemove),
+            (ui.correctButton, self.onCorrect),
             (ui.useLabelButton, self.onUseLabel),
             (ui.trainButton, self.onTrain),
             (ui.pauseButton, self.onPause),
@@ -659,6 +688,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             button.connect("clicked()", receiver)
         ui.presetComboBox.connect("currentIndexChanged(int)", lambda index: self.showSettings())
         ui.deviceComboBox.connect("currentIndexChanged(int)", lambda index: self.onDeviceChosen())
+        ui.methodComboBox.connect("currentIndexChanged(int)", lambda index: self.update())
         ui.curvesComboBox.connect("activated(int)", lambda index: self._showChart())
         ui.minutesSpinBox.connect("valueChanged(double)", lambda value: self.update())
         ui.iterationsSpinBox.connect("valueChanged(int)", lambda value: self.update())
@@ -695,8 +725,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.showCase(caseId)
 
     def _plot(self, progress: TrainingProgress, event: dict[str, Any]) -> None:
-        first = self.plots.chart(CHARTS[0]) is None
-        if event["event"] == "validated" or time.monotonic() - self._plotted > _SECONDS_BETWEEN_PLOTS:
+        due = event["event"] == "progress" and time.monotonic() - self._plotted > _SECONDS_BETWEEN_PLOTS
+        if due or event["event"] == "validated":
+            first = self.plots.chart(CHARTS[0]) is None
             self._plotted = time.monotonic()
             self.plots.update(progress)
             if first:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import time
@@ -22,7 +23,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from LASegColearnLib.phantom import write_phantom_cohort
 
     folder = tmp_path_factory.mktemp("Vorhöfe")
-    write_phantom_cohort(folder, labeled=2, unlabeled=2, validation=1, seed=3)
+    write_phantom_cohort(folder, labeled=2, unlabeled=3, validation=1, seed=3)
     return folder
 
 
@@ -50,7 +51,7 @@ def filled(panel: Any, phantoms: Path, tmp_path: Path) -> Any:
     panel.ui.studyFolderEdit.currentPath = str(tmp_path / "Studie Vorhöfe")
     panel.ui.addFromSceneButton.click()
     assert panel.ui.inputsMessageLabel.text == ""
-    panel.onRoleChosen("case_005", "validation")
+    panel.onRoleChosen("case_006", "validation")
     _small(panel)
     return panel
 
@@ -85,19 +86,19 @@ def _columns(panel: Any, row: int) -> list[str]:
     return ["" if table.item(row, c) is None else table.item(row, c).text() for c in range(table.columnCount)]
 
 
-def test_the_whole_story(filled: Any, tmp_path: Path) -> None:
+def test_the_whole_story(filled: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fill the table, train, cancel, resume, predict, see the result, save the scene and open it again."""
     import slicer
 
     panel, ui = filled, filled.ui
-    assert [case.role for case in panel.logic.study.cases] == [*["labeled"] * 2, *["unlabeled"] * 2, "validation"]
+    assert [case.role for case in panel.logic.study.cases] == [*["labeled"] * 2, *["unlabeled"] * 3, "validation"]
     assert _columns(panel, 0)[0] == "Phantom phantom-01"
     _small(panel, iterations=100000)
     assert ui.trainButton.enabled
     ui.trainButton.click()
     assert ui.trainMessageLabel.text == ""
     assert not ui.trainButton.enabled and ui.cancelButton.enabled
-    stall = _until(lambda: panel.logic.progress.iteration >= 3)
+    stall = _until(lambda: panel.logic.progress.iteration >= 3 and panel.plots.chart("Losses") is not None)
     assert stall < 0.1, "Slicer's window waited for the engine."
     assert "left" in ui.statusLabel.text
     assert ui.deviceLabel.text.startswith(("CPU", "CUDA", "MPS"))
@@ -124,38 +125,75 @@ def test_the_whole_story(filled: Any, tmp_path: Path) -> None:
     assert ui.progressBar.value == 1000
     assert "Training 002, 6 iterations" in ui.modelLabel.text
 
-    panel.showCase("case_005")
-    panel.caseTable.select(["case_003", "case_005"])
+    panel.showCase("case_006")
+    panel.caseTable.select(["case_003", "case_006"])
     ui.predictSelectedButton.click()
     _until(lambda: not panel.logic.isRunning)
     assert ui.predictMessageLabel.text == ""
     assert panel.logic.study.case("case_003").state == "predicted"
-    figures = panel.logic.study.case("case_005").figures
+    figures = panel.logic.study.case("case_006").figures
     assert figures["run"] == "002"
-    assert _columns(panel, 4)[4] == f"{figures['volume_ml']:.1f}"
-    assert _columns(panel, 4)[7] == f"{figures['dice']:.3f}"
+    assert _columns(panel, 5)[4] == f"{figures['volume_ml']:.1f}"
+    assert _columns(panel, 5)[7] == f"{figures['dice']:.3f}"
     assert _columns(panel, 2)[7] == ""
-    teacher = panel.logic.display.teacherNode("case_005")
-    volume = panel.logic.cases.volumeNode("case_005")
+    teacher = panel.logic.display.teacherNode("case_006")
+    volume = panel.logic.cases.volumeNode("case_006")
     hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
     parent = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(teacher))
     assert parent and parent == hierarchy.GetItemByDataNode(volume)
-    doubt = panel.logic.display.uncertaintyNode("case_005")
+    doubt = panel.logic.display.uncertaintyNode("case_006")
     assert slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(doubt).GetVisibility()
+    _correctAndTrainAgain(panel, monkeypatch)
     leftovers = [path.name for path in panel.logic.study.folder.iterdir()]
     assert "predict.json" not in leftovers and "evaluate.json" not in leftovers
 
     file = tmp_path / "szene.mrb"
     assert slicer.mrmlScene.WriteToMRB(str(file))
     slicer.mrmlScene.Clear(0)
-    assert panel.logic.cases.volumeNode("case_005") is None
+    assert panel.logic.cases.volumeNode("case_006") is None
     assert slicer.mrmlScene.ReadFromMRB(str(file), True)
-    assert panel.logic.cases.volumeNode("case_005") is not None
-    assert panel.logic.display.teacherNode("case_005") is not None
+    assert panel.logic.cases.volumeNode("case_006") is not None
+    assert panel.logic.display.teacherNode("case_006") is not None
     panel.initializeParameterNode()
     assert panel._parameterNode.studyFolder == str(panel.logic.study.folder)
     assert ui.iterationsSpinBox.value == 6
     assert panel.logic.cases.refreshLabels() == []
+
+
+def _correctAndTrainAgain(panel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The teacher's segmentation is copied, corrected, made a label, and the model goes on from where it was."""
+    import types
+
+    import numpy as np
+    import slicer
+
+    opened: list[str] = []
+    editorNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentEditorNode")
+    editor = types.SimpleNamespace(parameterSetNode=editorNode)
+    monkeypatch.setattr(slicer.util, "getModuleWidget", lambda name: editor)
+    monkeypatch.setattr(slicer.util, "selectModule", opened.append)
+    panel.caseTable.select(["case_003"])
+    panel.ui.correctButton.click()
+    assert panel.ui.inputsMessageLabel.text == ""
+    assert opened == ["SegmentEditor"]
+    mine, volume = editorNode.GetSegmentationNode(), panel.logic.cases.volumeNode("case_003")
+    assert editorNode.GetSourceVolumeNode() is volume
+    assert mine is not panel.logic.display.teacherNode("case_003")
+    assert mine.GetAttribute("LASegColearn.model") == "002"
+    mask = np.zeros(slicer.util.arrayFromVolume(volume).shape, np.uint8)
+    middle = tuple(slice(n // 3, 2 * n // 3) for n in mask.shape)
+    mask[middle] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, mine, panel.ui.labelSelector.currentSegmentID(), volume)
+    panel.ui.useLabelButton.click()
+    assert panel.ui.inputsMessageLabel.text == ""
+    assert panel.logic.study.case("case_003").role == "labeled"
+    panel.ui.warmStartCheckBox.checked = True
+    panel.ui.trainButton.click()
+    _until(lambda: not panel.logic.isRunning)
+    assert panel.ui.statusLabel.text.startswith("Finished after 6 iterations"), panel._details
+    assert [run.path.name for run in panel.logic.study.runs] == ["001", "002", "003"]
+    assert json.loads(panel.logic.study.runs[-1].cohort.read_text("utf-8"))["labeled"][2]["id"] == "case_003"
+    assert all(run.last_checkpoint.exists() for run in panel.logic.study.runs)
 
 
 def test_closing_the_scene_leaves_training_alone_and_leaving_slicer_offers_the_run_again(
@@ -190,6 +228,17 @@ def test_without_a_study_nothing_can_be_started_and_the_button_says_why(panel: A
     assert panel.ui.trainButton.toolTip == "Choose a study folder first"
     assert not panel.ui.predictAllButton.enabled
     assert not panel.ui.addFromSceneButton.enabled
+
+
+def test_too_few_cases_are_said_before_anything_starts(filled: Any) -> None:
+    filled.onRoleChosen("case_003", "left out")
+    filled.onRoleChosen("case_004", "left out")
+    assert not filled.ui.trainButton.enabled
+    assert "at least 2 unlabeled cases" in filled.ui.trainButton.toolTip
+    filled.ui.methodComboBox.setCurrentText("supervised")
+    assert filled.ui.trainButton.enabled
+    filled.onRoleChosen("case_001", "left out")
+    assert filled.ui.trainButton.toolTip == "Training needs at least 2 labeled cases"
 
 
 def test_a_study_folder_that_cannot_be_written_to_is_a_sentence(panel: Any) -> None:
@@ -228,8 +277,8 @@ def test_files_and_folders_are_dropped_onto_the_table(panel: Any, phantoms: Path
     copy, left, none = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
     QApplication.sendEvent(viewport, QDragEnterEvent(QPointF(5, 5).toPoint(), copy, content, left, none))
     QApplication.sendEvent(viewport, QDropEvent(QPointF(5, 5), copy, content, left, none))
-    assert len(panel.logic.study.cases) == 5
-    assert panel.ui.casesTable.rowCount == 5
+    assert len(panel.logic.study.cases) == 6
+    assert panel.ui.casesTable.rowCount == 6
     assert "README.md: Wanted a folder, a cohort file or a scan" in panel.ui.inputsMessageLabel.text
 
 
@@ -251,7 +300,7 @@ def test_a_double_click_loads_and_shows_a_case_and_removing_deletes_nothing(
     panel.caseTable.select([case.id])
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text: True)
     panel.ui.removeButton.click()
-    assert len(panel.logic.study.cases) == 4
+    assert len(panel.logic.study.cases) == 5
     assert case.scan.exists() and case.label.file.exists()
 
 

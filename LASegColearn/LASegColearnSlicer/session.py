@@ -22,6 +22,7 @@ OnEvent = Callable[[dict[str, Any]], None]
 OnDone = Callable[[EngineOutcome], None]
 # A volume and, where it has a label, the segmentation and the segment's id.
 LabeledScan = tuple[Any, Any, str]
+MODEL_ATTRIBUTE = "LASegColearn.model"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class TrainingOptions:
         Length of the training; iterations count only where minutes is None.
     settings
         Settings that differ from the preset's, as text by name.
+    warmStart
+        Start from the weights of the study's current model, if there is one; that model is kept.
     """
 
     preset: str = "cpu"
@@ -44,6 +47,7 @@ class TrainingOptions:
     minutes: float | None = 60.0
     iterations: int | None = None
     settings: dict[str, str] = field(default_factory=dict)
+    warmStart: bool = False
 
     def arguments(self) -> list[str]:
         """As the command line takes them. Raises :class:`InputError` for a setting that is not one."""
@@ -208,7 +212,11 @@ class Session:
             For what can be seen to be wrong before the engine starts; what it finds itself is in the outcome.
         """
         self._checkIdle()
-        arguments = (options or TrainingOptions()).arguments()
+        options = options or TrainingOptions()
+        arguments = options.arguments()
+        model = self.study.currentRun
+        if options.warmStart and model is not None:
+            arguments += ["--init", str(model.last_checkpoint)]
         self.cases.refreshLabels()
         cohort = self.study.writeCohort()
         run = self.study.newRun()
@@ -325,6 +333,30 @@ class Session:
             return self.display.show(volume, caseId, self.study.predictions / caseId, surface=surface)[0]
         except RuntimeError as error:
             raise InputError(Problem(caseId, "Its prediction cannot be shown.", "Predict the case again.")) from error
+
+    def copyPrediction(self, caseId: str) -> tuple[Any, str]:
+        """Copy the teacher's segmentation of a case into a node of the person's own, and return node and segment id.
+
+        The copy is not a label until it is made one; which model it came from is among its attributes.
+
+        Raises
+        ------
+        InputError
+            If the case was not predicted, or its scan cannot be loaded.
+        """
+        teacher = self.display.teacherNode(caseId) or self.showPrediction(caseId)
+        volume = self.cases.load(caseId)
+        node = self._scene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{volume.GetName()} corrected")
+        node.CreateDefaultDisplayNodes()
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+        segmentId = str(teacher.GetSegmentation().GetNthSegmentID(0))
+        node.GetSegmentation().CopySegmentFromSegmentation(teacher.GetSegmentation(), segmentId)
+        node.SetAttribute(MODEL_ATTRIBUTE, str(self.study.case(caseId).figures.get("run", "")))
+        teacher.GetDisplayNode().SetVisibility(False)
+        hierarchy = self._scene.GetSubjectHierarchyNode()
+        if hierarchy is not None:
+            hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), hierarchy.GetItemByDataNode(volume))
+        return node, segmentId
 
     @property
     def isRunning(self) -> bool:

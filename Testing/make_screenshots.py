@@ -39,7 +39,6 @@ def main() -> None:
         LASegColearn.makePhantoms(Path(folder) / "phantoms")
         widget, frame = openPanel(*_PANEL)
         pictures = _Pictures(core, frame, options.output)
-        pictures.panel("opened")
         _showMissing(widget)
         pictures.panel("missing-software")
         widget.showDependencies()

@@ -58,9 +58,8 @@ class LASegColearn(ScriptedLoadableModule):
             "scans, press Train, then Predict. For research, not for diagnosis. Nothing leaves this computer."
         )
         parent.acknowledgementText = _(
-            "The method is that of the paper on co-learning with two student networks and a teacher for left atrium "
-            "segmentation; docs/method.md names it and its equations. If you use this module in your work, please cite "
-            "that paper and 3D Slicer."
+            "The method: Ziyuan Zhang, Semi-supervised Medical Image Segmentation with Hybrid Cropping in a "
+            "Multi-Model Co-learning Framework, 2024. If you use this module in your work, please cite that paper and 3D Slicer."
         )
         slicer.app.connect("startupCompleted()", registerSampleData)
 
@@ -197,6 +196,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._plotted = 0.0
         self._shownCase: str | None = None
         self._hearsQuit = False
+        # Of the shown case, in RAS and mm; and which of them the views are at.
+        self._doubts: list[tuple[float, float, float]] = []
+        self._doubt = -1
 
     def setup(self) -> None:
         """Build the panel; called once, when the module is first opened."""
@@ -420,7 +422,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         with self._tellingErrors("inputs"):
             node = self._parameterNode
             self.logic.showCase(caseId, surface=node.showSurface, uncertainty=node.showUncertainty)
-            self._shownCase = caseId
+            self._shownCase, self._doubts = caseId, []
             source = self.logic.cases.labelSource(caseId)
             if source is not None:
                 self.ui.labelSelector.setCurrentNode(source[0])
@@ -490,6 +492,23 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._say("predict", _("No case is shown. Double-click one in the table."))
         else:
             self.onPredict([self._shownCase])
+
+    def onNextDoubt(self) -> None:
+        """Move the slice views to the next doubtful place of the shown case; after the last comes the first."""
+        assert self.logic is not None
+        with self._tellingErrors("predict"):
+            if self._shownCase is None:
+                raise InputError(Problem("Doubt", "No case is shown.", "Double-click one in the table."))
+            if not self._doubts:
+                self._doubts = self.logic.doubtfulPlaces(self._shownCase)
+                self._doubt = -1
+            if not self._doubts:
+                raise InputError(Problem(self._shownCase, "Nothing in it is doubtful.", "Look at another case."))
+            self._doubt = (self._doubt + 1) % len(self._doubts)
+            jump = slicer.vtkMRMLSliceNode.JumpAllSlices
+            jump(slicer.mrmlScene, *self._doubts[self._doubt], slicer.vtkMRMLSliceNode.CenteredJumpSlice)
+            text = _("Doubtful place {n} of {of}")
+            self.ui.statusLabel.text = text.format(n=self._doubt + 1, of=len(self._doubts))
 
     def onPredictionEvent(self, event: dict[str, Any]) -> None:
         assert self.logic is not None
@@ -616,6 +635,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for button in (self.ui.predictShownButton, self.ui.predictSelectedButton, self.ui.predictAllButton):
             button.enabled = model is not None and not running
         self.ui.correctButton.enabled = model is not None
+        self.ui.nextDoubtButton.enabled = model is not None
         self.ui.warmStartCheckBox.enabled = model is not None and not running
         for button in (self.ui.addFromSceneButton, self.ui.addFolderButton, self.ui.addCohortButton):
             button.enabled = self.logic.hasStudy
@@ -681,6 +701,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             (ui.predictShownButton, self.onPredictShown),
             (ui.predictSelectedButton, lambda: self.onPredict(self.caseTable.selectedIds())),
             (ui.predictAllButton, lambda: self.onPredict(None)),
+            (ui.nextDoubtButton, self.onNextDoubt),
             (ui.installButton, self.onInstall),
             (ui.installOfflineButton, self.onInstallOffline),
             (ui.wheelsButton, self.onWheels),

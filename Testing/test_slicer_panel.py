@@ -143,6 +143,11 @@ def test_the_whole_story(filled: Any, tmp_path: Path, monkeypatch: pytest.Monkey
     assert parent and parent == hierarchy.GetItemByDataNode(volume)
     doubt = panel.logic.display.uncertaintyNode("case_006")
     assert slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(doubt).GetVisibility()
+    assert "No case is shown" not in ui.predictMessageLabel.text
+    places = panel.logic.doubtfulPlaces("case_006")
+    ui.nextDoubtButton.click()
+    found = f"Doubtful place 1 of {len(places)}"
+    assert (ui.statusLabel.text == found) if places else ("Nothing in it is doubtful" in ui.predictMessageLabel.text)
     _correctAndTrainAgain(panel, monkeypatch)
     leftovers = [path.name for path in panel.logic.study.folder.iterdir()]
     assert "predict.json" not in leftovers and "evaluate.json" not in leftovers

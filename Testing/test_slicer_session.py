@@ -128,3 +128,31 @@ def test_plots_are_updated_and_not_made_again(core: SlicerCore) -> None:
     assert slicer.util.arrayFromTableColumn(table, "iteration").tolist() == [1, 2, 3]
     assert np.allclose(slicer.util.arrayFromTableColumn(table, "total"), [1, 1 / 2, 1 / 3])
     assert core.scene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 2
+
+
+def test_doubtful_places_are_in_ras(session: Session, tmp_path: Path) -> None:
+    import slicer
+    import vtk
+
+    from LASegColearnSlicer.results import markNode
+
+    volume = _volume("A")
+    session.setupCohort(tmp_path / "s", labeled=[], unlabeled=[volume])
+    doubt = np.zeros((20, 20, 20), np.float32)
+    doubt[3:8, 9:14, 11:16] = 1
+    node = slicer.util.addVolumeFromArray(doubt)
+    matrix = vtk.vtkMatrix4x4()
+    for row, values in enumerate(((-2, 0, 0, 30), (0, -2, 0, 40), (0, 0, 3, -50))):
+        for column, value in enumerate(values):
+            matrix.SetElement(row, column, value)
+    node.SetIJKToRASMatrix(matrix)
+    markNode(node, session.study.identity, "case_001", "uncertainty")
+    # Voxel k 5, j 11, i 13.
+    assert session.doubtfulPlaces("case_001") == [(30 - 2 * 13, 40 - 2 * 11, -50 + 3 * 5)]
+
+
+def test_a_case_that_was_not_predicted_has_no_doubt_and_no_copy(session: Session, tmp_path: Path) -> None:
+    session.setupCohort(tmp_path / "s", labeled=[], unlabeled=[_volume("A")])
+    for ask in (session.doubtfulPlaces, session.copyPrediction):
+        with pytest.raises(InputError, match="case_001: Its prediction cannot be shown. Predict the case again"):
+            ask("case_001")

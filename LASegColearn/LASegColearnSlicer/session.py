@@ -12,6 +12,7 @@ from LASegColearnLib.cohort import Case, Cohort, save_cohort
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.settings import preset
+from LASegColearnSlicer.doubtful_places import doubtfulPlaces
 from LASegColearnSlicer.engine_process import EngineOutcome, EngineProcess, EngineState, Timer
 from LASegColearnSlicer.results import PredictionDisplay
 from LASegColearnSlicer.scene_cases import SceneCases
@@ -333,6 +334,29 @@ class Session:
             return self.display.show(volume, caseId, self.study.predictions / caseId, surface=surface)[0]
         except RuntimeError as error:
             raise InputError(Problem(caseId, "Its prediction cannot be shown.", "Predict the case again.")) from error
+
+    def doubtfulPlaces(self, caseId: str) -> list[tuple[float, float, float]]:
+        """Places (R, A, S in mm) of high uncertainty in a case's prediction, that of the largest region first.
+
+        Raises
+        ------
+        InputError
+            If the case was not predicted.
+        """
+        import slicer
+        import vtk
+
+        node = self.display.uncertaintyNode(caseId)
+        if node is None:
+            self.showPrediction(caseId)
+            node = self.display.uncertaintyNode(caseId)
+        if node is None:
+            raise InputError(Problem(caseId, "It has no uncertainty.", "Predict the case again."))
+        matrix = vtk.vtkMatrix4x4()
+        node.GetIJKToRASMatrix(matrix)
+        # Arrays are k, j, i.
+        found = doubtfulPlaces(slicer.util.arrayFromVolume(node), node.GetSpacing()[::-1])
+        return [tuple(matrix.MultiplyPoint((*place[::-1], 1.0))[:3]) for place in found]
 
     def copyPrediction(self, caseId: str) -> tuple[Any, str]:
         """Copy the teacher's segmentation of a case into a node of the person's own, and return node and segment id.

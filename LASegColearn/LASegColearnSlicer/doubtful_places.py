@@ -1,0 +1,46 @@
+"""Where a prediction is doubtful: connected regions of high uncertainty, the largest first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+THRESHOLD = 0.5
+# Every surface has a shell of doubt; only where it is thicker than this on both sides is there something to look at.
+SHELL_MM = 1.5
+
+
+def doubtfulPlaces(
+    uncertainty: np.ndarray, spacing: Sequence[float], *, threshold: float = THRESHOLD, shell: float = SHELL_MM
+) -> list[tuple[int, ...]]:
+    """One voxel, the innermost, of each doubtful region.
+
+    Parameters
+    ----------
+    uncertainty
+        0 (certain) to 1.
+    spacing
+        Voxel size in mm, along the array's axes.
+    threshold
+        Uncertainty above which a voxel is doubtful.
+    shell
+        Voxels nearer than this, in mm, to one that is not doubtful count as the shell that every surface has. Where
+        there is nothing else, the shell itself is taken.
+
+    Returns
+    -------
+    list
+        Indices of voxels, the one of the largest region first; none if nothing is doubtful.
+    """
+    doubtful = uncertainty > threshold
+    if not doubtful.any():
+        return []
+    depth = ndimage.distance_transform_edt(doubtful, sampling=spacing)
+    inner = depth > shell
+    labels, count = ndimage.label(inner if inner.any() else doubtful)
+    indices = np.arange(1, count + 1)
+    sizes = np.bincount(labels.ravel())[1:]
+    places = ndimage.maximum_position(depth, labels, indices)
+    return [tuple(int(axis) for axis in places[number]) for number in np.argsort(-sizes, kind="stable")]

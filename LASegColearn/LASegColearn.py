@@ -59,7 +59,8 @@ class LASegColearn(ScriptedLoadableModule):
         )
         parent.acknowledgementText = _(
             "The method: Ziyuan Zhang, Semi-supervised Medical Image Segmentation with Hybrid Cropping in a "
-            "Multi-Model Co-learning Framework, 2024. If you use this module in your work, please cite that paper and 3D Slicer."
+            "Multi-Model Co-learning Framework, 2024. "
+            "If you use this module in your work, please cite that paper and 3D Slicer."
         )
         slicer.app.connect("startupCompleted()", registerSampleData)
 

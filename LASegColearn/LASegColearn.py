@@ -177,7 +177,7 @@ class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
         for case in self.study.cases:
             node = self.display.uncertaintyNode(case.id)
             if node is not None:
-                legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node)
+                legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(node)
                 if legend is not None:
                     legend.SetVisibility(node is shown)
 

@@ -44,6 +44,7 @@ def startSlicerCore() -> SlicerCore:
         ("SubjectHierarchy", slicer.vtkSlicerSubjectHierarchyModuleLogic),
         ("Volumes", slicer.vtkSlicerVolumesLogic),
         ("Segmentations", slicer.vtkSlicerSegmentationsModuleLogic),
+        ("Colors", slicer.vtkSlicerColorLogic),
         ("Tables", slicer.vtkSlicerTablesLogic),
         ("Plots", slicer.vtkSlicerPlotsLogic),
     ):

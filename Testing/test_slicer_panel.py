@@ -142,7 +142,7 @@ def test_the_whole_story(filled: Any, tmp_path: Path, monkeypatch: pytest.Monkey
     parent = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(teacher))
     assert parent and parent == hierarchy.GetItemByDataNode(volume)
     doubt = panel.logic.display.uncertaintyNode("case_006")
-    assert slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(doubt).GetVisibility()
+    assert slicer.modules.colors.logic().GetColorLegendDisplayNode(doubt).GetVisibility()
     assert "No case is shown" not in ui.predictMessageLabel.text
     places = panel.logic.doubtfulPlaces("case_006")
     ui.nextDoubtButton.click()

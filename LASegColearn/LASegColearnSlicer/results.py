@@ -117,7 +117,7 @@ class PredictionDisplay:
     def _addLegend(self, display: Any) -> None:
         import slicer
 
-        legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(display)
+        legend = slicer.modules.colors.logic().AddDefaultColorLegendDisplayNode(display)
         legend.SetVisibility(False)
         legend.SetTitleText("Uncertainty")
         legend.SetMaxNumberOfColors(64)

@@ -161,7 +161,7 @@ class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
         volume = self.cases.load(caseId)
         shown = [self.cases.loadLabel(caseId)]
         if (self.study.predictions / caseId / "figures.json").exists():
-            shown.append(self.display.teacherNode(caseId) or self.showPrediction(caseId, surface=surface))
+            shown.append(self.showPrediction(caseId, surface=surface))
         doubt = self.display.uncertaintyNode(caseId) if uncertainty else None
         for case in self.study.cases:
             for node in (self.display.teacherNode(case.id), (self.cases.labelSource(case.id) or (None,))[0]):
@@ -235,8 +235,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Before the module is unloaded or Slicer ends: what runs is saved and ended."""
         if self.logic is not None:
             self.logic.close()
-        if self._probe is not None:
-            self._probe.kill()
+        self._endProbe()
         if self._hearsQuit:
             slicer.app.disconnect("aboutToQuit()", self.cleanup)
             self._hearsQuit = False
@@ -419,10 +418,10 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def showCase(self, caseId: str) -> None:
         """Show a case in the views, and its label in the selector."""
-        assert self.logic is not None and self._parameterNode is not None
+        assert self.logic is not None
         with self._tellingErrors("inputs"):
-            node = self._parameterNode
-            self.logic.showCase(caseId, surface=node.showSurface, uncertainty=node.showUncertainty)
+            surface, uncertainty = self.ui.showSurfaceCheckBox.checked, self.ui.showUncertaintyCheckBox.checked
+            self.logic.showCase(caseId, surface=surface, uncertainty=uncertainty)
             self._shownCase, self._doubts = caseId, []
             source = self.logic.cases.labelSource(caseId)
             if source is not None:
@@ -467,7 +466,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.update()
 
     def onTrainingEvent(self, event: dict[str, Any]) -> None:
-        """What the engine tells of a training or of the comparison after a prediction."""
+        """What the engine tells of a training."""
         assert self.logic is not None
         progress = self.logic.progress
         self._log(event)
@@ -520,13 +519,16 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.ui.statusLabel.text = text.format(done=event["done"], of=event["of"])
         elif event["event"] == "predicted":
             self.caseTable.show(self.logic.study.cases)
-            if event["case"] == self._shownCase:
-                self._reshow(event["case"])
+            # Who works in another module meanwhile is left alone, and sees it on coming back.
+            if event["case"] == self._shownCase and self.parent.isEntered:
+                self.showCase(event["case"])
 
     def onPredicted(self, outcome: EngineOutcome) -> None:
         self.onDone(outcome)
         if outcome.state is EngineState.FINISHED:
             self.ui.statusLabel.text = _("Predicted. Double-click a case to see it.")
+        elif outcome.state is EngineState.STOPPED:
+            self.ui.statusLabel.text = _("Stopped. What was predicted before is kept.")
 
     def onDone(self, outcome: EngineOutcome) -> None:
         """The engine has ended, one way or another."""
@@ -547,9 +549,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onDeviceChosen(self) -> None:
         """Ask a child process what would be used; PyTorch is never imported here."""
         assert self.logic is not None
-        if self._probe is not None:
-            self._probe.kill()
-        self._probe = None
+        self._endProbe()
         if self.dependencies.missing():
             self.ui.deviceLabel.text = _("PyTorch is not installed yet")
             return
@@ -564,6 +564,13 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self._details = outcome.details
 
         self._probe = self.logic.probe(self.ui.deviceComboBox.currentText, tell, done)
+
+    def _endProbe(self) -> None:
+        """End it and hear its last word now, so that it cannot speak into what comes after."""
+        if self._probe is not None:
+            self._probe.kill()
+            self._probe.wait(1)
+        self._probe = None
 
     def onInstall(self) -> None:
         question = self.dependencies.sentence() + " " + _("Install it now? Slicer waits meanwhile.")
@@ -740,12 +747,6 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         label.text = text
         label.setVisible(bool(text))
 
-    def _reshow(self, caseId: str) -> None:
-        assert self.logic is not None and self._parameterNode is not None
-        with self._tellingErrors("predict"):
-            self.logic.showPrediction(caseId, surface=self._parameterNode.showSurface)
-        self.showCase(caseId)
-
     def _plot(self, progress: TrainingProgress, event: dict[str, Any]) -> None:
         due = event["event"] == "progress" and time.monotonic() - self._plotted > _SECONDS_BETWEEN_PLOTS
         if due or event["event"] == "validated":
@@ -850,9 +851,7 @@ def _settingHelp() -> dict[str, str]:
 def _modelText(progress: TrainingProgress, name: str) -> str:
     """Which training the current model is from, and how good it was on cases it was not trained on."""
     text = _("Training {name}, {n} iterations").format(name=name, n=progress.iteration)
-    best = [max(curve.values) for curve in progress.dice.values() if curve.values]
-    if not best:
+    curve = progress.dice.get("teacher") or next(iter(progress.dice.values()), None)
+    if curve is None:
         return text + _("; no validation cases, so nothing says how good it is")
-    teacher = progress.dice.get("teacher")
-    last = teacher.values[-1] if teacher is not None and teacher.values else best[0]
-    return text + _("; Dice {d}, validation cases: {n}").format(d=f"{last:.3f}", n=progress.validationCases)
+    return text + _("; Dice {d}, validation cases: {n}").format(d=f"{curve.values[-1]:.3f}", n=progress.validationCases)

@@ -143,6 +143,17 @@ def test_the_whole_story(filled: Any, tmp_path: Path, monkeypatch: pytest.Monkey
     assert parent and parent == hierarchy.GetItemByDataNode(volume)
     doubt = panel.logic.display.uncertaintyNode("case_006")
     assert slicer.modules.colors.logic().GetColorLegendDisplayNode(doubt).GetVisibility()
+    first = teacher.GetID()
+    panel.logic.study.addFigures("case_006", {"run": "a later model"})
+    panel.showCase("case_006")
+    assert panel.logic.display.teacherNode("case_006").GetID() != first, "An older model's result is still shown."
+    panel.logic.study.addFigures("case_006", {"run": "002"})
+    panel.exit()
+    panel.logic.predict(["case_006"], onEvent=panel.onPredictionEvent, onDone=panel.onPredicted)
+    _until(lambda: not panel.logic.isRunning)
+    assert ui.statusLabel.text.startswith("Predicted"), "Working in another module must not disturb a prediction."
+    panel.initializeParameterNode()
+    panel.showCase("case_006")
     assert "No case is shown" not in ui.predictMessageLabel.text
     places = panel.logic.doubtfulPlaces("case_006")
     ui.nextDoubtButton.click()

@@ -322,18 +322,24 @@ class Session:
         return process
 
     def showPrediction(self, caseId: str, *, surface: bool = True) -> Any:
-        """Bring a case's prediction into the scene and return its segmentation node.
+        """The segmentation node of a case's latest prediction; loaded unless it is in the scene already.
 
         Raises
         ------
         InputError
             If it was not predicted, or its scan cannot be loaded.
         """
+        model = str(self.study.case(caseId).figures.get("run", ""))
+        present = self.display.teacherNode(caseId)
+        if present is not None and present.GetAttribute(MODEL_ATTRIBUTE) == model:
+            return present
         volume = self.cases.load(caseId)
         try:
-            return self.display.show(volume, caseId, self.study.predictions / caseId, surface=surface)[0]
+            node = self.display.show(volume, caseId, self.study.predictions / caseId, surface=surface)[0]
         except RuntimeError as error:
             raise InputError(Problem(caseId, "Its prediction cannot be shown.", "Predict the case again.")) from error
+        node.SetAttribute(MODEL_ATTRIBUTE, model)
+        return node
 
     def doubtfulPlaces(self, caseId: str) -> list[tuple[float, float, float]]:
         """Places (R, A, S in mm) of high uncertainty in a case's prediction, that of the largest region first.
@@ -346,10 +352,8 @@ class Session:
         import slicer
         import vtk
 
+        self.showPrediction(caseId)
         node = self.display.uncertaintyNode(caseId)
-        if node is None:
-            self.showPrediction(caseId)
-            node = self.display.uncertaintyNode(caseId)
         if node is None:
             raise InputError(Problem(caseId, "It has no uncertainty.", "Predict the case again."))
         matrix = vtk.vtkMatrix4x4()
@@ -368,7 +372,7 @@ class Session:
         InputError
             If the case was not predicted, or its scan cannot be loaded.
         """
-        teacher = self.display.teacherNode(caseId) or self.showPrediction(caseId)
+        teacher = self.showPrediction(caseId)
         volume = self.cases.load(caseId)
         node = self._scene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{volume.GetName()} corrected")
         node.CreateDefaultDisplayNodes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
@@ -105,6 +106,8 @@ class LASegColearnParameterNode:
         Folder of the study; its cases, models and predictions are kept there, not in the scene.
     preset, method, device, minutes, byIterations, iterations
         How to train.
+    changedSettings
+        What was changed in the table of settings, and of which preset, as JSON.
     warmStart
         Start from the current model's weights.
     showSurface, showUncertainty
@@ -118,6 +121,7 @@ class LASegColearnParameterNode:
     minutes: Annotated[float, WithinRange(0.1, 10000.0)] = 60.0
     byIterations: bool = False
     iterations: Annotated[int, WithinRange(1, 1000000)] = 6000
+    changedSettings: str = ""
     warmStart: bool = False
     showSurface: bool = True
     showUncertainty: bool = True
@@ -197,6 +201,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._plotted = 0.0
         self._shownCase: str | None = None
         self._hearsQuit = False
+        self._fillingSettings = False
         # Of the shown case, in RAS and mm; and which of them the views are at.
         self._doubts: list[tuple[float, float, float]] = []
         self._doubt = -1
@@ -228,7 +233,6 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for place in ("inputs", "train", "predict"):
             self._say(place, "")
         self.initializeParameterNode()
-        self.showSettings()
         self.update()
 
     def cleanup(self) -> None:
@@ -286,6 +290,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if node is None:
             return
         self._parameterNodeGuiTag = node.connectGui(self.ui)
+        self.showSettings()
         if node.studyFolder and not (self.logic.hasStudy and str(self.logic.study.folder) == node.studyFolder):
             # A folder that is not there is not made by opening a scene.
             if (Path(node.studyFolder) / "study.json").exists():
@@ -606,9 +611,14 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.onDeviceChosen()
 
     def showSettings(self) -> None:
-        """Fill the table of settings with the preset's values."""
-        values = _settingTexts(self.ui.presetComboBox.currentText or _PRESETS[0])
-        texts = _settingHelp()
+        """Fill the table with the preset's settings and what was changed of them."""
+        name = self.ui.presetComboBox.currentText or _PRESETS[0]
+        values, texts = _settingTexts(name), _settingHelp()
+        if self._parameterNode is not None and self._parameterNode.changedSettings:
+            kept = json.loads(self._parameterNode.changedSettings)
+            # Another preset starts from its own values.
+            values |= {key: text for key, text in kept["changed"].items() if kept["preset"] == name and key in values}
+        self._fillingSettings = True
         table = self.ui.settingsTable
         table.setRowCount(len(values))
         for row, (name, value) in enumerate(values.items()):
@@ -617,6 +627,13 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable)
             table.setItem(row, 0, item)
             table.setItem(row, 1, qt.QTableWidgetItem(value))
+        self._fillingSettings = False
+
+    def onSettingChanged(self) -> None:
+        """Keep what was typed with the scene, since the table is filled anew whenever the panel is entered."""
+        if not self._fillingSettings and self._parameterNode is not None:
+            kept = {"preset": self.ui.presetComboBox.currentText, "changed": self.changedSettings()}
+            self._parameterNode.changedSettings = json.dumps(kept)
 
     def changedSettings(self) -> dict[str, str]:
         """The settings that differ from the preset's."""
@@ -716,6 +733,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ):
             button.connect("clicked()", receiver)
         ui.presetComboBox.connect("currentIndexChanged(int)", lambda index: self.showSettings())
+        ui.settingsTable.connect("cellChanged(int,int)", lambda row, column: self.onSettingChanged())
         ui.deviceComboBox.connect("currentIndexChanged(int)", lambda index: self.onDeviceChosen())
         ui.methodComboBox.connect("currentIndexChanged(int)", lambda index: self.update())
         ui.curvesComboBox.connect("activated(int)", lambda index: self._showChart())

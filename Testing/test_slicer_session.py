@@ -147,6 +147,9 @@ def test_doubtful_places_are_in_ras(session: Session, tmp_path: Path) -> None:
             matrix.SetElement(row, column, value)
     node.SetIJKToRASMatrix(matrix)
     markNode(node, session.study.identity, "case_001", "uncertainty")
+    teacher = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    markNode(teacher, session.study.identity, "case_001", "teacher")
+    teacher.SetAttribute("LASegColearn.model", "")
     # Voxel k 5, j 11, i 13.
     assert session.doubtfulPlaces("case_001") == [(30 - 2 * 13, 40 - 2 * 11, -50 + 3 * 5)]
 

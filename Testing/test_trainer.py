@@ -151,13 +151,13 @@ def test_a_trained_model_is_read_for_prediction(tmp_path: Path, cases: TrainingC
     assert not any(network.training for network in model.networks.values())
 
 
-def test_a_warm_start_gives_all_networks_the_earlier_teachers_weights(tmp_path: Path, cases: TrainingCases) -> None:
+def test_a_warm_start_gives_each_network_its_own_earlier_weights(tmp_path: Path, cases: TrainingCases) -> None:
     _trainer(tmp_path / "run", cases)[0].train()
     content = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
     second, _ = _trainer(tmp_path / "second", cases)
     second.start_from(content)
-    for network in second.method.networks.values():
-        assert torch.equal(network.state_dict()["head.weight"], content["networks"]["teacher"]["head.weight"])
+    for name, network in second.method.networks.items():
+        assert torch.equal(network.state_dict()["head.weight"], content["networks"][name]["head.weight"])
 
 
 def _spoil(trainer: Trainer, iterations: set[int]) -> None:

@@ -132,16 +132,46 @@ def test_the_roles_go_with_the_checkpoint_into_another_study(cohort: Path, tmp_p
         train(elsewhere, tmp_path / "run-2", SETTINGS, init=tmp_path / "run" / "checkpoints" / "last.pt")
 
 
-def test_a_warm_start_goes_on_from_the_earlier_teacher(cohort: Path, tmp_path: Path) -> None:
+def test_a_warm_start_goes_on_from_the_earlier_students_and_teacher(cohort: Path, tmp_path: Path) -> None:
     train(cohort, tmp_path / "run", SETTINGS)
     first = tmp_path / "run" / "checkpoints" / "last.pt"
-    settings = replace(SETTINGS, iterations=1, learning_rate=1e-12)
+    settings = replace(SETTINGS, iterations=1, learning_rate=1e-12, pretraining=0.3, alpha=1e-6, beta=1e-6)
     train(cohort, tmp_path / "second", settings, init=first)
     before, after = load_checkpoint(first), load_checkpoint(tmp_path / "second" / "checkpoints" / "last.pt")
-    torch.testing.assert_close(
-        after["networks"]["student_1"]["head.weight"], before["networks"]["teacher"]["head.weight"]
-    )
+    for name in ("student_1", "student_2"):
+        torch.testing.assert_close(after["networks"][name]["head.weight"], before["networks"][name]["head.weight"])
+    # The teacher's average does not start anew: after a step it still is a hundredth of the students at most.
+    moved = after["networks"]["teacher"]["head.weight"] - before["networks"]["teacher"]["head.weight"]
+    apart = before["networks"]["student_1"]["head.weight"] - before["networks"]["teacher"]["head.weight"]
+    assert moved.abs().max() <= 0.02 * apart.abs().max()
+    assert after["method_state"]["pretrained"] and after["settings"]["pretraining"] == 0
     assert after["lineage"]["trained"] == before["lineage"]["trained"]
+
+
+def test_a_warm_start_from_another_method_or_a_broken_off_pretraining_starts_all_from_the_predictor(
+    cohort: Path, tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, iterations=1, learning_rate=1e-12)
+    supervised = replace(settings, method="supervised")
+    unfinished = replace(settings, pretraining=0.9, iterations=20)
+    train(cohort, tmp_path / "supervised", supervised)
+    count = iter(range(10))
+    train(cohort, tmp_path / "unfinished", unfinished, should_stop=lambda: next(count) == 2)
+    for name in ("supervised", "unfinished"):
+        first = tmp_path / name / "checkpoints" / "last.pt"
+        train(cohort, tmp_path / f"after {name}", settings, init=first)
+        before, after = load_checkpoint(first), load_checkpoint(tmp_path / f"after {name}" / "checkpoints" / "last.pt")
+        expected = before["networks"][before["predictor"]]["head.weight"]
+        for network in after["networks"].values():
+            torch.testing.assert_close(network["head.weight"], expected)
+
+
+def test_a_warm_start_at_another_spacing_is_refused_before_anything_is_prepared(cohort: Path, tmp_path: Path) -> None:
+    train(cohort, tmp_path / "run", SETTINGS)
+    other = replace(SETTINGS, spacing_mm=(4.0, 4.0, 4.0))
+    with pytest.raises(InputError, match="Wanted a model trained at 4 x 4 x 4 mm"):
+        train(cohort, tmp_path / "second", other, init=tmp_path / "run" / "checkpoints" / "last.pt")
+    assert not (tmp_path / "second").exists()
 
 
 def test_a_run_that_was_moved_away_from_its_scans_resumes_to_the_same_weights(cohort: Path, tmp_path: Path) -> None:

@@ -93,6 +93,11 @@ def load_networks(networks: dict[str, nn.Module], content: dict[str, Any], name:
         for key, network in networks.items():
             network.load_state_dict(content["networks"][key])
     except (KeyError, RuntimeError):
-        raise InputError(
-            Problem(name, "Its networks have another layout than these settings make.", "Use the settings of its run.")
-        ) from None
+        raise other_layout(name) from None
+
+
+def other_layout(name: str) -> InputError:
+    """What to say of a checkpoint whose tensors do not fit."""
+    return InputError(
+        Problem(name, "Its networks have another layout than these settings make.", "Use the settings of its run.")
+    )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from LASegColearnLib.case_cache import CachedCase
-from LASegColearnLib.checkpoints import load_checkpoint, load_networks, save_checkpoint
+from LASegColearnLib.checkpoints import load_checkpoint, load_networks, other_layout, save_checkpoint
 from LASegColearnLib.device import Device
 from LASegColearnLib.errors import TrainingError
 from LASegColearnLib.events import EventLog
@@ -111,10 +111,17 @@ class Trainer:
         self._started = time.monotonic()
 
     def start_from(self, content: dict[str, Any]) -> None:
-        """Warm start: all networks from the predicting network of an earlier checkpoint."""
-        predictor = content["predictor"]
-        load_networks({predictor: self.method.networks[self.method.predictor]}, content, "--init")
-        self.method.start_from(self.method.networks[self.method.predictor].state_dict())
+        """Warm start from an earlier checkpoint: its networks, a new optimizer.
+
+        Raises
+        ------
+        InputError
+            If its networks have another layout.
+        """
+        try:
+            self.method.warm_start(content["networks"], content["predictor"], content["method_state"])
+        except (KeyError, RuntimeError):
+            raise other_layout("--init") from None
 
     def train(self) -> bool:
         """Train to the end or until stopped; returns whether the end was reached.

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,7 +80,8 @@ def train(
     labeled
         Use only the first so many labeled cases as labeled; the others count as unlabeled, their labels unread.
     init
-        Checkpoint whose predicting network all networks start from.
+        Checkpoint to go on from (warm start): its students and teacher, a new optimizer, no pretraining. A model of
+        another method gives all networks the weights of the one that predicted.
     listeners
         Called with each event.
     should_stop
@@ -110,6 +111,8 @@ def train(
     place = choose_device(own_device(device), settings.precision)
     settings, note = _shared_out(settings, started_together().count)
     initial = load_checkpoint(init) if init is not None else None
+    if initial is not None:
+        settings = _warm_start_settings(settings, initial["settings"])
     members = load_cohort(cohort)
     if labeled is not None:
         members = members.take_labeled(labeled)
@@ -273,6 +276,27 @@ def _run(trainer: Trainer, events: EventLog) -> TrainingResult:
         best_dice=trainer.best,
     )
     return TrainingResult(trainer.run, finished, trainer.iteration, trainer.best)
+
+
+def _warm_start_settings(settings: Settings, earlier: Mapping[str, Any]) -> Settings:
+    """Settings for a training that goes on from an earlier model, which has its pretraining behind it.
+
+    Raises
+    ------
+    InputError
+        If the earlier model sees scans at another voxel size: what it has learned would not be there any more.
+    """
+    spacing = tuple(earlier["spacing_mm"])
+    if spacing != settings.spacing_mm:
+        own, found = (" x ".join(f"{side:g}" for side in sides) for sides in (settings.spacing_mm, spacing))
+        raise InputError(
+            Problem(
+                "--init",
+                f"Wanted a model trained at {own} mm, as these settings ask for, found one trained at {found} mm.",
+                "Train with that model's settings (--preset, or --set spacing_mm=...), or start anew without it.",
+            )
+        )
+    return replace(settings, pretraining=0.0)
 
 
 def _earlier_roles(ledger: RoleLedger, initial: dict[str, Any] | None) -> RoleLedger:

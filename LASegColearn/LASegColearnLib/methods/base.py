@@ -120,6 +120,32 @@ class Method(ABC):
         """The reverse of :meth:`state`."""
 
     def start_from(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Start every network from one set of weights (warm start)."""
+        """Start every network from one set of weights."""
         for network in self.networks.values():
             network.load_state_dict(tensors)
+
+    def warm_start(
+        self, networks: dict[str, dict[str, torch.Tensor]], predictor: str, state: dict[str, Any]
+    ) -> None:
+        """Go on from an earlier model, by a new optimizer and usually with more labels.
+
+        Parameters
+        ----------
+        networks
+            The earlier model's tensors by network; where they have this method's names each network goes on from its
+            own, otherwise all start from the one that predicted.
+        predictor
+            Name of the earlier model's predicting network.
+        state
+            What its method kept besides, see :meth:`state`.
+
+        Raises
+        ------
+        KeyError, RuntimeError
+            If its networks have other tensors.
+        """
+        if networks.keys() == self.networks.keys():
+            for name, network in self.networks.items():
+                network.load_state_dict(networks[name])
+        else:
+            self.start_from(networks[predictor])

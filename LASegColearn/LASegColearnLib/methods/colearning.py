@@ -18,6 +18,8 @@ _LEAKY_SLOPE = 0.1
 # The first teacher is the students; it then looks back over a tenth of the steps so far, until alpha and beta say less.
 # An average over all steps so far still holds the first, random weights after a hundred of them and predicts nothing.
 _WARM_UP = 9
+# After so many steps only alpha and beta say how far the teacher looks back, unless they are below 0.005.
+_SETTLED = 1000
 
 
 def _student_2(settings: Settings) -> VNet:
@@ -106,6 +108,20 @@ class CoLearning(Method):
     def load_state(self, state: dict[str, Any]) -> None:
         self.steps = int(state["steps"])
         self.pretrained = bool(state["pretrained"])
+
+    def warm_start(
+        self, networks: dict[str, dict[str, torch.Tensor]], predictor: str, state: dict[str, Any]
+    ) -> None:
+        """As :meth:`Method.warm_start`; the teacher that is there is worth keeping, so its average does not start anew.
+
+        A model that was stopped in its pretraining has only one student that has learned: all start from its teacher.
+        """
+        if state.get("pretrained", True):
+            super().warm_start(networks, predictor, state)
+        else:
+            self.start_from(networks[predictor])
+        self.pretrained = True
+        self.steps = _SETTLED
 
     def ramp(self, progress: float) -> float:
         """How much of lambda and mu counts: a Gaussian rise over ``ramp_up`` of the co-learning, then 1."""

@@ -73,29 +73,108 @@ def segmentation_metrics(
         raise ValueError(f"Masks of different shapes: {prediction.shape} and {reference.shape}.")
     a, b = np.asarray(prediction) > 0, np.asarray(reference) > 0
     size_a, size_b, both = (int(np.count_nonzero(mask)) for mask in (a, b, a & b))
-    voxel_ml = float(np.prod(spacing_mm)) / 1000.0
-    empty = size_a + size_b == 0
-    hd95, asd = math.nan, math.nan
+    distances = (math.nan, math.nan)
     if size_a and size_b:
-        hd95, asd = _surface_distances(a, b, (1.0, 1.0, 1.0) if in_voxels else tuple(spacing_mm))
+        spacing = (1.0, 1.0, 1.0) if in_voxels else tuple(spacing_mm)
+        distances = surface_distances(Surface(a, spacing), Surface(b, spacing))
+    return metrics_of(size_a, size_b, both, distances, voxel_ml(spacing_mm))
+
+
+def voxel_ml(spacing_mm: Sequence[float]) -> float:
+    """Volume of a voxel in mL."""
+    return float(np.prod(spacing_mm)) / 1000.0
+
+
+def metrics_of(size_a: int, size_b: int, both: int, distances: tuple[float, float], ml: float) -> Metrics:
+    """Metrics of a prediction and a reference by their counts of voxels.
+
+    Parameters
+    ----------
+    size_a, size_b, both
+        Voxels of the prediction, of the reference, and in both.
+    distances
+        95HD and ASD; NaN where there are none.
+    ml
+        Volume of a voxel in mL.
+    """
+    empty = size_a + size_b == 0
     return Metrics(
         dice=1.0 if empty else 2.0 * both / (size_a + size_b),
         jaccard=1.0 if empty else both / (size_a + size_b - both),
-        hd95=hd95,
-        asd=asd,
-        volume_ml=size_a * voxel_ml,
-        reference_volume_ml=size_b * voxel_ml,
-        volume_difference_ml=(size_a - size_b) * voxel_ml,
+        hd95=distances[0],
+        asd=distances[1],
+        volume_ml=size_a * ml,
+        reference_volume_ml=size_b * ml,
+        volume_difference_ml=(size_a - size_b) * ml,
         note=_note(size_a, size_b),
     )
 
 
-def _surface_distances(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> tuple[float, float]:
-    """95HD and ASD of two masks that are not empty."""
-    box = _bounding_box(a | b)
-    surface_a, surface_b = _surface(a[box]), _surface(b[box])
-    from_a = _distances(surface_a, surface_b, spacing)
-    from_b = _distances(surface_b, surface_a, spacing)
+class Surface:
+    """The surface of a mask: its voxels with one of their 6 neighbors outside of it.
+
+    What a search for the nearest surface voxel needs is made when it is first asked for, and kept for the next search.
+
+    Parameters
+    ----------
+    mask
+        Boolean, of three axes, not empty.
+    spacing
+        Voxel size along the mask's axes; the unit of all distances.
+    """
+
+    def __init__(self, mask: np.ndarray, spacing: Sequence[float]) -> None:
+        self._spacing = np.asarray(spacing, float)
+        self._shape = mask.shape
+        self._box = _bounding_box(mask)
+        on = np.zeros(mask.shape, bool)
+        on[self._box] = _surface(mask[self._box])
+        self._on = on.ravel()
+        # The voxels by their number in the array.
+        self._numbers = np.flatnonzero(self._on)
+        self._tree: KDTree | None = None
+        self._map: tuple[tuple[slice, ...], np.ndarray] | None = None
+
+    def distances_to(self, other: Surface) -> np.ndarray:
+        """Distance of each voxel of this surface to the nearest one of another, in no particular order.
+
+        Both ways are exact. Smooth surfaces have a hundredth of the voxels that a distance transform goes through, so a
+        search tree is much faster; where there is much surface, as in noise, the transform is.
+        """
+        # What lies on both surfaces has a distance of 0 and is not searched for.
+        apart = self._numbers[~other._on[self._numbers]]
+        found = np.zeros(self._numbers.size)
+        box = _union(self._box, other._box)
+        volume = math.prod(side.stop - side.start for side in box)
+        if max(apart.size, other._numbers.size) * _FEWEST_VOXELS_FOR_SEARCH > volume:
+            found[: apart.size] = other._from_map(box, apart)
+        else:
+            found[: apart.size] = other._from_tree(apart)
+        return found
+
+    def _from_tree(self, numbers: np.ndarray) -> np.ndarray:
+        if self._tree is None:
+            # Places on a grid are spread evenly: a tree need not be balanced, and is made in half the time.
+            self._tree = KDTree(self._places(self._numbers), balanced_tree=False, compact_nodes=False)
+        return self._tree.query(self._places(numbers))[0]
+
+    def _from_map(self, box: tuple[slice, ...], numbers: np.ndarray) -> np.ndarray:
+        if self._map is None or _union(self._map[0], box) != self._map[0]:
+            if self._map is not None:
+                box = _union(self._map[0], box)
+            outside = ~self._on.reshape(self._shape)[box]
+            self._map = box, ndimage.distance_transform_edt(outside, sampling=self._spacing)
+        box, distances = self._map
+        places = np.unravel_index(numbers, self._shape)
+        return distances[tuple(place - side.start for place, side in zip(places, box, strict=True))]
+
+    def _places(self, numbers: np.ndarray) -> np.ndarray:
+        return np.column_stack(np.unravel_index(numbers, self._shape)) * self._spacing
+
+
+def surface_distances(a: Surface, b: Surface) -> tuple[float, float]:
+    """95HD of two surfaces and ASD from the first to the second, in the unit of their spacing."""
+    from_a, from_b = a.distances_to(b), b.distances_to(a)
     return float(np.percentile(np.concatenate([from_a, from_b]), 95)), float(from_a.mean())
 
 
@@ -108,6 +187,11 @@ def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     return tuple(box)
 
 
+def _union(a: tuple[slice, ...], b: tuple[slice, ...]) -> tuple[slice, ...]:
+    """The smallest box with both boxes in it."""
+    return tuple(slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
+
+
 def _surface(mask: np.ndarray) -> np.ndarray:
     """The voxels of the mask with one of their 6 neighbors outside of it."""
     padded = np.pad(mask, 1)
@@ -116,29 +200,6 @@ def _surface(mask: np.ndarray) -> np.ndarray:
         for shifted in (slice(None, -2), slice(2, None)):
             inside &= padded[tuple(shifted if i == axis else slice(1, -1) for i in range(3))]
     return mask & ~inside
-
-
-def _distances(surface: np.ndarray, other: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """Distance of each voxel of a surface to the nearest one of another, in no particular order.
-
-    Both ways are exact. Smooth surfaces have a hundredth of the voxels that a distance transform goes through, so a
-    search tree is much faster; where there is much surface, as in noise, the transform is.
-    """
-    # What lies on both surfaces has a distance of 0 and is not searched for.
-    apart = surface & ~other
-    count = np.count_nonzero(apart)
-    found = np.zeros(np.count_nonzero(surface))
-    if max(count, np.count_nonzero(other)) * _FEWEST_VOXELS_FOR_SEARCH > apart.size:
-        found[:count] = ndimage.distance_transform_edt(~other, sampling=spacing)[apart]
-    else:
-        # Places on a grid are spread evenly: a tree need not be balanced, and is made in half the time.
-        tree = KDTree(_places(other, spacing), balanced_tree=False, compact_nodes=False)
-        found[:count] = tree.query(_places(apart, spacing))[0]
-    return found
-
-
-def _places(voxels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    return np.column_stack(np.unravel_index(np.flatnonzero(voxels), voxels.shape)) * np.asarray(spacing)
 
 
 def _note(predicted: int, labeled: int) -> str:

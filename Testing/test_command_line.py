@@ -73,7 +73,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("verb", ["cohort", "train", "predict", "evaluate", "report", "demo"])
+@pytest.mark.parametrize("verb", ["cohort", "train", "predict", "suggest", "evaluate", "report", "demo"])
 def test_every_verb_explains_itself(verb: str) -> None:
     result = _run(verb, "--help")
     assert result.returncode == 0
@@ -113,6 +113,8 @@ def test_from_cohort_to_report(phantoms: Path, tmp_path: Path) -> None:
             "segmentation.nii.gz",
             "probability.nrrd",
             "uncertainty.nrrd",
+            "network-student_1.seg.nrrd",
+            "network-student_2.seg.nrrd",
             "figures.json",
         }
     again = _run("predict", "--run", run, "--output", output, *scans)

@@ -326,6 +326,8 @@ def test_nifti_and_volumes_are_written_on_request(tmp_path: Path, scan_file: Pat
     folder = tmp_path / "output" / "a"
     assert contents(folder) == [
         "figures.json",
+        "network-student_1.seg.nrrd",
+        "network-student_2.seg.nrrd",
         "probability.nrrd",
         "segmentation.nii.gz",
         "segmentation.seg.nrrd",
@@ -336,6 +338,13 @@ def test_nifti_and_volumes_are_written_on_request(tmp_path: Path, scan_file: Pat
     expected = predictor.predict(sitk.ReadImage(str(scan_file)), uncertainty=True)
     assert np.array_equal(images["probability.nrrd"], sitk.GetArrayFromImage(expected.probability))
     assert np.array_equal(images["uncertainty.nrrd"], sitk.GetArrayFromImage(expected.uncertainty))
+    student = Predictor(predictor.model, device=predictor.device, network="student_2").predict(
+        sitk.ReadImage(str(scan_file))
+    )
+    assert np.array_equal(images["network-student_2.seg.nrrd"], sitk.GetArrayFromImage(student.mask))
+    # A later prediction without them takes away those of the earlier model.
+    predict_files(predictor, [("a", scan_file)], tmp_path / "output", overwrite=True)
+    assert contents(folder) == ["figures.json", "segmentation.seg.nrrd"]
 
 
 @pytest.mark.parametrize("present", ["segmentation.seg.nrrd", "probability.nrrd"])

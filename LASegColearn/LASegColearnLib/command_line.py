@@ -64,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_cohort(verbs)
     _add_train(verbs)
     _add_predict(verbs)
+    _add_suggest(verbs)
     _add_evaluate(verbs)
     _add_device(verbs)
     _add_report(verbs)
@@ -182,6 +183,26 @@ opens as one segment named Left atrium, and `figures.json` (volume, uncertainty,
     scans = parser.add_mutually_exclusive_group(required=True)
     scans.add_argument("--cohort", type=Path, metavar="FILE", help="segment all cases of a cohort file")
     scans.add_argument("scans", type=Path, nargs="*", default=[], metavar="SCAN", help="scan files")
+    _add_events(parser)
+
+
+def _add_suggest(verbs: Any) -> None:
+    parser = _verb(
+        verbs,
+        "suggest",
+        _suggest,
+        "say which unlabeled case to annotate next",
+        """\
+Orders a cohort's unlabeled cases by what a label for them is expected to bring, and says why: where the model is
+uncertain near the surface, where the students disagree, and which scans are unlike those that are labeled already.
+
+  lasegcolearn suggest --run my-run --cohort cohort.json
+""",
+    )
+    parser.add_argument("--run", type=Path, required=True, metavar="FOLDER", help="run folder with the model")
+    parser.add_argument("--cohort", type=Path, required=True, metavar="FILE", help="cohort file")
+    parser.add_argument("--count", type=int, default=10, metavar="N", help="how many to print (default: 10; 0: all)")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cuda, mps or cpu (default: auto)")
     _add_events(parser)
 
 
@@ -350,6 +371,35 @@ def _predict(options: argparse.Namespace) -> int:
         device=options.device,
         listeners=[_listener(options)],
     )
+    return 0
+
+
+def _suggest(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from LASegColearnLib.allocation import keep_freed_memory
+    from LASegColearnLib.annotation_order import suggest_cases
+    from LASegColearnLib.checkpoints import load_model
+    from LASegColearnLib.cohort import load_cohort
+    from LASegColearnLib.device import choose_device
+    from LASegColearnLib.events import EventLog
+    from LASegColearnLib.predictor import Predictor
+    from LASegColearnLib.run_folder import RunFolder
+
+    keep_freed_memory()
+    events = EventLog(None, _listener(options))
+    model = load_model(RunFolder(options.run).last_checkpoint)
+    with events.telling_failure():
+        suggestions = suggest_cases(
+            Predictor(model, device=choose_device(options.device)),
+            load_cohort(options.cohort),
+            lambda done, of: events.emit("predicting", done=done, of=of),
+        )
+    for place, suggestion in enumerate(suggestions[: options.count or None], start=1):
+        if options.events:
+            events.emit("suggested", place=place, **asdict(suggestion))
+        else:
+            sys.stdout.write(f"{place:3}  {suggestion.case:20} {suggestion.gain:.2f}  {suggestion.reason}\n")
     return 0
 
 

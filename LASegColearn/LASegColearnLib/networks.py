@@ -124,15 +124,23 @@ class VNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (N, 2, X, Y, Z) of patches (N, 1, X, Y, Z); X, Y, Z multiples of 16."""
+        x, skips = self._encode(x)
+        x = self.bottom_dropout(x)
+        for level in reversed(range(4)):
+            x = self.decoder[level](self.up[level](x) + skips[level])
+        return self.head(self.head_dropout(x))
+
+    def bottom_features(self, x: torch.Tensor) -> torch.Tensor:
+        """What the coarsest level makes of images (N, 1, X, Y, Z): (N, 16 filters, X/16, Y/16, Z/16)."""
+        return self._encode(x)[0]
+
+    def _encode(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         skips: list[torch.Tensor] = []
         for level, down in enumerate(self.down):
             x = self.encoder[level](x)
             skips.append(x)
             x = down(x)
-        x = self.bottom_dropout(self.encoder[-1](x))
-        for level in reversed(range(4)):
-            x = self.decoder[level](self.up[level](x) + skips[level])
-        return self.head(self.head_dropout(x))
+        return self.encoder[-1](x), skips
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -18,7 +18,7 @@ from LASegColearnLib.checkpoints import Model
 from LASegColearnLib.cohort import id_problems, unique_ids
 from LASegColearnLib.device import Device
 from LASegColearnLib.errors import InputError, Problem
-from LASegColearnLib.preprocessing import prepare_scan, restore_to_scan
+from LASegColearnLib.preprocessing import Grid, prepare_scan, restore_to_scan
 from LASegColearnLib.run_folder import write_json_atomically
 from LASegColearnLib.scan_files import read_scan
 from LASegColearnLib.segmentation_files import write_mask, write_volume
@@ -32,6 +32,8 @@ PROBABILITY_FILE = "probability.nrrd"
 UNCERTAINTY_FILE = "uncertainty.nrrd"
 FIGURES_FILE = "figures.json"
 _AXIAL_AXES = (0, 1)
+# Voxels of the scan for one at the networks' coarsest level.
+_COARSENING = 16
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Prediction:
     uncertainty
         float32 0 to 1 on the scan's grid (see :func:`~LASegColearnLib.uncertainty.combined_uncertainty`); None unless
         asked for.
+    others
+        Masks of the networks that did not make the segmentation, by name; none unless the uncertainty was asked for.
     figures
         Plain values for JSON: ``volume_ml``; ``mean_uncertainty_near_surface`` and ``agreement`` (mean, and Dice of
         each two networks), None where they were not asked for or are not defined; ``network``, ``spacing_mm``,
@@ -56,7 +60,27 @@ class Prediction:
     mask: sitk.Image
     probability: sitk.Image
     uncertainty: sitk.Image | None
+    others: dict[str, sitk.Image]
     figures: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What a model thinks of a scan, for deciding which one to annotate.
+
+    Attributes
+    ----------
+    uncertainty
+        Mean near the surface of what was found, 0 (sure) to 1; None if nothing was found.
+    disagreement
+        1 - Dice of the students; None for a model with one network.
+    descriptor
+        float32 (16 filters): the scan as the predicting network's coarsest level sees it, averaged over all places.
+    """
+
+    uncertainty: float | None
+    disagreement: float | None
+    descriptor: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -179,7 +203,7 @@ class Predictor:
             Let all networks predict, for the uncertainty near the surface and the agreement. Without it only those that
             make the segmentation do, which takes a third of the time for co-learning.
         uncertainty
-            Return the uncertainty as a volume, too; needs all networks as well.
+            Return the uncertainty as a volume, and the other networks' masks, too; needs all networks as well.
 
         Returns
         -------
@@ -208,8 +232,41 @@ class Predictor:
             mask,
             probability,
             restore_to_scan(doubt, prepared.grid, scan) if uncertainty and doubt is not None else None,
+            self._other_masks(by_name, prepared.grid, scan) if uncertainty else {},
             {**found, **self._origin(), "note": None if found["volume_ml"] else "Nothing was found in this scan."},
         )
+
+    def opinion(self, scan: sitk.Image) -> Opinion:
+        """What the model thinks of a scan (3D, any orientation, spacing and scalar type), at the model's voxel size."""
+        settings = self.model.settings
+        array = prepare_scan(scan, settings.spacing_mm, settings.region_mm).array
+        by_name = self.probabilities(array)
+        students = self._students(by_name)
+        found = by_name[self.model.predictor]
+        doubt = combined_uncertainty(found, students)
+        apart = _agreement(dict(enumerate(students)))
+        return Opinion(
+            mean_near_surface(doubt, largest_component(found > 0.5), settings.spacing_mm),
+            None if apart is None else 1.0 - apart["mean"],
+            self.descriptor(array),
+        )
+
+    def descriptor(self, array: np.ndarray) -> np.ndarray:
+        """See :class:`Opinion`; of a prepared scan, float32 (x, y, z).
+
+        After Yang et al., Suggestive annotation, MICCAI 2017, which describes an image by the channel-wise mean of the
+        features at the encoder's end.
+        """
+        padding = [(0, -side % _COARSENING) for side in array.shape]
+        image = torch.from_numpy(np.pad(array, padding).astype(np.float32))[None, None].to(self.device.device)
+        with torch.inference_mode(), self.device.autocast():
+            features = self.model.networks[self.model.predictor].bottom_features(image)
+        described: np.ndarray = features.float().mean(dim=(0, 2, 3, 4)).cpu().numpy()
+        return described
+
+    def _other_masks(self, by_name: dict[str, np.ndarray], grid: Grid, scan: sitk.Image) -> dict[str, sitk.Image]:
+        others = {name: probability for name, probability in by_name.items() if name != self.network}
+        return {name: _mask(restore_to_scan(probability, grid, scan)) for name, probability in others.items()}
 
     def _students(self, by_name: dict[str, np.ndarray]) -> list[np.ndarray]:
         """The networks whose difference of opinion counts: the students where there are two, else all."""
@@ -244,7 +301,8 @@ def predict_files(
     """Segment scan files, each into a folder of its own: ``<output>/<id>/``.
 
     Written are ``segmentation.seg.nrrd`` and ``figures.json``; with ``nifti`` also ``segmentation.nii.gz``, with
-    ``volumes`` also ``probability.nrrd`` and ``uncertainty.nrrd``. The segmentation is written last.
+    ``volumes`` also ``probability.nrrd``, ``uncertainty.nrrd`` and the other networks' segmentations,
+    ``network-<name>.seg.nrrd``. The segmentation is written last.
 
     Parameters
     ----------
@@ -287,6 +345,11 @@ def predict_files(
     return done
 
 
+def network_file(name: str) -> str:
+    """Name of the file with the segmentation of a network that did not make the case's own."""
+    return f"network-{name}.seg.nrrd"
+
+
 def _files(nifti: bool, volumes: bool) -> list[str]:
     files = [SEGMENTATION_FILE, FIGURES_FILE]
     if nifti:
@@ -318,10 +381,14 @@ def _check_output(scans: Sequence[tuple[str, Path]], output: Path, overwrite: bo
 def _write(prediction: Prediction, folder: Path, *, nifti: bool, volumes: bool) -> None:
     for name in set(_files(True, True)) - set(_files(nifti, volumes)):
         (folder / name).unlink(missing_ok=True)
+    for file in folder.glob(network_file("*")):
+        file.unlink()
     write_json_atomically(folder / FIGURES_FILE, prediction.figures)
     if volumes and prediction.uncertainty is not None:
         write_volume(folder / PROBABILITY_FILE, prediction.probability)
         write_volume(folder / UNCERTAINTY_FILE, prediction.uncertainty)
+        for name, mask in prediction.others.items():
+            write_mask(folder / network_file(name), mask)
     if nifti:
         write_mask(folder / NIFTI_FILE, prediction.mask)
     write_mask(folder / SEGMENTATION_FILE, prediction.mask)
@@ -354,7 +421,7 @@ def _volume_ml(mask: sitk.Image) -> float:
     return voxels * float(np.prod(mask.GetSpacing())) / 1000.0
 
 
-def _agreement(by_name: dict[str, np.ndarray]) -> dict[str, float] | None:
+def _agreement(by_name: Mapping[Any, np.ndarray]) -> dict[str, float] | None:
     pairs = pairwise_agreement(by_name)
     return {"mean": float(np.mean(list(pairs.values()))), **pairs} if pairs else None
 

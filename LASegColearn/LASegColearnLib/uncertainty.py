@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -93,7 +94,7 @@ def mean_near_surface(
     return float(values[box][near].mean(dtype=np.float64)) if near.any() else None
 
 
-def pairwise_agreement(probabilities: Mapping[str, np.ndarray]) -> dict[str, float]:
+def pairwise_agreement(probabilities: Mapping[Any, np.ndarray]) -> dict[str, float]:
     """Dice (0 to 1) of each two networks' predictions (p > 0.5), under ``"one, other"``; 1 where both found nothing."""
     masks = {name: probability > 0.5 for name, probability in probabilities.items()}
     agreement = {}

@@ -124,9 +124,7 @@ class Method(ABC):
         for network in self.networks.values():
             network.load_state_dict(tensors)
 
-    def warm_start(
-        self, networks: dict[str, dict[str, torch.Tensor]], predictor: str, state: dict[str, Any]
-    ) -> None:
+    def warm_start(self, networks: dict[str, dict[str, torch.Tensor]], predictor: str, state: dict[str, Any]) -> None:
         """Go on from an earlier model, by a new optimizer and usually with more labels.
 
         Parameters

@@ -109,9 +109,7 @@ class CoLearning(Method):
         self.steps = int(state["steps"])
         self.pretrained = bool(state["pretrained"])
 
-    def warm_start(
-        self, networks: dict[str, dict[str, torch.Tensor]], predictor: str, state: dict[str, Any]
-    ) -> None:
+    def warm_start(self, networks: dict[str, dict[str, torch.Tensor]], predictor: str, state: dict[str, Any]) -> None:
         """As :meth:`Method.warm_start`; the teacher that is there is worth keeping, so its average does not start anew.
 
         A model that was stopped in its pretraining has only one student that has learned: all start from its teacher.

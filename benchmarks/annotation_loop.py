@@ -86,7 +86,7 @@ def _round(number: int, labeled: list[int], init: Path | None, record: Record, o
 
 def _table(record: Record, options: argparse.Namespace) -> str:
     lines = [
-        f"Surface: share farther than {TOLERANCE_MM} mm from the prediction's. Asked for: before their labels were used.",
+        f"Surface: share farther than {TOLERANCE_MM} mm from the prediction's.",
         "                        asked for                          la_061-la_080",
         "round  labels  minutes  voxels changed   surface %         Dice %  voxels changed   surface %",
     ]

@@ -52,7 +52,7 @@ TOLERANCE_MM = 1.25
 def train_round(
     run: Path, scans: Path, labeled: Sequence[int], settings: Settings, init: Path | None, device: str
 ) -> RunFolder:
-    """Train on these labels and the rest of the pool without labels, unless that is done; resumes what was broken off."""
+    """Train on these labels and the rest of the pool without labels, or go on with what was broken off."""
     folder = RunFolder(run)
     listeners = [TerminalProgress()]
     if folder.last_checkpoint.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -157,8 +158,9 @@ def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Euclidean distances between descriptors, each feature in units of its spread over all scans."""
     spread = b.std(axis=0)
     varying = spread > 1e-12
-    scale = np.sqrt(max(np.count_nonzero(varying), 1))
-    return cdist(a[:, varying] / spread[varying], b[:, varying] / spread[varying]) / scale
+    scale = math.sqrt(max(int(np.count_nonzero(varying)), 1))
+    distances: np.ndarray = cdist(a[:, varying] / spread[varying], b[:, varying] / spread[varying])
+    return distances / scale
 
 
 def _reason(opinion: Opinion, doubt: float, split: float | None, newness: float) -> str:

@@ -259,8 +259,9 @@ class Predictor:
         """
         padding = [(0, -side % _COARSENING) for side in array.shape]
         image = torch.from_numpy(np.pad(array, padding).astype(np.float32))[None, None].to(self.device.device)
+        network: Any = self.model.networks[self.model.predictor]
         with torch.inference_mode(), self.device.autocast():
-            features = self.model.networks[self.model.predictor].bottom_features(image)
+            features = network.bottom_features(image)
         described: np.ndarray = features.float().mean(dim=(0, 2, 3, 4)).cpu().numpy()
         return described
 

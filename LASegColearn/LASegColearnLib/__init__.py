@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from LASegColearnLib.cohort_import import cohort_from_folders, import_cohort
     from LASegColearnLib.demo import run_demo
     from LASegColearnLib.evaluation import evaluate, summarize, write_metrics_csv
+    from LASegColearnLib.judging import judge
     from LASegColearnLib.phantom import write_phantom_cohort
     from LASegColearnLib.prediction import predict
     from LASegColearnLib.report import write_report
@@ -31,6 +32,7 @@ _HOME = {
     "cohort_from_folders": "cohort_import",
     "evaluate": "evaluation",
     "import_cohort": "cohort_import",
+    "judge": "judging",
     "load_cohort": "cohort",
     "predict": "prediction",
     "preset": "settings",
@@ -55,6 +57,7 @@ __all__ = [
     "cohort_from_folders",
     "evaluate",
     "import_cohort",
+    "judge",
     "load_cohort",
     "predict",
     "preset",

@@ -66,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_predict(verbs)
     _add_suggest(verbs)
     _add_evaluate(verbs)
+    _add_judge(verbs)
     _add_device(verbs)
     _add_report(verbs)
     _add_demo(verbs)
@@ -223,6 +224,26 @@ Compares predictions with the cohort's labels: Dice, Jaccard, 95HD, ASD (medpy's
     parser.add_argument("--split", choices=("validation", "labeled"), default="validation", help="which cases")
     parser.add_argument("--unit", choices=("mm", "voxel"), default="mm", help="unit of distances (default: mm)")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="CSV file to write")
+    _add_events(parser)
+
+
+def _add_judge(verbs: Any) -> None:
+    parser = _verb(
+        verbs,
+        "judge",
+        _judge,
+        "say whether a model is better than an earlier one",
+        """\
+Predicts the validation cases, which were never trained on, with a run's model and with an earlier run's, and says
+which is better: the difference in Dice case by case, with a 95 % confidence interval.
+
+  lasegcolearn judge --run round-2 --against round-1
+""",
+    )
+    parser.add_argument("--run", type=Path, required=True, metavar="FOLDER", help="run folder of the model")
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help="run folder of the earlier model")
+    parser.add_argument("--cohort", type=Path, metavar="FILE", help="cohort file (default: the run's own)")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cuda, mps or cpu (default: auto)")
     _add_events(parser)
 
 
@@ -425,6 +446,32 @@ def _evaluate(options: argparse.Namespace) -> int:
             )
     else:
         sys.stdout.write(format_table(rows) + "\n")
+    return 0
+
+
+def _judge(options: argparse.Namespace) -> int:
+    from LASegColearnLib.allocation import keep_freed_memory
+    from LASegColearnLib.evaluation import format_table
+    from LASegColearnLib.judging import judge
+    from LASegColearnLib.paired_comparison import sentence
+
+    keep_freed_memory()
+    found = judge(
+        options.run,
+        against=options.against,
+        cohort=options.cohort,
+        device=options.device,
+        listeners=[_listener(options)],
+    )
+    if options.events:
+        return 0
+    rows = [replace(row, network="this model") for row in found.rows]
+    rows += [replace(row, network="earlier") for row in found.earlier]
+    sys.stdout.write(format_table(rows) + "\n")
+    if found.left_out:
+        sys.stdout.write(f"Left out, since one of the two was trained on them: {', '.join(found.left_out)}.\n")
+    if found.comparison is not None:
+        sys.stdout.write(sentence(found.comparison, "this model", "the earlier one") + "\n")
     return 0
 
 

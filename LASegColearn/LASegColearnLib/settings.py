@@ -208,6 +208,15 @@ class Settings:
         """Plain values for JSON and checkpoints; tuples become lists."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
+    def changes(self) -> list[str]:
+        """What differs from the preset, but for method, seed and length, as texts that :meth:`with_text` takes."""
+        own, usual = self.to_dict(), preset(self.preset).to_dict()
+        return [
+            f"{name}={setting_text(value)}"
+            for name, value in own.items()
+            if name not in _NOT_CHANGES and value != usual[name]
+        ]
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
         """The reverse of :meth:`to_dict`. Raises :class:`InputError` for names that do not exist."""
@@ -247,6 +256,17 @@ class Settings:
         if problems:
             raise InputError(problems)
         return replace(self, **values).checked()
+
+
+# These have options of their own.
+_NOT_CHANGES = ("preset", "method", "seed", "iterations", "minutes")
+
+
+def setting_text(value: Any) -> str:
+    """A setting's value as it is typed after ``--set name=``."""
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value))
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 _TYPES: dict[str, Any] = get_type_hints(Settings)

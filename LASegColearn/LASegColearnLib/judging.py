@@ -1,0 +1,135 @@
+"""The verb `judge`: how good a run's model is on the validation cases, and whether it is better than an earlier one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from LASegColearnLib.checkpoints import load_checkpoint
+from LASegColearnLib.cohort import Case, Cohort, load_cohort
+from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.evaluation import EvaluatedCase, evaluate, summarize, write_metrics_csv
+from LASegColearnLib.events import EventLog, Listener
+from LASegColearnLib.paired_comparison import PairedComparison, compare_paired
+from LASegColearnLib.prediction import predict
+from LASegColearnLib.run_folder import RunFolder
+from LASegColearnLib.scan_files import content_hash, read_scan
+
+_MEASURES = ("dice", "jaccard", "hd95", "asd")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A model on cases that it was not trained on.
+
+    Attributes
+    ----------
+    rows
+        The model's metrics, a row a case; distances in mm.
+    earlier
+        The same of the model it is compared with, in the same order; none without one.
+    comparison
+        Dice of the model against the earlier one's; None without one.
+    left_out
+        Ids of validation cases that one of the two was trained on, so that they say nothing.
+    """
+
+    rows: list[EvaluatedCase]
+    earlier: list[EvaluatedCase]
+    comparison: PairedComparison | None
+    left_out: list[str]
+
+
+def judge(
+    run: Path,
+    *,
+    against: Path | None = None,
+    cohort: Path | None = None,
+    device: str = "auto",
+    listeners: Sequence[Listener] = (),
+) -> Judgement:
+    """Predict the validation cases with a run's last model, and with an earlier run's, and compare with their labels.
+
+    The segmentations go into each run's ``predictions``, the metrics into its ``metrics.csv``.
+
+    Parameters
+    ----------
+    run
+        Run folder of the model.
+    against
+        Run folder of the earlier model; none to judge one alone.
+    cohort
+        Cohort file with the validation cases; the run's own by default.
+    device
+        ``auto``, ``cuda``, ``cuda:N``, ``mps`` or ``cpu``.
+    listeners
+        Called with each event: ``predicting``, and ``judged`` at the end.
+
+    Raises
+    ------
+    InputError
+        If a run has no whole checkpoint, or there is no validation case that neither model was trained on.
+    """
+    events = EventLog(None, *listeners)
+    with events.telling_failure():
+        runs = [RunFolder(run), *([] if against is None else [RunFolder(against)])]
+        trained = [set(load_checkpoint(one.last_checkpoint)["lineage"]["trained"]) for one in runs]
+        members = load_cohort(cohort or runs[0].cohort).validation
+        unseen = [case for case in members if not _was_trained_on(case, set().union(*trained))]
+        left_out = [case.id for case in members if case not in unseen]
+        if not unseen:
+            raise InputError(_no_cases(left_out))
+        rows = [_rows(one, Cohort((), (), tuple(unseen)), device, events, n, len(runs)) for n, one in enumerate(runs)]
+        dice = [[row.metrics.dice for row in found] for found in rows]
+        comparison = compare_paired(dice[0], dice[1]) if against is not None else None
+        judgement = Judgement(rows[0], rows[1] if against is not None else [], comparison, left_out)
+        events.emit("judged", **figures_of(judgement))
+    return judgement
+
+
+def figures_of(judgement: Judgement) -> dict[str, Any]:
+    """A judgement as plain values: means over the cases by measure, Dice by case, the comparison."""
+
+    def means(rows: list[EvaluatedCase]) -> dict[str, float] | None:
+        found = summarize(rows)
+        return {name: found[name].mean for name in _MEASURES} if rows else None
+
+    return {
+        "cases": len(judgement.rows),
+        "means": means(judgement.rows),
+        "earlier_means": means(judgement.earlier),
+        "dice": {row.case: row.metrics.dice for row in judgement.rows},
+        "comparison": None if judgement.comparison is None else asdict(judgement.comparison),
+        "left_out": judgement.left_out,
+    }
+
+
+def _rows(run: RunFolder, cohort: Cohort, device: str, events: EventLog, number: int, runs: int) -> list[EvaluatedCase]:
+    """The metrics of one run's model; the progress counts the cases of all runs."""
+    of = len(cohort.validation)
+
+    def tell(event: dict[str, Any]) -> None:
+        if event["event"] == "predicting":
+            events.emit("predicting", done=number * of + event["done"], of=runs * of)
+
+    scans = [(case.id, case.image) for case in cohort.validation]
+    found = predict(
+        run.last_checkpoint, scans, run.predictions, figures=False, overwrite=True, device=device, listeners=[tell]
+    )
+    network = found[0].figures["network"] if found else ""
+    rows = evaluate(cohort, run.predictions, network=network)
+    write_metrics_csv(rows, run.metrics)
+    return rows
+
+
+def _was_trained_on(case: Case, hashes: set[str]) -> bool:
+    return content_hash(read_scan(case.image, case.id)) in hashes
+
+
+def _no_cases(left_out: list[str]) -> Problem:
+    remedy = "Give at least three labeled cases the role validation before the first training."
+    if left_out:
+        return Problem("judge", "All validation cases were trained on by one of the two models.", remedy)
+    return Problem("judge", "There is no validation case, so nothing tells how good the model is.", remedy)

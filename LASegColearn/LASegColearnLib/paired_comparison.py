@@ -1,0 +1,83 @@
+"""Whether one model is better than another on the same cases, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+# An interval of fewer differences says nothing.
+_FEWEST = 3
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """The difference of two models' figures, case by case.
+
+    Attributes
+    ----------
+    cases
+        Of how many cases.
+    mean
+        Mean of first minus second.
+    low, high
+        95 % confidence interval of the mean by Student's t; None with fewer than 3 cases.
+    verdict
+        ``better`` or ``worse`` where the interval leaves out 0, else ``undecided``.
+    """
+
+    cases: int
+    mean: float
+    low: float | None
+    high: float | None
+    verdict: Literal["better", "worse", "undecided"]
+
+
+def compare_paired(first: Sequence[float], second: Sequence[float]) -> PairedComparison:
+    """Compare two models' figures of the same cases in the same order; larger is better.
+
+    Raises
+    ------
+    ValueError
+        If there are no cases, or not as many of both.
+    """
+    if len(first) != len(second) or not first:
+        raise ValueError(f"Wanted figures of the same cases, found {len(first)} and {len(second)}.")
+    differences = np.asarray(first, float) - np.asarray(second, float)
+    mean = float(differences.mean())
+    if len(differences) < _FEWEST:
+        return PairedComparison(len(differences), mean, None, None, "undecided")
+    if np.ptp(differences) == 0:
+        low = high = mean
+    else:
+        interval = stats.ttest_1samp(differences, 0.0).confidence_interval(CONFIDENCE)
+        low, high = float(interval.low), float(interval.high)
+    verdict: Literal["better", "worse", "undecided"] = "better" if low > 0 else "worse" if high < 0 else "undecided"
+    return PairedComparison(len(differences), mean, low, high, verdict)
+
+
+def sentence(comparison: PairedComparison, first: str, second: str, measure: str = "Dice") -> str:
+    """The comparison for a person; the figures in percent.
+
+    Parameters
+    ----------
+    first, second
+        What the two models are called, for example "the new model" and "the earlier one".
+    """
+    cases = f"{comparison.cases} case{'s' if comparison.cases != 1 else ''} not trained on"
+    mean = f"{measure} {100 * comparison.mean:+.1f} points on {cases}"
+    if comparison.low is None or comparison.high is None:
+        return f"Too few cases to tell which is better: {mean}."
+    if math.isclose(comparison.low, comparison.high):
+        interval = mean
+    else:
+        interval = f"{mean}, 95 % interval {100 * comparison.low:+.1f} to {100 * comparison.high:+.1f}"
+    start = first[0].upper() + first[1:]
+    if comparison.verdict == "undecided":
+        return f"No clear difference between {first} and {second}: {interval}."
+    return f"{start} is {comparison.verdict} than {second}: {interval}."

@@ -30,7 +30,7 @@ def checkScan(volumeNode: Any) -> None:
                 name, "Wanted a scan, found a labelmap.", "In Data, right-click it and convert it to a segmentation."
             )
         )
-    _checkTransform(volumeNode)
+    checkTransform(volumeNode)
 
 
 def scanImage(volumeNode: Any) -> sitk.Image:
@@ -60,7 +60,7 @@ def labelImage(segmentationNode: Any, segmentId: str, volumeNode: Any) -> sitk.I
     checkScan(volumeNode)
     if segmentationNode is None:
         raise InputError(Problem(volumeNode.GetName(), "No segmentation is chosen.", "Choose the one with the label."))
-    _checkTransform(segmentationNode)
+    checkTransform(segmentationNode)
     name = segmentationNode.GetName()
     segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
     if segment is None:
@@ -71,10 +71,9 @@ def labelImage(segmentationNode: Any, segmentId: str, volumeNode: Any) -> sitk.I
             Problem(name, f"The segment {segment.GetName()} is empty.", "Outline the left atrium, or choose another.")
         )
     onScan = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, segmentId, volumeNode) > 0
-    drawn = _volume(segmentationNode, segmentId) * np.count_nonzero(own)
-    if np.count_nonzero(onScan) * float(np.prod(volumeNode.GetSpacing())) < _LEAST_INSIDE * drawn:
-        cause = f"Most of the segment {segment.GetName()} lies outside of the scan {volumeNode.GetName()}."
-        raise InputError(Problem(name, cause, "It belongs to another scan, or one of the two was moved: choose again."))
+    drawn = voxelVolume(segmentationNode, segmentId) * np.count_nonzero(own)
+    inside = np.count_nonzero(onScan) * float(np.prod(volumeNode.GetSpacing()))
+    checkInside(segmentationNode, segmentId, volumeNode, drawn, inside)
     return _image(onScan.astype(np.uint8), volumeNode)
 
 
@@ -105,7 +104,19 @@ def _image(array: np.ndarray, volumeNode: Any) -> sitk.Image:
     return image
 
 
-def _volume(segmentationNode: Any, segmentId: str) -> float:
+def checkInside(segmentationNode: Any, segmentId: str, volumeNode: Any, drawn: float, inside: float) -> None:
+    """Raise :class:`InputError` if too little of a segment's volume lies inside of the scan.
+
+    ``drawn`` is the volume of all of the segment and ``inside`` that of its part in the scan, in one unit.
+    """
+    if inside < _LEAST_INSIDE * drawn:
+        segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
+        cause = f"Most of the segment {segment.GetName()} lies outside of the scan {volumeNode.GetName()}."
+        remedy = "It belongs to another scan, or one of the two was moved: choose again."
+        raise InputError(Problem(segmentationNode.GetName(), cause, remedy))
+
+
+def voxelVolume(segmentationNode: Any, segmentId: str) -> float:
     """Volume of one voxel of a segment's own labelmap, in cubic mm."""
     import vtk
 
@@ -115,7 +126,8 @@ def _volume(segmentationNode: Any, segmentId: str) -> float:
     return abs(matrix.Determinant())
 
 
-def _checkTransform(node: Any) -> None:
+def checkTransform(node: Any) -> None:
+    """Raise :class:`InputError` if a node is in a transform, which its voxels do not show."""
     if node.GetParentTransformNode() is not None:
         raise InputError(
             Problem(

@@ -64,6 +64,7 @@ class LASegColearn(ScriptedLoadableModule):
             "If you use this module in your work, please cite that paper and 3D Slicer."
         )
         slicer.app.connect("startupCompleted()", registerSampleData)
+        slicer.app.connect("startupCompleted()", registerEffect)
 
 
 def registerSampleData() -> None:
@@ -76,6 +77,16 @@ def registerSampleData() -> None:
         thumbnailFileName=str(Path(__file__).parent / "Resources" / "Icons" / "LASegColearn.png"),
         customDownloader=lambda source: makePhantoms(Path(slicer.app.temporaryPath) / "LASegColearnPhantoms"),
     )
+
+
+def registerEffect() -> None:
+    """Offer the effect Co-learning in every Segment Editor."""
+    import qSlicerSegmentationsEditorEffectsPythonQt as effects
+
+    effect = effects.qSlicerSegmentEditorScriptedEffect(None)
+    source = Path(__file__).resolve().parent / "SegmentEditorColearningLib" / "SegmentEditorEffect.py"
+    effect.setPythonSource(source.as_posix())
+    effect.self().register()
 
 
 def makePhantoms(folder: Path, labeled: int = 4, unlabeled: int = 6, validation: int = 2) -> list[Any]:

@@ -23,14 +23,15 @@ def startSlicer() -> SlicerCore:
     pytest.importorskip("PySide6.QtUiTools", reason="PySide6 is not installed")
     import slicer
 
-    from slicer_stand_in import parameter_node, scripted_module, widgets
+    from slicer_stand_in import parameter_node, scripted_module, segment_editor, widgets
     from slicer_stand_in.pythonqt import QtModule, classFor, wrap
 
     sys.modules["qt"] = QtModule("qt")  # type: ignore[assignment]
     sys.modules["ctk"] = QtModule("ctk", widgets.CTK)  # type: ignore[assignment]
     slicer.app = wrap(widgets.qSlicerApplication())
-    for name, kind in widgets.SLICER.items():
+    for name, kind in (widgets.SLICER | segment_editor.SLICER).items():
         setattr(slicer, name, classFor(kind))
+    segment_editor.install()
     _addModule("slicer.i18n", tr=lambda text: text, translate=lambda context, text: text)
     _addModule("slicer.parameterNodeWrapper", **_public(parameter_node))
     _addModule("slicer.ScriptedLoadableModule", __all__=scripted_module.__all__, **_public(scripted_module))
@@ -90,7 +91,7 @@ def _loadUI(path: str) -> Any:
     from PySide6.QtCore import QBuffer, QByteArray
     from PySide6.QtUiTools import QUiLoader
 
-    from slicer_stand_in import widgets
+    from slicer_stand_in import segment_editor, widgets
     from slicer_stand_in.pythonqt import wrap
 
     tree = ElementTree.parse(path)
@@ -100,7 +101,7 @@ def _loadUI(path: str) -> Any:
     # The loader knows no types of VTK: what it cannot connect is connected below.
     connections.clear()
     loader = QUiLoader()
-    for kind in (*widgets.CTK.values(), *widgets.SLICER.values()):
+    for kind in (*widgets.CTK.values(), *widgets.SLICER.values(), *segment_editor.SLICER.values()):
         loader.registerCustomWidget(kind)
     buffer = QBuffer()
     buffer.setData(QByteArray(ElementTree.tostring(tree.getroot())))

@@ -14,9 +14,11 @@ from PySide6.QtWidgets import (
     QAbstractButton,
     QApplication,
     QComboBox,
+    QDoubleSpinBox,
     QHBoxLayout,
     QLineEdit,
     QPushButton,
+    QSlider,
     QStyle,
     QStyleOptionButton,
     QWidget,
@@ -130,6 +132,42 @@ class ctkPathLineEdit(QWidget):
     @Slot()
     def addCurrentPathToHistory(self) -> None:
         pass
+
+
+class ctkSliderWidget(QWidget):
+    """A slider with a spin box."""
+
+    valueChanged = Signal(float)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self._slider, self._box = QSlider(), QDoubleSpinBox()
+        self._slider.setOrientation(Qt.Orientation.Horizontal)
+        layout.addWidget(self._slider, 1)
+        layout.addWidget(self._box)
+        self._slider.setRange(0, 1000)
+        self._slider.valueChanged.connect(self._fromSlider)
+        self._box.valueChanged.connect(self._fromBox)
+
+    def _fromSlider(self, place: int) -> None:
+        low, high = self._box.minimum(), self._box.maximum()
+        self._box.setValue(low + place / 1000 * (high - low))
+
+    def _fromBox(self, value: float) -> None:
+        low, high = self._box.minimum(), self._box.maximum()
+        blocked = self._slider.blockSignals(True)
+        self._slider.setValue(round(1000 * (value - low) / max(high - low, 1e-9)))
+        self._slider.blockSignals(blocked)
+        self.valueChanged.emit(value)
+
+    value = Property(float, lambda s: s._box.value(), lambda s, v: s._box.setValue(v))
+    minimum = Property(float, lambda s: s._box.minimum(), lambda s, v: s._box.setMinimum(v))
+    maximum = Property(float, lambda s: s._box.maximum(), lambda s, v: s._box.setMaximum(v))
+    singleStep = Property(float, lambda s: s._box.singleStep(), lambda s, v: s._box.setSingleStep(v))
+    decimals = Property(int, lambda s: s._box.decimals(), lambda s, v: s._box.setDecimals(v))
+    suffix = Property(str, lambda s: s._box.suffix(), lambda s, v: s._box.setSuffix(v))
 
 
 class qMRMLSegmentSelectorWidget(qMRMLWidget):
@@ -253,7 +291,11 @@ class qSlicerApplication(QApplication):
         return self._moduleManager
 
 
-CTK = {"ctkCollapsibleButton": ctkCollapsibleButton, "ctkPathLineEdit": ctkPathLineEdit}
+CTK = {
+    "ctkCollapsibleButton": ctkCollapsibleButton,
+    "ctkPathLineEdit": ctkPathLineEdit,
+    "ctkSliderWidget": ctkSliderWidget,
+}
 SLICER = {
     "qMRMLWidget": qMRMLWidget,
     "qMRMLSegmentSelectorWidget": qMRMLSegmentSelectorWidget,

@@ -1,0 +1,90 @@
+"""Slicer's Segment Editor inside of the module's panel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+EFFECT = "Colearning"
+_UNDO_STATES = 10
+_NODE_CLASS = "vtkMRMLSegmentEditorNode"
+
+
+class EmbeddedEditor:
+    """Keeps a segment editor widget to the rules that Slicer has for embedding one.
+
+    Its settings are in a node of its own, not in the Segment Editor module's: two widgets that share a node both
+    activate an effect that is chosen in one of them, shown or not, and each would paint and hear the keys.
+
+    Parameters
+    ----------
+    widget
+        A qMRMLSegmentEditorWidget without a scene.
+    scene
+        The scene, ``slicer.mrmlScene`` in Slicer.
+    tag
+        Singleton tag of its node.
+    """
+
+    def __init__(self, widget: Any, scene: Any, tag: str = "LASegColearn.SegmentEditor") -> None:
+        self._widget = widget
+        self._scene = scene
+        self._tag = tag
+
+    @property
+    def node(self) -> Any | None:
+        """The node with the editor's settings."""
+        return self._widget.mrmlSegmentEditorNode()
+
+    def setup(self) -> None:
+        """Once, from the panel's `setup`."""
+        # Before the scene: what the widget selects when it gets the scene is kept in the node.
+        self._selectNode()
+        self._widget.setMRMLScene(self._scene)
+        self._widget.setMaximumNumberOfUndoStates(_UNDO_STATES)
+
+    def enter(self) -> None:
+        """When the panel is entered."""
+        self._selectNode()
+        self._widget.updateWidgetFromMRML()
+        self._widget.setupViewObservations()
+        self._widget.installKeyboardShortcuts()
+
+    def exit(self) -> None:
+        """When the panel is left: the views belong to another module."""
+        self._widget.setActiveEffect(None)
+        self._widget.uninstallKeyboardShortcuts()
+        self._widget.removeViewObservations()
+
+    def onSceneStartClose(self) -> None:
+        """Before the scene is closed."""
+        self._widget.setSegmentationNode(None)
+        self._widget.removeViewObservations()
+
+    def onSceneEndClose(self) -> None:
+        """After the scene was closed, while the panel is entered; its node went with the scene."""
+        self._selectNode()
+        self._widget.updateWidgetFromMRML()
+
+    def onSceneEndImport(self) -> None:
+        """After a scene was read, while the panel is entered; it may have brought a node."""
+        self.onSceneEndClose()
+
+    def edit(self, segmentationNode: Any, segmentId: str, volumeNode: Any) -> None:
+        """Choose what is edited, and on which scan; an effect that was active is not any more."""
+        self._widget.setActiveEffect(None)
+        self._widget.setSegmentationNode(segmentationNode)
+        self._widget.setSourceVolumeNode(volumeNode)
+        self._widget.setCurrentSegmentID(segmentId)
+
+    def activateColearning(self) -> None:
+        """Make Co-learning the active effect."""
+        self._widget.setActiveEffectByName(EFFECT)
+
+    def _selectNode(self) -> None:
+        node = self._scene.GetSingletonNode(self._tag, _NODE_CLASS)
+        if node is None:
+            node = self._scene.CreateNodeByClass(_NODE_CLASS)
+            node.UnRegister(None)
+            node.SetSingletonTag(self._tag)
+            node = self._scene.AddNode(node)
+        self._widget.setMRMLSegmentEditorNode(node)

@@ -1,0 +1,411 @@
+"""The teacher's opinion of a case on the grid that is being edited, and the regions in which it is taken. No Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from LASegColearnLib.errors import InputError, Problem
+from LASegColearnSlicer.results import isOurs
+
+MODULE_TITLE = "Left Atrium Co-Learning"
+# Of float32: a confidence of 0.7 counts as 0.7.
+_TOLERANCE = 1e-6
+# A segmentation that holds less than this of the teacher's voxels belongs to another scan.
+_LEAST_HELD = 0.5
+# A drawn loop is rasterized this much finer than the view's pixels.
+_FINER = 4
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is to be added to a segment, and what is to be taken from it; boolean arrays (k, j, i)."""
+
+    add: np.ndarray
+    remove: np.ndarray
+
+
+class TeacherOpinion:
+    """Inside or outside, and how surely, in each voxel of a case.
+
+    Parameters
+    ----------
+    caseId, caseName
+        The case.
+    segmentationNode
+        The teacher's segmentation, with one segment.
+    uncertaintyNode
+        0 (certain) to 1 in each voxel of the scan; None if the prediction came without.
+    """
+
+    def __init__(self, caseId: str, caseName: str, segmentationNode: Any, uncertaintyNode: Any | None) -> None:
+        self.caseId = caseId
+        self.caseName = caseName
+        self.segmentationNode = segmentationNode
+        self.uncertaintyNode = uncertaintyNode
+        self.segmentId = str(segmentationNode.GetSegmentation().GetNthSegmentID(0))
+        self._key: tuple[Any, ...] = ()
+        self._inside = np.zeros(0, bool)
+        self._confidence: np.ndarray | None = None
+
+    @property
+    def isInScene(self) -> bool:
+        """Whether the prediction is still there; a newer one replaces it."""
+        nodes = (self.segmentationNode, self.uncertaintyNode)
+        return all(node is None or node.GetScene() is not None for node in nodes)
+
+    def inside(self, image: Any) -> np.ndarray:
+        """Where the teacher sees the left atrium, on the grid of an oriented image: boolean, (k, j, i)."""
+        self._bringOnto(image)
+        return self._inside
+
+    def confidence(self, image: Any) -> np.ndarray:
+        """1 - uncertainty on the grid of an oriented image: float32, (k, j, i); 0 where there is no scan.
+
+        Raises
+        ------
+        InputError
+            If the prediction came without uncertainty.
+        """
+        self._bringOnto(image)
+        if self._confidence is None:
+            raise InputError(Problem(self.caseName, "Its prediction has no uncertainty.", "Predict the case again."))
+        return self._confidence
+
+    def taken(self, image: Any, *, least: float | None = None, region: np.ndarray | None = None) -> np.ndarray:
+        """Voxels in which the opinion is taken, be it inside or outside.
+
+        Parameters
+        ----------
+        image
+            The grid.
+        least
+            Only where the confidence is at least this; at 0 everywhere.
+        region
+            Only here; boolean, of the grid's shape.
+
+        Raises
+        ------
+        InputError
+            If `least` is given and the prediction came without uncertainty.
+        """
+        taken = np.ones(arrayOf(image).shape, bool) if region is None else region
+        return taken if least is None else taken & (self.confidence(image) >= least - _TOLERANCE)
+
+    def change(self, image: Any, current: np.ndarray, taken: np.ndarray) -> Change:
+        """What taking the opinion in these voxels does to a segment with these voxels; arrays of the grid's shape."""
+        inside = self.inside(image)
+        return Change(taken & inside, taken & ~inside & current)
+
+    def checkGeometry(self, image: Any, name: str) -> str:
+        """What of the teacher's segment a grid cannot hold, as a sentence; empty if it holds all.
+
+        Parameters
+        ----------
+        image
+            The grid.
+        name
+            What the segmentation is called.
+
+        Raises
+        ------
+        InputError
+            If it holds less than half.
+        """
+        own = self._labelmap()
+        indices = np.argwhere(arrayOf(own))[:, ::-1] + np.array(own.GetExtent()[::2])
+        toGrid = np.linalg.inv(imageToWorld(image)) @ imageToWorld(own)
+        places = indices @ toGrid[:3, :3].T + toGrid[:3, 3]
+        low, high = np.array(image.GetExtent()[::2]) - 0.5, np.array(image.GetExtent()[1::2]) + 0.5
+        held = float(np.mean(np.all((places >= low - _TOLERANCE) & (places <= high + _TOLERANCE), axis=1)))
+        if held < _LEAST_HELD:
+            cause = f"Most of the teacher's segment of {self.caseName} lies outside of this segmentation's geometry."
+            remedy = "It belongs to another scan: choose the segmentation of this one, or make a new one."
+            raise InputError(Problem(name, cause, remedy))
+        if held < 1:
+            text = "{share:.0%} of the teacher's segment lies outside of this segmentation's geometry and is left out."
+            return text.format(share=max(1 - held, 0.01))
+        return ""
+
+    def _labelmap(self) -> Any:
+        import slicer
+
+        image = slicer.vtkOrientedImageData()
+        self.segmentationNode.GetBinaryLabelmapRepresentation(self.segmentId, image)
+        return image
+
+    def _bringOnto(self, image: Any) -> None:
+        segment = self.segmentationNode.GetSegmentation().GetSegment(self.segmentId)
+        uncertainty = self.uncertaintyNode
+        key = (
+            image.GetExtent(),
+            imageToWorld(image).tobytes(),
+            segment.GetMTime(),
+            segment.GetRepresentation("Binary labelmap").GetMTime(),
+            0 if uncertainty is None else uncertainty.GetImageData().GetMTime(),
+        )
+        if key == self._key:
+            return
+        self._inside = resampled(self._labelmap(), image) > 0
+        self._confidence = None
+        if uncertainty is not None:
+            values = resampled(_imageOf(uncertainty), image, linear=True, outside=1.0)
+            self._confidence = 1 - np.clip(values, 0, 1)
+        self._key = key
+
+
+def findOpinion(logic: Any, volumeNode: Any | None, segmentationNode: Any | None) -> TeacherOpinion:
+    """The teacher's opinion of the scan that is being edited, loaded unless it is in the scene.
+
+    Parameters
+    ----------
+    logic
+        The module's logic, a `Session`.
+    volumeNode, segmentationNode
+        What the editor has chosen.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it cannot be put beside what is edited; the sentence says what to do.
+    """
+    if not logic.hasStudy:
+        raise InputError(Problem("Study", "No study is open.", f"Open one in the module {MODULE_TITLE}."))
+    if segmentationNode is None:
+        raise InputError(Problem("Segmentation", "None is chosen.", "Choose the one to edit."))
+    if volumeNode is None:
+        raise InputError(Problem("Scan", "No source volume is chosen.", "Choose the scan of this segmentation."))
+    # First of all: showing a newer prediction would take this one away.
+    if isOurs(segmentationNode):
+        cause = "This is a prediction, which stays as the engine made it."
+        remedy = f"Edit a segmentation of your own; Correct in the module {MODULE_TITLE} makes a copy."
+        raise InputError(Problem(segmentationNode.GetName(), cause, remedy))
+    case = logic.cases.caseOf(volumeNode)
+    if case is None:
+        cause = "The scan is no case of the study that is open."
+        raise InputError(Problem(volumeNode.GetName(), cause, f"Add it in the module {MODULE_TITLE}."))
+    if not (logic.study.predictions / case.id / "figures.json").exists():
+        cause = "The case was not predicted yet."
+        raise InputError(Problem(case.name, cause, f"Predict it in the module {MODULE_TITLE}."))
+    for node in (volumeNode, segmentationNode):
+        if node.GetParentTransformNode() is not None:
+            cause = "It is inside a transform that is not hardened, so the teacher's segment does not lie on it."
+            raise InputError(Problem(node.GetName(), cause, "In Data, right-click it and choose Harden transform."))
+    teacher = logic.showPrediction(case.id, surface=False)
+    opinion = TeacherOpinion(case.id, case.name, teacher, logic.display.uncertaintyNode(case.id))
+    if not arrayOf(opinion._labelmap()).any():
+        cause = "The teacher has found no left atrium in it."
+        raise InputError(Problem(case.name, cause, "Outline it with the other effects."))
+    return opinion
+
+
+def strokeRegion(
+    image: Any,
+    points: Sequence[Sequence[float]],
+    radius: float,
+    *,
+    normal: Sequence[float] | np.ndarray | None = None,
+    thickness: float = 0.0,
+) -> np.ndarray:
+    """Voxels whose center a brush has passed over.
+
+    Parameters
+    ----------
+    image
+        The grid.
+    points
+        Where the brush was, in R, A, S and mm; between two that follow each other it went straight.
+    radius
+        Of the brush, in mm.
+    normal
+        Of the slice, for a flat brush; None for a sphere.
+    thickness
+        Of the slice in mm, for a flat brush; at least one layer of the grid's voxels is painted.
+
+    Returns
+    -------
+    numpy.ndarray
+        Boolean, (k, j, i).
+    """
+    region = np.zeros(arrayOf(image).shape, bool)
+    axis = None if normal is None else np.asarray(normal, float) / np.linalg.norm(normal)
+    half = 0.0 if axis is None else _halfLayer(image, axis, thickness)
+    path = np.asarray(points, float)
+    for start, end in zip(path[:-1], path[1:], strict=True) if len(path) > 1 else [(path[0], path[0])]:
+        reach = max(radius, half)
+        box, world = _voxelsNear(image, np.array([start, end]), reach)
+        if world is None:
+            continue
+        offset = world - start
+        along = end - start
+        if axis is not None:
+            depth = offset @ axis
+            # A plane right between two layers paints one of them.
+            layer = (depth > -half + _TOLERANCE) & (depth <= half + _TOLERANCE)
+            offset, along = offset - depth[..., None] * axis, along - (along @ axis) * axis
+        length = along @ along
+        share = np.clip(offset @ along / length, 0, 1) if length > 0 else np.zeros(offset.shape[:-1])
+        distance = np.sum((offset - share[..., None] * along) ** 2, axis=-1)
+        near = distance <= (radius + _TOLERANCE) ** 2
+        region[box] |= near if axis is None else near & layer
+    return region
+
+
+def loopRegion(
+    image: Any, loop: Sequence[Sequence[float]], xyToRas: np.ndarray, *, thickness: float | None = None
+) -> np.ndarray:
+    """Voxels whose center lies inside of a loop that was drawn in a slice view.
+
+    Parameters
+    ----------
+    image
+        The grid.
+    loop
+        Points x, y of the view, in pixels; the last is joined to the first.
+    xyToRas
+        From the view to R, A, S, 4 x 4.
+    thickness
+        Of the slice in mm, at least one layer of the grid's voxels; None cuts through the whole volume.
+
+    Returns
+    -------
+    numpy.ndarray
+        Boolean, (k, j, i).
+    """
+    region = np.zeros(arrayOf(image).shape, bool)
+    drawn = np.asarray(loop, float)[:, :2]
+    if len(drawn) < 3:
+        return region
+    mask, origin = _filled(drawn)
+    axis = np.cross(xyToRas[:3, 0], xyToRas[:3, 1])
+    axis /= np.linalg.norm(axis)
+    corners = np.array([(x, y, 0, 1) for x in (drawn[:, 0].min(), drawn[:, 0].max()) for y in _range(drawn[:, 1])])
+    if thickness is None:
+        box, world = _voxelsNear(image, None, 0.0)
+    else:
+        half = _halfLayer(image, axis, thickness)
+        box, world = _voxelsNear(image, (corners @ xyToRas.T)[:, :3], half)
+    if world is None:
+        return region
+    toXy = np.linalg.inv(xyToRas)
+    column, row = (np.rint((world @ toXy[n, :3] + toXy[n, 3] - origin[n]) * _FINER).astype(int) for n in (0, 1))
+    within = (column >= 0) & (row >= 0) & (column < mask.shape[1]) & (row < mask.shape[0])
+    found = within & mask[np.where(within, row, 0), np.where(within, column, 0)]
+    if thickness is not None:
+        depth = (world - xyToRas[:3, 3]) @ axis
+        found &= (depth > -half + _TOLERANCE) & (depth <= half + _TOLERANCE)
+    region[box] = found
+    return region
+
+
+def arrayOf(image: Any) -> np.ndarray:
+    """An image's voxels (k, j, i), not copied; empty for an empty image."""
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    scalars = image.GetPointData().GetScalars()
+    if scalars is None or min(image.GetDimensions()) < 1:
+        return np.zeros((0, 0, 0), np.uint8)
+    return vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1])
+
+
+def resampled(image: Any, reference: Any, *, linear: bool = False, outside: float = 0.0) -> np.ndarray:
+    """An oriented image's voxels on the grid of another, `outside` where it has none; (k, j, i)."""
+    import slicer
+
+    if min(image.GetDimensions()) < 1:
+        return np.full(arrayOf(reference).shape, outside, np.float32)
+    result = slicer.vtkOrientedImageData()
+    resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
+    resample(image, reference, result, linear, False, None, outside)
+    return arrayOf(result).copy()
+
+
+def imageToWorld(image: Any) -> np.ndarray:
+    """From i, j, k of an oriented image to R, A, S, 4 x 4."""
+    import vtk
+
+    return _array(image.GetImageToWorldMatrix, vtk.vtkMatrix4x4())
+
+
+def matrixArray(matrix: Any) -> np.ndarray:
+    """A vtkMatrix4x4 as an array."""
+    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+
+
+def _array(read: Any, matrix: Any) -> np.ndarray:
+    read(matrix)
+    return matrixArray(matrix)
+
+
+def _imageOf(volumeNode: Any) -> Any:
+    import slicer
+    import vtk
+
+    image = slicer.vtkOrientedImageData()
+    image.ShallowCopy(volumeNode.GetImageData())
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    image.SetGeometryFromImageToWorldMatrix(matrix)
+    return image
+
+
+def _halfLayer(image: Any, axis: np.ndarray, thickness: float) -> float:
+    """Half of the thickness of a slice, or of the grid's voxels along its normal if they are thicker; in mm."""
+    voxel = np.max(np.abs(axis @ imageToWorld(image)[:3, :3]))
+    return max(thickness, float(voxel)) / 2
+
+
+def _voxelsNear(image: Any, points: np.ndarray | None, reach: float) -> tuple[Any, Any]:
+    """Slices of the array, and R, A, S of the voxels in them, that hold all nearer than this to the points' box.
+
+    The second is None if there are none; without points, all voxels are meant.
+    """
+    toWorld = imageToWorld(image)
+    first, last = np.array(image.GetExtent()[::2]), np.array(image.GetExtent()[1::2])
+    low, high = first, last
+    if points is not None:
+        toIjk = np.linalg.inv(toWorld)
+        places = points @ toIjk[:3, :3].T + toIjk[:3, 3]
+        margin = reach * np.linalg.norm(toIjk[:3, :3], axis=1) + _TOLERANCE
+        low = np.maximum(first, np.ceil(places.min(0) - margin).astype(int))
+        high = np.minimum(last, np.floor(places.max(0) + margin).astype(int))
+    if np.any(low > high):
+        return None, None
+    i, j, k = (np.arange(low[n], high[n] + 1) for n in range(3))
+    world = (
+        k[:, None, None, None] * toWorld[:3, 2]
+        + j[None, :, None, None] * toWorld[:3, 1]
+        + i[None, None, :, None] * toWorld[:3, 0]
+        + toWorld[:3, 3]
+    )
+    box = tuple(slice(low[n] - first[n], high[n] - first[n] + 1) for n in (2, 1, 0))
+    return box, world
+
+
+def _filled(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The inside of a loop as an image, boolean (row, column), `_FINER` to the pixel; and x, y of its first pixel."""
+    import vtk
+
+    origin = np.floor(drawn.min(0)) - 1
+    width, height = (np.ceil((drawn.max(0) - origin + 1) * _FINER)).astype(int)
+    points = vtk.vtkPoints()
+    for x, y in drawn:
+        points.InsertNextPoint(x, y, 0)
+    lasso = vtk.vtkLassoStencilSource()
+    lasso.SetShapeToPolygon()
+    lasso.SetPoints(points)
+    lasso.SetOutputOrigin(origin[0], origin[1], 0)
+    lasso.SetOutputSpacing(1 / _FINER, 1 / _FINER, 1)
+    lasso.SetOutputWholeExtent(0, int(width) - 1, 0, int(height) - 1, 0, 0)
+    toImage = vtk.vtkImageStencilToImage()
+    toImage.SetInputConnection(lasso.GetOutputPort())
+    toImage.SetOutputScalarTypeToUnsignedChar()
+    toImage.Update()
+    return arrayOf(toImage.GetOutput())[0] > 0, origin
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    return float(values.min()), float(values.max())

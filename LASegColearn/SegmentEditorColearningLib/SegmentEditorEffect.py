@@ -1,0 +1,579 @@
+"""The Segment Editor's effect Co-learning: the teacher's opinion beside the edited segment, taken over where wanted.
+
+Slicer loads this file by its path and names the Python module after the folder, so it imports nothing from beside it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ctk
+import numpy as np
+import qt
+import slicer
+import vtk
+from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from LASegColearnLib.errors import InputError, Problem, sentence_for
+from LASegColearnSlicer.slice_feedback import SliceFeedback
+from LASegColearnSlicer.teacher_display import Preview, TeacherOutline
+from LASegColearnSlicer.teacher_opinion import (
+    TeacherOpinion,
+    arrayOf,
+    findOpinion,
+    loopRegion,
+    matrixArray,
+    resampled,
+    strokeRegion,
+)
+
+_MODULE = "LASegColearn"
+_CONFIDENCE, _RADIUS, _SPHERE, _THROUGH_ALL = "Confidence", "BrushRadius", "BrushSphere", "ThroughAll"
+_PREVIEW_COLOR = (0.35, 0.95, 0.35)
+# After an edit, a preview that is shown follows it.
+_PREVIEW_DELAY_MS = 150
+_BRUSH, _REGION = "brush", "region"
+
+
+class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMixin):
+    """Shows the teacher's segment of the scan as an outline, and takes it over whole, where sure, or where painted.
+
+    Derived from the plain effect: Slicer's paint effect gives Python neither its brush nor the mouse, so that a loop
+    could not be drawn with it.
+
+    Attributes
+    ----------
+    readoutsTable
+        A table for figures of the edited segment, in a section of its own that is hidden until it is filled.
+    """
+
+    def __init__(self, scriptedEffect: Any) -> None:
+        scriptedEffect.name = "Colearning"  # Modules find effects by this name: not translated.
+        scriptedEffect.title = _("Co-learning")
+        AbstractScriptedSegmentEditorEffect.__init__(self, scriptedEffect)
+        VTKObservationMixin.__init__(self)
+        self._isActive = False
+        self._opinion: TeacherOpinion | None = None
+        self._outline: TeacherOutline | None = None
+        self._preview = Preview(slicer.mrmlScene)
+        self._shortcuts: list[tuple[Any, Callable[[], None]]] = []
+        self._source: tuple[str | None, ...] = ()
+        # In RAS and mm; and which of them the views are at.
+        self._doubts: list[tuple[float, float, float]] = []
+        self._doubt = -1
+        self._views: dict[Any, SliceFeedback] = {}
+        # The gesture: the view it is in, its slice's XY to RAS, and its points, RAS of a stroke or XY of a loop.
+        self._gestureView: Any | None = None
+        self._gestureSlice = np.eye(4)
+        self._gesture: list[tuple[float, ...]] = []
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_PREVIEW_DELAY_MS)
+        self._timer.connect("timeout()", self._showPreview)
+
+    def clone(self) -> Any:
+        import qSlicerSegmentationsEditorEffectsPythonQt as effects
+
+        cloned = effects.qSlicerSegmentEditorScriptedEffect(None)
+        cloned.setPythonSource(__file__.replace("\\", "/"))
+        return cloned
+
+    def icon(self) -> Any:
+        return qt.QIcon(str(Path(__file__).with_suffix(".png")))
+
+    def helpText(self) -> str:
+        return (
+            "<html>"
+            + _(
+                "Take over the opinion of the teacher, the network that {module} predicts with. Its segment is shown "
+                "as an outline beside the one that is edited, and is never edited itself."
+                "<p><ul style='margin: 0'>"
+                "<li><b>Accept</b> (key a): the teacher's segment, whole.</li>"
+                "<li><b>Accept where sure</b>: only in voxels where the teacher's confidence is at least that of the "
+                "slider; elsewhere the segment stays. Moving the slider shows what the segment would become.</li>"
+                "<li><b>Accept in brush</b>: paint the opinion in with the left mouse button in a slice view; "
+                "what the teacher sees as outside is erased.</li>"
+                "<li><b>Accept in region</b>: draw a loop in a slice view; in it the opinion is taken, in this slice "
+                "or through all.</li>"
+                "<li><b>Next, previous doubtful place</b> (keys n, Shift+n): move the slice views to where the "
+                "teacher is unsure, the largest place first.</li>"
+                "</ul><p>The editor's masking and Undo apply to all of them."
+            ).format(module=_("Left Atrium Co-Learning"))
+            + "</html>"
+        )
+
+    def setupOptionsFrame(self) -> None:
+        """Build the options; called once, before the effect is first active."""
+        add = self.scriptedEffect.addOptionsWidget
+        self.messageLabel = qt.QLabel("")
+        self.messageLabel.setWordWrap(True)
+        add(self.messageLabel)
+
+        self.acceptButton = self._button(_("Accept"), _("Take the teacher's segment over, whole (key a)"))
+        self.acceptButton.connect("clicked()", self.onAccept)
+        add(self.acceptButton)
+
+        self.confidenceSlider = _slider(0.0, 1.0, 0.01, 2)
+        self.confidenceSlider.setToolTip(_("1 is certain, 0 a coin toss"))
+        self.confidenceSlider.connect("valueChanged(double)", self.onConfidence)
+        self.acceptSureButton = self._button(_("Accept where sure"), "")
+        self.acceptSureButton.connect("clicked()", self.onAcceptSure)
+        self.scriptedEffect.addLabeledOptionsWidget(_("Least confidence:"), self.confidenceSlider)
+        add(self.acceptSureButton)
+
+        self.brushButton = self._button(
+            _("Accept in brush"), _("Paint the teacher's opinion in: it adds and erases under the brush"), mode=_BRUSH
+        )
+        self.radiusSlider = _slider(0.5, 50.0, 0.5, 1)
+        self.radiusSlider.suffix = " mm"
+        self.radiusSlider.setToolTip(_("Radius of the brush"))
+        self.radiusSlider.connect("valueChanged(double)", self.updateMRMLFromGUI)
+        self.sphereCheckBox = qt.QCheckBox(_("Sphere"))
+        self.sphereCheckBox.setToolTip(_("Paint through neighboring slices as well"))
+        self.sphereCheckBox.connect("toggled(bool)", self.updateMRMLFromGUI)
+        add(_row(self.brushButton, self.sphereCheckBox))
+        self.scriptedEffect.addLabeledOptionsWidget(_("Brush radius:"), self.radiusSlider)
+
+        self.regionButton = self._button(
+            _("Accept in region"), _("Draw a loop in a slice view; in it the teacher's opinion is taken"), mode=_REGION
+        )
+        self.throughAllCheckBox = qt.QCheckBox(_("Through all slices"))
+        self.throughAllCheckBox.connect("toggled(bool)", self.updateMRMLFromGUI)
+        add(_row(self.regionButton, self.throughAllCheckBox))
+
+        self.previousDoubtButton = self._button(_("Previous doubtful place"), _("Key Shift+n"))
+        self.previousDoubtButton.connect("clicked()", self.onPreviousDoubt)
+        self.nextDoubtButton = self._button(_("Next doubtful place"), _("Key n"))
+        self.nextDoubtButton.connect("clicked()", self.onNextDoubt)
+        add(_row(self.previousDoubtButton, self.nextDoubtButton))
+
+        self.readoutsSection = ctk.ctkCollapsibleButton()
+        self.readoutsSection.text = _("Readouts")
+        self.readoutsTable = qt.QTableWidget()
+        layout = qt.QVBoxLayout()
+        layout.addWidget(self.readoutsTable)
+        self.readoutsSection.setLayout(layout)
+        add(self.readoutsSection)
+        self.readoutsSection.setVisible(False)
+
+    def setMRMLDefaults(self) -> None:
+        self.scriptedEffect.setParameterDefault(_CONFIDENCE, 0.7)
+        self.scriptedEffect.setParameterDefault(_RADIUS, 5.0)
+        self.scriptedEffect.setParameterDefault(_SPHERE, 0)
+        self.scriptedEffect.setParameterDefault(_THROUGH_ALL, 0)
+
+    def updateGUIFromMRML(self) -> None:
+        effect = self.scriptedEffect
+        for widget, name, value in (
+            (self.confidenceSlider, "value", effect.doubleParameter(_CONFIDENCE)),
+            (self.radiusSlider, "value", effect.doubleParameter(_RADIUS)),
+            (self.sphereCheckBox, "checked", bool(effect.integerParameter(_SPHERE))),
+            (self.throughAllCheckBox, "checked", bool(effect.integerParameter(_THROUGH_ALL))),
+        ):
+            blocked = widget.blockSignals(True)
+            setattr(widget, name, value)
+            widget.blockSignals(blocked)
+
+    def updateMRMLFromGUI(self) -> None:
+        effect = self.scriptedEffect
+        # All are read first: each one that is set brings the widgets up to date.
+        values = (
+            (_CONFIDENCE, self.confidenceSlider.value),
+            (_RADIUS, self.radiusSlider.value),
+            (_SPHERE, int(self.sphereCheckBox.checked)),
+            (_THROUGH_ALL, int(self.throughAllCheckBox.checked)),
+        )
+        for name, value in values:
+            effect.setParameter(name, value)
+
+    def activate(self) -> None:
+        self._isActive = True
+        self.addObserver(self.scriptedEffect.parameterSetNode(), vtk.vtkCommand.ModifiedEvent, self._onEditorNode)
+        self._installShortcuts()
+        self._source = self._chosen()
+        self._sourceChanged()
+
+    def deactivate(self) -> None:
+        self._isActive = False
+        self._removeShortcuts()
+        self._leaveSource()
+        self.removeObservers()
+        self._setMode(None)
+
+    def cleanup(self) -> None:
+        """Before the effect is deleted."""
+        if self._isActive:
+            self.deactivate()
+        self._timer.stop()
+        self._timer.disconnect("timeout()", self._showPreview)
+
+    def sourceVolumeNodeChanged(self) -> None:
+        self._onEditorNode()
+
+    def layoutChanged(self) -> None:
+        # The views of another layout are others.
+        self._dropGesture()
+        self._removeFeedback()
+
+    def onAccept(self) -> None:
+        """Take the teacher's segment over, whole."""
+        self._take()
+
+    def onAcceptSure(self) -> None:
+        """Take the teacher's opinion over where its confidence is at least the slider's."""
+        self._take(least=self.scriptedEffect.doubleParameter(_CONFIDENCE))
+
+    def onConfidence(self, _value: float = 0.0) -> None:
+        self.updateMRMLFromGUI()
+        self._showPreview()
+
+    def onNextDoubt(self) -> None:
+        """Move the slice views to the next doubtful place; after the last comes the first."""
+        self._jump(1)
+
+    def onPreviousDoubt(self) -> None:
+        """Move the slice views to the doubtful place before; before the first comes the last."""
+        self._jump(-1)
+
+    def processInteractionEvents(self, callerInteractor: Any, eventId: int, viewWidget: Any) -> bool:
+        """The brush and the loop; whether the event was used up is returned."""
+        mode = self._mode()
+        if mode is None or self._opinion is None or viewWidget.className() != "qMRMLSliceWidget":
+            return False
+        x, y = callerInteractor.GetEventPosition()
+        used = False
+        if eventId == vtk.vtkCommand.LeftButtonPressEvent:
+            modified = (
+                callerInteractor.GetShiftKey() or callerInteractor.GetControlKey() or callerInteractor.GetAltKey()
+            )
+            if not modified:
+                used = True
+                self._startGesture(mode, viewWidget, x, y)
+        elif eventId == vtk.vtkCommand.MouseMoveEvent and self._gestureView is viewWidget:
+            used = True
+            self._extendGesture(mode, x, y)
+        elif eventId == vtk.vtkCommand.LeftButtonReleaseEvent and self._gestureView is viewWidget:
+            used = True
+            self._finishGesture(mode)
+        elif eventId == vtk.vtkCommand.LeftButtonDoubleClickEvent:
+            # Two strokes quickly one after another do not maximize the view.
+            used = True
+        self._showFeedback(mode, viewWidget, None if eventId == vtk.vtkCommand.LeaveEvent else (x, y))
+        return used
+
+    def processViewNodeEvents(self, callerViewNode: Any, eventId: int, viewWidget: Any) -> None:
+        """Another slice in the middle of a gesture: a stroke ends where it is, a loop is dropped."""
+        if self._gestureView is not viewWidget or not callerViewNode.IsA("vtkMRMLSliceNode"):
+            return
+        if not np.allclose(matrixArray(callerViewNode.GetXYToRAS()), self._gestureSlice):
+            if self._mode() == _BRUSH:
+                self._finishGesture(_BRUSH)
+            self._dropGesture()
+
+    def _sourceChanged(self) -> None:
+        """Find the teacher's opinion of the scan that is chosen now, and show it; or say why there is none."""
+        self._leaveSource()
+        with self._tellingErrors():
+            self._say(self._find())
+        self._updateButtons()
+
+    def _find(self) -> str:
+        """Find the opinion, show its outline, and return what is to be said of it; raises InputError."""
+        node = self.scriptedEffect.parameterSetNode()
+        segmentationNode = node.GetSegmentationNode()
+        logic = slicer.util.getModuleLogic(_MODULE)
+        opinion = findOpinion(logic, node.GetSourceVolumeNode(), segmentationNode)
+        grid = self.scriptedEffect.referenceGeometryImage()
+        note = "" if grid is None else opinion.checkGeometry(grid, segmentationNode.GetName())
+        self._opinion = opinion
+        self._outline = TeacherOutline(opinion.segmentationNode, opinion.segmentId, self._segmentColor())
+        for event in (
+            slicer.vtkSegmentation.SourceRepresentationModified,
+            slicer.vtkSegmentation.SegmentModified,
+            slicer.vtkSegmentation.SegmentRemoved,
+        ):
+            self.addObserver(segmentationNode, event, self._onSegmentEdited)
+        return note
+
+    def _leaveSource(self) -> None:
+        """Take what was shown of the scan before out of the views."""
+        self._dropGesture()
+        self._removeFeedback()
+        self._timer.stop()
+        self._preview.remove()
+        self.removeObservers(self._onSegmentEdited)
+        if self._outline is not None:
+            self._outline.restore()
+        self._outline = self._opinion = None
+        self._doubts, self._doubt = [], -1
+
+    def _opinionNow(self) -> TeacherOpinion:
+        """The opinion, of the newest prediction; raises InputError if nothing can be taken over."""
+        if self._selectedSegment() is None:
+            raise InputError(Problem(_("Segment"), _("None is selected."), _("Select the one to edit in the list.")))
+        if self._opinion is None or not self._opinion.isInScene:
+            self._leaveSource()
+            self._find()
+        assert self._opinion is not None
+        return self._opinion
+
+    def _take(self, *, least: float | None = None, region: Callable[[Any], np.ndarray] | None = None) -> None:
+        """Take the opinion over, where it is at least so sure and in the region that is made of the edited grid."""
+        with self._tellingErrors():
+            opinion = self._opinionNow()
+            effect = self.scriptedEffect
+            if effect.confirmCurrentSegmentVisible() == effect.NotConfirmed:
+                return
+            image = self._grid()
+            note = opinion.checkGeometry(image, effect.parameterSetNode().GetSegmentationNode().GetName())
+            current = self._current(image)
+            taken = opinion.taken(image, least=least, region=None if region is None else region(image))
+            change = opinion.change(image, current, taken & self._editable(image))
+            self._timer.stop()
+            self._preview.remove()
+            if (change.add & ~current).any() or change.remove.any():
+                self._modify(image, change.add, change.remove)
+                self._say(note)
+            else:
+                self._say(_("Nothing to change there: the segment agrees with the teacher."))
+        self._updateButtons()
+
+    def _modify(self, image: Any, add: np.ndarray, remove: np.ndarray) -> None:
+        effect, modes = self.scriptedEffect, slicer.qSlicerSegmentEditorAbstractEffect
+        effect.saveStateForUndo()
+        # Not set as a whole: that would erase other segments wherever the edited one overlaps them.
+        for voxels, mode in ((add, modes.ModificationModeAdd), (remove, modes.ModificationModeRemove)):
+            if voxels.any():
+                labelmap = slicer.vtkOrientedImageData()
+                labelmap.DeepCopy(image)
+                arrayOf(labelmap)[:] = voxels
+                effect.modifySelectedSegmentByLabelmap(labelmap, mode)
+
+    def _showPreview(self) -> None:
+        """Show what the segment would become if it were accepted where sure."""
+        with self._tellingErrors():
+            opinion = self._opinionNow()
+            if opinion.uncertaintyNode is None:
+                return
+            image = self._grid()
+            current = self._current(image)
+            taken = opinion.taken(image, least=self.scriptedEffect.doubleParameter(_CONFIDENCE))
+            change = opinion.change(image, current, taken & self._editable(image))
+            self._preview.show(image, (current | change.add) & ~change.remove, _PREVIEW_COLOR)
+
+    def _grid(self) -> Any:
+        image = self.scriptedEffect.defaultModifierLabelmap()
+        if image is None:
+            cause = _("The geometry of the segmentation is not known.")
+            raise InputError(Problem(_("Segmentation"), cause, _("Choose the source volume again.")))
+        return image
+
+    def _editable(self, image: Any) -> np.ndarray:
+        """Where the editor's masks allow editing, boolean, on this grid.
+
+        The editor applies them itself, except when editing is allowed inside of one segment: then it erases outside
+        of that as well, and gives to that segment what it erases. With this, nothing changes outside.
+        """
+        effect, node = self.scriptedEffect, self.scriptedEffect.parameterSetNode()
+        editable = np.ones(arrayOf(image).shape, bool)
+        if node.GetMaskMode() != slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere:
+            editable &= resampled(effect.maskLabelmap(), image) == 0
+        if node.GetSourceVolumeIntensityMask():
+            values = resampled(effect.sourceVolumeImageData(), image)
+            low, high = node.GetSourceVolumeIntensityMaskRange()
+            editable &= (values >= low) & (values <= high)
+        return editable
+
+    def _current(self, image: Any) -> np.ndarray:
+        """The edited segment on this grid."""
+        labelmap = self.scriptedEffect.selectedSegmentLabelmap()
+        return np.zeros(arrayOf(image).shape, bool) if labelmap is None else resampled(labelmap, image) > 0
+
+    def _jump(self, step: int) -> None:
+        with self._tellingErrors():
+            opinion = self._opinionNow()
+            if not self._doubts:
+                self._doubts = slicer.util.getModuleLogic(_MODULE).doubtfulPlaces(opinion.caseId)
+                self._doubt = -1 if step > 0 else 0
+            if not self._doubts:
+                self._say(_("Nothing in it is doubtful."))
+                return
+            self._doubt = (self._doubt + step) % len(self._doubts)
+            jump = slicer.vtkMRMLSliceNode.JumpAllSlices
+            jump(slicer.mrmlScene, *self._doubts[self._doubt], slicer.vtkMRMLSliceNode.CenteredJumpSlice)
+            text = _("Doubtful place {n} of {of}")
+            self._say(text.format(n=self._doubt + 1, of=len(self._doubts)))
+
+    def _startGesture(self, mode: str, viewWidget: Any, x: int, y: int) -> None:
+        with self._tellingErrors():
+            self._opinionNow()
+            effect = self.scriptedEffect
+            # After a dialog the button is up again, and the mouse is elsewhere.
+            if effect.confirmCurrentSegmentVisible() == effect.ConfirmedWithoutDialog:
+                self._gestureView = viewWidget
+                self._gestureSlice = matrixArray(effect.viewNode(viewWidget).GetXYToRAS())
+                self._gesture = []
+                self._extendGesture(mode, x, y)
+
+    def _extendGesture(self, mode: str, x: int, y: int) -> None:
+        ras = self._gestureSlice @ (x, y, 0, 1)
+        self._gesture.append(tuple(ras[:3]) if mode == _BRUSH else (x, y))
+
+    def _finishGesture(self, mode: str) -> None:
+        gesture, view, xyToRas, effect = self._gesture, self._gestureView, self._gestureSlice, self.scriptedEffect
+        self._dropGesture()
+        thickness = effect.sliceSpacing(view)
+        if mode == _BRUSH:
+            radius = effect.doubleParameter(_RADIUS)
+            normal = None if effect.integerParameter(_SPHERE) else np.cross(xyToRas[:3, 0], xyToRas[:3, 1])
+            self._take(
+                region=lambda image: strokeRegion(image, gesture, radius, normal=normal, thickness=thickness),
+            )
+        elif len(gesture) > 2:
+            depth = None if effect.integerParameter(_THROUGH_ALL) else thickness
+            self._take(region=lambda image: loopRegion(image, gesture, xyToRas, thickness=depth))
+
+    def _dropGesture(self) -> None:
+        view, self._gestureView, self._gesture = self._gestureView, None, []
+        if view in self._views:
+            self._views[view].clear()
+            self.scriptedEffect.scheduleRender(view)
+
+    def _showFeedback(self, mode: str, viewWidget: Any, place: tuple[int, int] | None) -> None:
+        if viewWidget not in self._views:
+            self._views[viewWidget] = SliceFeedback()
+            for actor in self._views[viewWidget].actors:
+                self.scriptedEffect.addActor2D(viewWidget, actor)
+        feedback = self._views[viewWidget]
+        gesture = self._gesture if self._gestureView is viewWidget else []
+        if mode == _BRUSH:
+            radius = self.scriptedEffect.doubleParameter(_RADIUS)
+            node = self.scriptedEffect.viewNode(viewWidget)
+            feedback.showBrush(node, place, radius, np.array(gesture, float))
+        else:
+            feedback.showLoop(gesture)
+        self.scriptedEffect.scheduleRender(viewWidget)
+
+    def _removeFeedback(self) -> None:
+        for view, feedback in self._views.items():
+            for actor in feedback.actors:
+                self.scriptedEffect.removeActor2D(view, actor)
+        self._views = {}
+
+    def _mode(self) -> str | None:
+        """What the left mouse button does."""
+        return _BRUSH if self.brushButton.checked else _REGION if self.regionButton.checked else None
+
+    def _setMode(self, mode: str | None) -> None:
+        self._dropGesture()
+        self._removeFeedback()
+        for button, own in ((self.brushButton, _BRUSH), (self.regionButton, _REGION)):
+            blocked = button.blockSignals(True)
+            button.checked = own == mode
+            button.blockSignals(blocked)
+
+    def _button(self, text: str, toolTip: str, mode: str | None = None) -> Any:
+        button = qt.QPushButton(text)
+        button.setToolTip(toolTip)
+        if mode is not None:
+            button.setCheckable(True)
+            button.connect("toggled(bool)", lambda checked: self._setMode(mode if checked else None))
+        return button
+
+    def _updateButtons(self) -> None:
+        found = self._opinion is not None
+        sure = found and self._opinion.uncertaintyNode is not None  # type: ignore[union-attr]
+        for button in (self.acceptButton, self.brushButton, self.regionButton):
+            button.enabled = found
+        if not found:
+            self._setMode(None)
+        why = _("This prediction has no uncertainty. Predict the case again.") if found and not sure else ""
+        for widget in (self.acceptSureButton, self.confidenceSlider, self.previousDoubtButton, self.nextDoubtButton):
+            widget.enabled = sure
+        self.acceptSureButton.setToolTip(
+            why or _("Take the teacher's opinion over only where its confidence is at least this")
+        )
+        self.previousDoubtButton.setToolTip(why or _("Key Shift+n"))
+        self.nextDoubtButton.setToolTip(why or _("Key n"))
+
+    def _installShortcuts(self) -> None:
+        window = slicer.util.mainWindow()
+        if window is None:
+            return
+        for key, receiver in (("a", self.onAccept), ("n", self.onNextDoubt), ("Shift+n", self.onPreviousDoubt)):
+            shortcut = qt.QShortcut(window)
+            shortcut.setKey(qt.QKeySequence(key))
+            shortcut.connect("activated()", receiver)
+            self._shortcuts.append((shortcut, receiver))
+
+    def _removeShortcuts(self) -> None:
+        for shortcut, receiver in self._shortcuts:
+            shortcut.disconnect("activated()", receiver)
+            shortcut.setEnabled(False)
+            shortcut.setParent(None)
+            shortcut.deleteLater()
+        self._shortcuts = []
+
+    def _chosen(self) -> tuple[str | None, ...]:
+        node = self.scriptedEffect.parameterSetNode()
+        if node is None:
+            return ()
+        nodes = (node.GetSegmentationNode(), node.GetSourceVolumeNode())
+        return (*(None if n is None else n.GetID() for n in nodes), node.GetSelectedSegmentID())
+
+    def _onEditorNode(self, _caller: Any = None, _event: Any = None) -> None:
+        """Another segmentation, segment or scan was chosen in the editor."""
+        if self._isActive and self._chosen() != self._source and not slicer.mrmlScene.IsClosing():
+            self._source = self._chosen()
+            self._sourceChanged()
+
+    def _onSegmentEdited(self, _caller: Any, _event: Any) -> None:
+        if self._preview.node is not None:
+            self._timer.start()
+
+    def _selectedSegment(self) -> Any | None:
+        node = self.scriptedEffect.parameterSetNode()
+        segmentation = None if node is None else node.GetSegmentationNode()
+        segmentId = "" if node is None else node.GetSelectedSegmentID() or ""
+        return None if segmentation is None else segmentation.GetSegmentation().GetSegment(segmentId)
+
+    def _segmentColor(self) -> tuple[float, ...]:
+        segment = self._selectedSegment()
+        return (0.5, 0.5, 0.5) if segment is None else tuple(segment.GetColor())
+
+    @contextmanager
+    def _tellingErrors(self) -> Iterator[None]:
+        """What goes wrong becomes a sentence in the options; the traceback goes to the log."""
+        try:
+            yield
+        except InputError as error:
+            self._say(str(error))
+        except Exception as error:  # noqa: BLE001 - a clinician gets a sentence
+            logging.exception("Co-learning")
+            self._say(sentence_for(error))
+
+    def _say(self, text: str) -> None:
+        self.messageLabel.text = text
+        self.messageLabel.setVisible(bool(text))
+
+
+def _slider(minimum: float, maximum: float, step: float, decimals: int) -> Any:
+    slider = ctk.ctkSliderWidget()
+    slider.decimals = decimals
+    slider.singleStep = step
+    slider.minimum = minimum
+    slider.maximum = maximum
+    return slider
+
+
+def _row(*widgets: Any) -> Any:
+    row = qt.QHBoxLayout()
+    for widget in widgets:
+        row.addWidget(widget)
+    return row

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 CONFIDENCE = 0.95
 # An interval of fewer differences says nothing.
@@ -48,6 +47,9 @@ def compare_paired(first: Sequence[float], second: Sequence[float]) -> PairedCom
     """
     if len(first) != len(second) or not first:
         raise ValueError(f"Wanted figures of the same cases, found {len(first)} and {len(second)}.")
+    # Takes half a second, and the panel only reads comparisons that were made.
+    from scipy import stats
+
     differences = np.asarray(first, float) - np.asarray(second, float)
     mean = float(differences.mean())
     if len(differences) < _FEWEST:

@@ -21,7 +21,7 @@ from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.preprocessing import Grid, prepare_scan, restore_to_scan
 from LASegColearnLib.run_folder import write_json_atomically
 from LASegColearnLib.scan_files import read_scan
-from LASegColearnLib.segmentation_files import write_mask, write_volume
+from LASegColearnLib.segmentation_files import network_file, write_mask, write_volume
 from LASegColearnLib.uncertainty import combined_uncertainty, mean_near_surface, pairwise_agreement
 from LASegColearnLib.windows import foreground_by_windows
 
@@ -344,11 +344,6 @@ def predict_files(
     if problems:
         raise InputError(problems)
     return done
-
-
-def network_file(name: str) -> str:
-    """Name of the file with the segmentation of a network that did not make the case's own."""
-    return f"network-{name}.seg.nrrd"
 
 
 def _files(nifti: bool, volumes: bool) -> list[str]:

@@ -23,6 +23,11 @@ VOLUME_SUFFIXES = (".nrrd", ".nii.gz", ".nii", ".mha")
 SEGMENTATION_SUFFIX = ".seg.nrrd"
 
 
+def network_file(name: str) -> str:
+    """Name of the file with the segmentation of a network that did not make the case's own."""
+    return f"network-{name}{SEGMENTATION_SUFFIX}"
+
+
 def write_mask(path: Path, mask: sitk.Image) -> None:
     """Write a left atrium mask in the format that the file name asks for.
 

@@ -9,6 +9,8 @@ from typing import Any
 CASE_ATTRIBUTE = "LASegColearn.caseId"
 KIND_ATTRIBUTE = "LASegColearn.kind"
 STUDY_ATTRIBUTE = "LASegColearn.study"
+# Name of the run whose model made a segmentation, or that it was made from.
+MODEL_ATTRIBUTE = "LASegColearn.model"
 _TEACHER, _UNCERTAINTY = "teacher", "uncertainty"
 # Below this the scan is shown as it is; an uncertainty of 1 is a coin toss.
 _LEAST_SHOWN = 0.3

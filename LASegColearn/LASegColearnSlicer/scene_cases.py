@@ -9,7 +9,7 @@ from typing import Any
 
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.segmentation_files import SEGMENT_NAME
-from LASegColearnSlicer.results import isOurs, markNode, nodesOf
+from LASegColearnSlicer.results import MODEL_ATTRIBUTE, isOurs, markNode, nodesOf
 from LASegColearnSlicer.scene_export import checkScan, labelImage, writeLabel, writeScan
 from LASegColearnSlicer.study import LabelSource, State, Study, StudyCase
 
@@ -117,7 +117,8 @@ class SceneCases:
             node.RemoveAttribute("LASegColearn.kind")
         markNode(segmentationNode, self._study.identity, caseId, _LABEL)
         segmentationNode.SetAttribute(_SEGMENT_ATTRIBUTE, segmentId)
-        self._study.setLabel(caseId, LabelSource(file.absolute(), SEGMENT_NAME))
+        model = segmentationNode.GetAttribute(MODEL_ATTRIBUTE) or None
+        self._study.setLabel(caseId, LabelSource(file.absolute(), SEGMENT_NAME), model)
         if self._study.case(caseId).state in ("not started", "predicted"):
             self._study.setState(caseId, "completed")
 

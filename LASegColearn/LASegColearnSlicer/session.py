@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from LASegColearnLib.cohort import Case, Cohort, save_cohort
+from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.run_folder import RunFolder
-from LASegColearnLib.settings import preset
+from LASegColearnLib.segmentation_files import network_file
+from LASegColearnLib.settings import Settings, preset
 from LASegColearnSlicer.doubtful_places import doubtfulPlaces
 from LASegColearnSlicer.engine_process import EngineOutcome, EngineProcess, EngineState, Timer
-from LASegColearnSlicer.results import PredictionDisplay
+from LASegColearnSlicer.results import MODEL_ATTRIBUTE, PredictionDisplay, isOurs
+from LASegColearnSlicer.rounds import Round, judgeRound, readRound, startRound
 from LASegColearnSlicer.scene_cases import SceneCases
 from LASegColearnSlicer.study import Study, StudyCase
 from LASegColearnSlicer.training_progress import TrainingProgress
@@ -23,7 +25,8 @@ OnEvent = Callable[[dict[str, Any]], None]
 OnDone = Callable[[EngineOutcome], None]
 # A volume and, where it has a label, the segmentation and the segment's id.
 LabeledScan = tuple[Any, Any, str]
-MODEL_ATTRIBUTE = "LASegColearn.model"
+# A training that goes on from a model has less to learn than the one that made it.
+_RETRAINING_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class Session:
         self._idle = idle
         self._study: Study | None = None
         self._process: EngineProcess | None = None
+        self._outcome: EngineOutcome | None = None
         self.progress = TrainingProgress()
 
     @property
@@ -216,15 +220,160 @@ class Session:
         options = options or TrainingOptions()
         arguments = options.arguments()
         model = self.study.currentRun
-        if options.warmStart and model is not None:
-            arguments += ["--init", str(model.last_checkpoint)]
+        startedFrom = model if options.warmStart else None
+        if startedFrom is not None:
+            arguments += ["--init", str(startedFrom.last_checkpoint)]
         self.cases.refreshLabels()
         cohort = self.study.writeCohort()
         run = self.study.newRun()
+        labeled = [case.id for case in self.study.cases if case.role == "labeled"]
+        startRound(run, startedFrom, model, labeled, sum(case.role == "unlabeled" for case in self.study.cases))
         self.progress = TrainingProgress()
         return self._train(
             ["train", "--cohort", str(cohort), "--run", str(run.path), *arguments], run, onEvent, onDone, wait
         )
+
+    def retrain(
+        self,
+        *,
+        minutes: float | None = None,
+        iterations: int | None = None,
+        device: str = "auto",
+        onEvent: OnEvent | None = None,
+        onDone: OnDone | None = None,
+        wait: bool = False,
+    ) -> EngineOutcome | None:
+        """Go on from the current model with the labels as they are now, with its own settings; that model is kept.
+
+        Afterwards the two are compared on the validation cases. The new one is the current one then, unless it is
+        worse; :meth:`makeCurrent` chooses either. See :attr:`rounds`.
+
+        Parameters
+        ----------
+        minutes, iterations
+            Length; a third of the first training's by default.
+        device, onEvent, onDone, wait
+            As for :meth:`train`.
+
+        Raises
+        ------
+        InputError
+            If there is no model to go on from, or its settings cannot be read.
+        """
+        return self.train(
+            self.retrainingOptions(minutes, iterations, device), onEvent=onEvent, onDone=onDone, wait=wait
+        )
+
+    def retrainingOptions(
+        self, minutes: float | None = None, iterations: int | None = None, device: str = "auto"
+    ) -> TrainingOptions:
+        """How :meth:`retrain` trains. Raises :class:`InputError` as it does."""
+        run = self.study.currentRun
+        if run is None:
+            raise InputError(Problem("Retrain", "There is no model to go on from.", "Train first."))
+        try:
+            settings = Settings.read(run.settings)
+            changed = dict(text.split("=", 1) for text in settings.changes())
+        except (OSError, ValueError, TypeError, InputError) as error:
+            cause = f"The settings of model {run.path.name} cannot be read; a newer version may have made it."
+            raise InputError(Problem("Retrain", cause, "Update the extension, or choose another model.")) from error
+        if minutes is None and iterations is None:
+            known = readRound(run)
+            share = 1.0 if known is not None and known.startedFrom is not None else _RETRAINING_SHARE
+            if settings.minutes is None:
+                iterations = max(round(share * settings.iterations), 1)
+            else:
+                minutes = share * settings.minutes
+        return TrainingOptions(settings.preset, settings.method, device, minutes, iterations, changed, warmStart=True)
+
+    @property
+    def rounds(self) -> list[Round]:
+        """The trainings that left a model, the oldest first; those made elsewhere are left out."""
+        found = [readRound(run) for run in self.study.runs if run.last_checkpoint.exists()]
+        return [one for one in found if one is not None]
+
+    def makeCurrent(self, run: str) -> None:
+        """Predict and go on with the model of this run, by its name. Raises :class:`InputError` if there is none."""
+        found = [known for known in self.study.runs if known.path.name == run and known.last_checkpoint.exists()]
+        if not found:
+            raise InputError(Problem(run, "There is no model of this name.", "Choose one of the rounds."))
+        self.study.chooseRun(found[0])
+
+    def useAsLabel(self, caseId: str, segmentationNode: Any, segmentId: str) -> StudyCase:
+        """Make a segment the label of a case and train on it from now on; a validation case stays one.
+
+        A prediction that is right as it is can be given as well: it is copied, since the next one replaces it. When,
+        and from which model the segment was made, is kept with the case.
+
+        Raises
+        ------
+        InputError
+            If the segment cannot be used.
+        """
+        if segmentationNode is not None and isOurs(segmentationNode):
+            segmentationNode, segmentId = self.copyPrediction(caseId)
+        self.cases.setLabel(caseId, segmentationNode, segmentId)
+        if self.study.case(caseId).role not in ("labeled", "validation"):
+            self.study.setRole(caseId, "labeled")
+        return self.study.case(caseId)
+
+    def suggest(
+        self,
+        *,
+        device: str = "auto",
+        onEvent: OnEvent | None = None,
+        onDone: OnDone | None = None,
+        wait: bool = False,
+    ) -> EngineOutcome | None:
+        """Ask the current model which unlabeled case to annotate next; see each case's ``suggested``.
+
+        Raises
+        ------
+        InputError
+            If there is no model yet, or no unlabeled case.
+        """
+        self._checkIdle()
+        run = self._modelFor("Suggest")
+        if not any(case.role == "unlabeled" for case in self.study.cases):
+            raise InputError(Problem("Suggest", "There is no unlabeled case to choose from.", "Add scans."))
+        cohort = self._temporaryCohort("suggest", self.study.cohort)
+        reasons: dict[str, str] = {}
+
+        def take(event: dict[str, Any]) -> None:
+            if event["event"] == "suggested":
+                reasons[event["case"]] = event["reason"]
+            _tell(onEvent, event)
+
+        def done(outcome: EngineOutcome) -> None:
+            cohort.unlink(missing_ok=True)
+            if outcome.state is EngineState.FINISHED:
+                self.study.setSuggestions(run.path.name, reasons)
+            self._ended(onDone, outcome)
+
+        arguments = ["suggest", "--run", str(run.path), "--cohort", str(cohort), "--count", "0", "--device", device]
+        self._start(arguments, take, done, stopFile=None)
+        return self._awaited(wait)
+
+    def networkMasks(self, caseId: str) -> dict[str, Any]:
+        """The latest prediction's masks on the scan's grid, bool (k, j, i), by network; the teacher's first.
+
+        Raises
+        ------
+        InputError
+            If the case was not predicted, or a file of the prediction is damaged.
+        """
+        import SimpleITK as sitk
+
+        if not self._isPredicted(caseId):
+            raise InputError(Problem(caseId, "It was not predicted.", "Predict the case first."))
+        folder = self.study.predictions / caseId
+        files = {"teacher": folder / "segmentation.seg.nrrd"}
+        for file in sorted(folder.glob(network_file("*"))):
+            files[file.name.removeprefix("network-").removesuffix(".seg.nrrd")] = file
+        try:
+            return {name: sitk.GetArrayFromImage(sitk.ReadImage(file)) > 0 for name, file in files.items()}
+        except RuntimeError as error:
+            raise InputError(Problem(caseId, "Its prediction is damaged.", "Predict the case again.")) from error
 
     def resume(
         self,
@@ -267,9 +416,7 @@ class Session:
             If there is no model yet or no such case.
         """
         self._checkIdle()
-        run = self.study.currentRun
-        if run is None:
-            raise InputError(Problem("Predict", "There is no model yet.", "Train first."))
+        run = self._modelFor("Predict")
         chosen = [case for case in self.study.cases if caseIds is None or case.id in caseIds]
         if not chosen:
             raise InputError(Problem("Predict", "No case is chosen.", "Select cases in the table."))
@@ -298,7 +445,7 @@ class Session:
             if outcome.state is EngineState.FINISHED and predicted:
                 self._evaluate(predicted, onEvent, onDone)
             else:
-                _tell(onDone, outcome)
+                self._ended(onDone, outcome)
 
         self._start(arguments, take, done, stopFile=None)
         return self._awaited(wait)
@@ -432,13 +579,45 @@ class Session:
             _tell(onEvent, event)
 
         def done(outcome: EngineOutcome) -> None:
+            if outcome.state is not EngineState.FINISHED:
+                self._ended(onDone, outcome)
+                return
             # The new model is the one to predict with.
-            if outcome.state is EngineState.FINISHED:
-                self.study.chooseRun(None)
-            _tell(onDone, outcome)
+            self.study.chooseRun(None)
+            if load_cohort(run.cohort).validation:
+                self._judge(run, outcome, onEvent, onDone)
+            else:
+                self._ended(onDone, outcome)
 
         self._start(arguments, take, done, stopFile=run.stop_file)
         return self._awaited(wait)
+
+    def _judge(self, run: RunFolder, trained: EngineOutcome, onEvent: OnEvent | None, onDone: OnDone | None) -> None:
+        """Compare a new model with the one before on cases that neither was trained on; the worse is not current."""
+        known = readRound(run)
+        name = None if known is None else known.against
+        against = next((r for r in self.study.runs if r.path.name == name and r.last_checkpoint.exists()), None)
+        arguments = ["judge", "--run", str(run.path)]
+        if against is not None:
+            arguments += ["--against", str(against.path)]
+
+        def take(event: dict[str, Any]) -> None:
+            if event["event"] == "judged":
+                judged = judgeRound(run, event)
+                if judged is not None and judged.comparison is not None and judged.comparison.verdict == "worse":
+                    self.study.chooseRun(against)
+            _tell(onEvent, event)
+
+        def done(outcome: EngineOutcome) -> None:
+            if outcome.state is EngineState.FAILED:
+                # The training itself is done and saved.
+                self.progress.warnings.append(outcome.message)
+            self._ended(onDone, trained)
+
+        try:
+            self._start(arguments, take, done, stopFile=None)
+        except InputError as error:
+            done(EngineOutcome(EngineState.FAILED, str(error), ""))
 
     def _evaluate(self, caseIds: list[str], onEvent: OnEvent | None, onDone: OnDone | None) -> None:
         chosen = [self.study.case(caseId) for caseId in caseIds]
@@ -455,7 +634,7 @@ class Session:
 
         def done(outcome: EngineOutcome) -> None:
             cohort.unlink(missing_ok=True)
-            _tell(onDone, outcome)
+            self._ended(onDone, outcome)
 
         self._start([*arguments, "--output", str(table)], take, done, stopFile=None)
 
@@ -466,6 +645,17 @@ class Session:
 
     def _isPredicted(self, caseId: str) -> bool:
         return (self.study.predictions / caseId / "segmentation.seg.nrrd").exists()
+
+    def _modelFor(self, verb: str) -> RunFolder:
+        run = self.study.currentRun
+        if run is None:
+            raise InputError(Problem(verb, "There is no model yet.", "Train first."))
+        return run
+
+    def _ended(self, onDone: OnDone | None, outcome: EngineOutcome) -> None:
+        """What was asked for is over, with all that it set going."""
+        self._outcome = outcome
+        _tell(onDone, outcome)
 
     def _checkIdle(self) -> None:
         if self.isRunning:
@@ -484,8 +674,7 @@ class Session:
         if not wait:
             return None
         self.wait()
-        assert self._process is not None
-        return self._process.outcome
+        return self._outcome
 
     def _timer(self) -> Timer | None:
         return None if self._makeTimer is None else self._makeTimer()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -33,6 +34,41 @@ class LabelSource:
 
 
 @dataclass(frozen=True)
+class LabelOrigin:
+    """Where a label came from; not from whom.
+
+    Attributes
+    ----------
+    when
+        Date and time it was made a label, local and to the second, ISO 8601.
+    model
+        Name of the run whose prediction it was made from, None where it was drawn without one.
+    """
+
+    when: str
+    model: str | None
+
+
+@dataclass(frozen=True)
+class Suggested:
+    """What the model of a run asks to be annotated.
+
+    Attributes
+    ----------
+    place
+        1 for the case that is asked for first.
+    run
+        Name of the run.
+    reason
+        A sentence.
+    """
+
+    place: int
+    run: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class StudyCase:
     """A case of a study.
 
@@ -50,6 +86,10 @@ class StudyCase:
         Its label, if it has one.
     figures
         The teacher's figures of it, as `figures.json` holds them; empty before it was predicted.
+    origin
+        Where its label came from, if it was made one in Slicer.
+    suggested
+        Its place in the order of annotation; None for a labeled case, or before anyone asked for the order.
     """
 
     id: str
@@ -59,6 +99,8 @@ class StudyCase:
     state: State = "not started"
     label: LabelSource | None = None
     figures: dict[str, Any] = field(default_factory=dict)
+    origin: LabelOrigin | None = None
+    suggested: Suggested | None = None
 
 
 class Study:
@@ -155,13 +197,21 @@ class Study:
             raise InputError(Problem(case.id, cause, "Outline the left atrium in it, or choose another role."))
         self._change(caseId, role=role)
 
-    def setLabel(self, caseId: str, label: LabelSource | None) -> None:
-        """Give a case a label, or take it away; without one it cannot stay labeled or for validation."""
+    def setLabel(self, caseId: str, label: LabelSource | None, model: str | None = None) -> None:
+        """Give a case a label, or take it away; without one it cannot stay labeled or for validation.
+
+        Parameters
+        ----------
+        model
+            Name of the run whose prediction the label was made from.
+        """
         role = self.case(caseId).role
-        if label is None and role in _LABELED_ROLES:
-            self._change(caseId, label=None, role="unlabeled")
+        if label is None:
+            role = "unlabeled" if role in _LABELED_ROLES else role
+            self._change(caseId, label=None, role=role, origin=None)
         else:
-            self._change(caseId, label=label)
+            now = datetime.now().isoformat(timespec="seconds")
+            self._change(caseId, label=label, origin=LabelOrigin(now, model))
 
     def setState(self, caseId: str, state: State) -> None:
         self._change(caseId, state=state)
@@ -175,15 +225,26 @@ class Study:
         """Keep more figures of a prediction, beside those that are there."""
         self._change(caseId, figures={**self.case(caseId).figures, **figures})
 
+    def setSuggestions(self, run: str, reasons: Mapping[str, str]) -> None:
+        """Keep in which order a run's model asks for cases, and why; earlier suggestions are forgotten."""
+        places = {caseId: Suggested(place, run, reason) for place, (caseId, reason) in enumerate(reasons.items(), 1)}
+        self._cases = {case.id: replace(case, suggested=places.get(case.id)) for case in self.cases}
+        self._save()
+
     def writeCohort(self) -> Path:
         """Write the cohort file of the cases as they are now; always in the same place, beside the roles' ledger."""
+        path = self.folder / "cohort.json"
+        save_cohort(self.cohort, path)
+        return path
+
+    @property
+    def cohort(self) -> Cohort:
+        """The cases as they are now, as the engine takes them; without those that are left out."""
 
         def members(role: Role) -> tuple[Case, ...]:
             return tuple(_engineCase(case) for case in self.cases if case.role == role)
 
-        path = self.folder / "cohort.json"
-        save_cohort(Cohort(members("labeled"), members("unlabeled"), members("validation")), path)
-        return path
+        return Cohort(members("labeled"), members("unlabeled"), members("validation"))
 
     @property
     def runs(self) -> list[RunFolder]:
@@ -324,6 +385,9 @@ def _case(entry: dict[str, Any], folder: Path) -> StudyCase:
         state=entry["state"],
         label=None if label is None else LabelSource(_located(label["file"], folder), label["segment"]),
         figures=dict(entry["figures"]),
+        # Studies of the first version have neither.
+        origin=None if entry.get("origin") is None else LabelOrigin(**entry["origin"]),
+        suggested=None if entry.get("suggested") is None else Suggested(**entry["suggested"]),
     )
 
 

@@ -1,0 +1,122 @@
+"""The rounds of a study: each training, what it started from, and how good its model is on cases not trained on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from LASegColearnLib.paired_comparison import PairedComparison, sentence
+from LASegColearnLib.run_folder import RunFolder, write_json_atomically
+
+_FILE = "round.json"
+
+
+@dataclass(frozen=True)
+class Round:
+    """One training of a study.
+
+    Attributes
+    ----------
+    run
+        Name of its run folder.
+    when
+        When it was started, local time, ISO 8601 to the second.
+    startedFrom
+        Name of the run whose model it went on from; None for one that started anew.
+    labeled, unlabeled
+        How many cases it was trained on.
+    newLabels
+        Ids of the cases that were labeled and had not been in the run it started from.
+    cases
+        On how many cases, not trained on, its model was judged; 0 before it was.
+    means
+        Means over them: ``dice`` and ``jaccard`` 0 to 1, ``hd95`` and ``asd`` in mm.
+    against
+        Name of the run whose model was the current one when it was started, None if there was none.
+    comparison
+        Its Dice against that model's, on the same cases; None before it was judged.
+    """
+
+    run: str
+    when: str
+    startedFrom: str | None
+    labeled: int
+    unlabeled: int
+    newLabels: tuple[str, ...] = ()
+    cases: int = 0
+    means: dict[str, float | None] | None = None
+    against: str | None = None
+    comparison: PairedComparison | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Whether it is better than the run that it was compared with, as a sentence; empty where nothing tells."""
+        if self.comparison is None:
+            return ""
+        return sentence(self.comparison, f"model {self.run}", f"model {self.against}")
+
+
+def startRound(
+    run: RunFolder, startedFrom: RunFolder | None, against: RunFolder | None, labeled: Sequence[str], unlabeled: int
+) -> Round:
+    """Note down a training that is about to start."""
+    earlier = set() if startedFrom is None else _labeledIn(startedFrom)
+    begun = Round(
+        run=run.path.name,
+        when=datetime.now().isoformat(timespec="seconds"),
+        startedFrom=None if startedFrom is None else startedFrom.path.name,
+        labeled=len(labeled),
+        unlabeled=unlabeled,
+        newLabels=tuple(caseId for caseId in labeled if startedFrom is not None and caseId not in earlier),
+        against=None if against is None else against.path.name,
+    )
+    _write(run, begun)
+    return begun
+
+
+def judgeRound(run: RunFolder, event: dict[str, Any]) -> Round | None:
+    """Add what the engine's event ``judged`` says; None if nothing is known of the run."""
+    begun = readRound(run)
+    if begun is None:
+        return None
+    found = event["comparison"]
+    judged = replace(
+        begun,
+        cases=event["cases"],
+        means=event["means"],
+        comparison=None if found is None else PairedComparison(**found),
+    )
+    _write(run, judged)
+    return judged
+
+
+def readRound(run: RunFolder) -> Round | None:
+    """What is known of a run; None if it was not made here, or its note is damaged."""
+    try:
+        content = json.loads((run.path / _FILE).read_text(encoding="utf-8"))
+        comparison = content["comparison"]
+        return Round(
+            **{
+                **content,
+                "newLabels": tuple(content["newLabels"]),
+                "comparison": None if comparison is None else PairedComparison(**comparison),
+            }
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _labeledIn(run: RunFolder) -> set[str]:
+    """Ids of the cases that a run was trained on with labels."""
+    try:
+        content = json.loads(run.cohort.read_text(encoding="utf-8"))
+        return {case["id"] for case in content["labeled"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def _write(run: RunFolder, content: Round) -> None:
+    write_json_atomically(run.path / _FILE, asdict(content))

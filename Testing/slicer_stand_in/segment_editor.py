@@ -246,11 +246,18 @@ class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
         self._logic.SaveStateForUndo()
 
     def modifySelectedSegmentByLabelmap(self, labelmap: Any, mode: int, bypassMasking: bool = False) -> None:
-        self._logic.ModifySegmentByLabelmap(
+        logic = self._logic
+        modes = (
+            logic.ModificationModeSet,
+            logic.ModificationModeAdd,
+            logic.ModificationModeRemove,
+            logic.ModificationModeRemoveAll,
+        )
+        logic.ModifySegmentByLabelmap(
             self._node.GetSegmentationNode(),
             self._node.GetSelectedSegmentID() or "",
             labelmap,
-            self._logic.ModificationMode(mode),
+            modes[mode],
             self.perSegment,
             bypassMasking,
         )
@@ -262,10 +269,10 @@ class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
         return viewWidget.sliceLogic().GetSliceNode()
 
     def addActor2D(self, viewWidget: Any, actor: Any) -> None:
-        self.renderer(viewWidget).AddActor2D(actor)
+        self.renderer(viewWidget).AddViewProp(actor)
 
     def removeActor2D(self, viewWidget: Any, actor: Any) -> None:
-        self.renderer(viewWidget).RemoveActor2D(actor)
+        self.renderer(viewWidget).RemoveViewProp(actor)
 
     def scheduleRender(self, viewWidget: Any) -> None:
         viewWidget.sliceView().scheduleRender()
@@ -376,6 +383,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self._source: Any = None
         self._terminologyKey = "Segmentations/DefaultTerminologyEntry"
         self._observing = self._shortcuts = False
+        self._sceneTag = 0
         self._effects = {}
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -418,8 +426,12 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     def setMRMLScene(self, scene: Any) -> None:
         import slicer
 
-        if self._node is None:
+        if self._node is None and scene is not None:
             raise RuntimeError("Set the segment editor node before the scene, or what is chosen first is not kept.")
+        if self._scene is not None:
+            self._scene.RemoveObserver(self._sceneTag)
+        if scene is not None:
+            self._sceneTag = scene.AddObserver(scene.EndCloseEvent, lambda *_: self._afterSceneClose())
         self._logic.SetMRMLApplicationLogic(slicer.modules.segmentations.logic().GetMRMLApplicationLogic())
         self._logic.SetMRMLScene(scene)
         super().setMRMLScene(scene)
@@ -438,13 +450,23 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
             effect.setParameterSetNode(node)
         if node is None:
             return
+        self._setDefaults()
         for effect in self._effects.values():
-            effect.setMRMLDefaults()
             tag = node.AddObserver(node.EffectParameterModified, lambda *_, effect=effect: effect.updateGUIFromMRML())
             self._observers.append((node, tag))
         tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self.updateWidgetFromMRML())
         self._observers.append((node, tag))
         self.updateWidgetFromMRML()
+
+    def _setDefaults(self) -> None:
+        for effect in self._effects.values():
+            effect.setMRMLDefaults()
+
+    def _afterSceneClose(self) -> None:
+        # A closed scene keeps singletons, without what they held.
+        if self._node is not None:
+            self._setDefaults()
+            self.updateWidgetFromMRML()
 
     @Slot(result=object)
     def mrmlSegmentEditorNode(self) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from medpy.metric import binary
 
-from LASegColearnLib import metrics
+from LASegColearnLib import metrics, reference_metrics
 from LASegColearnLib.metrics import Metrics, segmentation_metrics
 from LASegColearnLib.phantom import make_phantom
 from LASegColearnLib.preprocessing import to_array
@@ -63,10 +63,42 @@ def test_values_stay_the_same_whatever_was_compared_before() -> None:
                 _assert_equal(found, segmentation_metrics(mask, MASKS[reference], SPACING))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_values_follow_a_mask_from_stroke_to_stroke(seed: int) -> None:
+    rng, shape = np.random.default_rng(seed), (60, 50, 55)
+    references = {
+        "teacher": _blob((30, 25, 27), 16, shape),
+        "student_1": _blob((32, 25, 24), 15, shape),
+        "student_2": _blob((20, 20, 20), 8, shape) | _blob((40, 30, 30), 9, shape),
+    }
+    compared, mask = ReferenceMetrics(references, SPACING), references["teacher"].copy()
+    searched = []
+    for stroke in range(24):
+        found = compared.compare(mask)
+        for name, reference in references.items():
+            _assert_equal(found[name], segmentation_metrics(mask, reference, SPACING))
+        searched.append(compared._followers["teacher"]._known is not None)
+        place = np.argwhere(mask)[rng.integers(np.count_nonzero(mask))] if mask.any() else np.array(shape) // 2
+        ball = _blob(tuple(place + rng.integers(-6, 7, 3)), rng.uniform(1, 7), shape)
+        mask = mask & ~ball if stroke % 3 == 0 else np.roll(mask, 3, 1) if stroke % 10 == 9 else mask | ball
+    assert all(searched)
+
+
+def test_a_mask_that_is_empty_for_a_while_is_followed_again() -> None:
+    compared = ReferenceMetrics(MASKS, SPACING)
+    before = compared.compare(MASKS["blob"])
+    compared.compare(MASKS["empty"])
+    for name, found in compared.compare(MASKS["neighbor"]).items():
+        _assert_equal(found, segmentation_metrics(MASKS["neighbor"], MASKS[name], SPACING))
+    for name, found in compared.compare(MASKS["blob"]).items():
+        _assert_equal(found, before[name])
+
+
 @pytest.mark.parametrize("fewest_voxels", [0, 10**9])
 def test_search_and_distance_transform_give_the_same(fewest_voxels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = {name: segmentation_metrics(MASKS["blob"], mask, SPACING) for name, mask in MASKS.items()}
     monkeypatch.setattr(metrics, "_FEWEST_VOXELS_FOR_SEARCH", fewest_voxels)
+    monkeypatch.setattr(reference_metrics, "_FEWEST_VOXELS_TO_FOLLOW", fewest_voxels)
     for name, found in ReferenceMetrics(MASKS, SPACING).compare(MASKS["blob"]).items():
         _assert_equal(found, wanted[name])
 

@@ -114,6 +114,7 @@ class Surface:
     """The surface of a mask: its voxels with one of their 6 neighbors outside of it.
 
     What a search for the nearest surface voxel needs is made when it is first asked for, and kept for the next search.
+    Voxels are named by their numbers in the array, counted along its last axis first.
 
     Parameters
     ----------
@@ -130,33 +131,46 @@ class Surface:
         on = np.zeros(mask.shape, bool)
         on[self._box] = _surface(mask[self._box])
         self._on = on.ravel()
-        # The voxels by their number in the array.
-        self._numbers = np.flatnonzero(self._on)
+        # Of the voxels in the whole array, in ascending order.
+        self.numbers = np.flatnonzero(self._on)
         self._tree: KDTree | None = None
         self._map: tuple[tuple[slice, ...], np.ndarray] | None = None
 
-    def distances_to(self, other: Surface) -> np.ndarray:
-        """Distance of each voxel of this surface to the nearest one of another, in no particular order.
+    def has(self, numbers: np.ndarray) -> np.ndarray:
+        """Whether each of these voxels is of the surface."""
+        return self._on[numbers]
 
-        Both ways are exact. Smooth surfaces have a hundredth of the voxels that a distance transform goes through, so a
-        search tree is much faster; where there is much surface, as in noise, the transform is.
+    def places(self, numbers: np.ndarray) -> np.ndarray:
+        """Places of these voxels, a row for each, in the unit of the spacing."""
+        return np.column_stack(np.unravel_index(numbers, self._shape)) * self._spacing
+
+    def is_smooth_for(self, other: Surface, count: int, voxels: int) -> bool:
+        """Whether of the box around both surfaces at most one voxel in so many is of this one, or is one of ``count``.
+
+        Smooth surfaces have a hundredth of the voxels that a distance transform goes through, so a search tree is much
+        faster; where there is much surface, as in noise, the transform is.
         """
-        # What lies on both surfaces has a distance of 0 and is not searched for.
-        apart = self._numbers[~other._on[self._numbers]]
-        found = np.zeros(self._numbers.size)
-        box = _union(self._box, other._box)
-        volume = math.prod(side.stop - side.start for side in box)
-        if max(apart.size, other._numbers.size) * _FEWEST_VOXELS_FOR_SEARCH > volume:
-            found[: apart.size] = other._from_map(box, apart)
-        else:
-            found[: apart.size] = other._from_tree(apart)
-        return found
+        volume = math.prod(side.stop - side.start for side in _union(self._box, other._box))
+        return max(count, self.numbers.size) * voxels <= volume
 
-    def _from_tree(self, numbers: np.ndarray) -> np.ndarray:
+    def nearest(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """By search: the distance of each of these voxels to the surface, and the number of the voxel nearest to it."""
         if self._tree is None:
             # Places on a grid are spread evenly: a tree need not be balanced, and is made in half the time.
-            self._tree = KDTree(self._places(self._numbers), balanced_tree=False, compact_nodes=False)
-        return self._tree.query(self._places(numbers))[0]
+            self._tree = KDTree(self.places(self.numbers), balanced_tree=False, compact_nodes=False)
+        distances, rows = self._tree.query(self.places(numbers))
+        return distances, self.numbers[rows]
+
+    def distances_to(self, other: Surface) -> np.ndarray:
+        """Distance of each voxel of this surface to the nearest one of another, in no particular order; exact."""
+        # What lies on both surfaces has a distance of 0 and is not searched for.
+        apart = self.numbers[~other.has(self.numbers)]
+        found = np.zeros(self.numbers.size)
+        if other.is_smooth_for(self, apart.size, _FEWEST_VOXELS_FOR_SEARCH):
+            found[: apart.size] = other.nearest(apart)[0]
+        else:
+            found[: apart.size] = other._from_map(_union(self._box, other._box), apart)
+        return found
 
     def _from_map(self, box: tuple[slice, ...], numbers: np.ndarray) -> np.ndarray:
         if self._map is None or _union(self._map[0], box) != self._map[0]:
@@ -168,13 +182,14 @@ class Surface:
         places = np.unravel_index(numbers, self._shape)
         return distances[tuple(place - side.start for place, side in zip(places, box, strict=True))]
 
-    def _places(self, numbers: np.ndarray) -> np.ndarray:
-        return np.column_stack(np.unravel_index(numbers, self._shape)) * self._spacing
-
 
 def surface_distances(a: Surface, b: Surface) -> tuple[float, float]:
     """95HD of two surfaces and ASD from the first to the second, in the unit of their spacing."""
-    from_a, from_b = a.distances_to(b), b.distances_to(a)
+    return hd95_and_asd(a.distances_to(b), b.distances_to(a))
+
+
+def hd95_and_asd(from_a: np.ndarray, from_b: np.ndarray) -> tuple[float, float]:
+    """Of the distances of two surfaces' voxels to the other surface."""
     return float(np.percentile(np.concatenate([from_a, from_b]), 95)), float(from_a.mean())
 
 

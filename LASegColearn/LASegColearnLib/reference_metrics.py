@@ -7,8 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import KDTree
 
-from LASegColearnLib.metrics import Metrics, Surface, metrics_of, surface_distances, voxel_ml
+from LASegColearnLib.metrics import Metrics, Surface, hd95_and_asd, metrics_of, surface_distances, voxel_ml
+
+# Fewer than a single comparison wants: the next ones search for little.
+_FEWEST_VOXELS_TO_FOLLOW = 5
+# An edit of a larger part of the surface is not worth telling what stayed from what changed.
+_LARGEST_EDIT = 0.5
 
 
 @dataclass(frozen=True)
@@ -31,8 +37,8 @@ class Change:
 class ReferenceMetrics:
     """Compares masks with the same references again and again.
 
-    What belongs to a reference is computed once for all masks, and what belongs to a mask once for all references. Not
-    to be used by two threads at a time.
+    What belongs to a reference is computed once for all masks, what belongs to a mask once for all references, and of a
+    mask that is much like the one before it only what has changed. Not to be used by two threads at a time.
 
     Parameters
     ----------
@@ -59,6 +65,11 @@ class ReferenceMetrics:
         self._spacing = tuple(float(side) for side in spacing_mm)
         self._voxel_ml = voxel_ml(self._spacing)
         self._references = {name: _Prepared(mask, self._spacing) for name, mask in references.items()}
+        self._followers = {
+            name: _Follower(reference.surface)
+            for name, reference in self._references.items()
+            if reference.surface is not None
+        }
         for reference in self._references.values():
             self._check(reference.mask)
 
@@ -76,8 +87,8 @@ class ReferenceMetrics:
         for name, reference in self._references.items():
             both = int(np.count_nonzero(prepared.mask & reference.mask))
             distances = (math.nan, math.nan)
-            if prepared.surface is not None and reference.surface is not None:
-                distances = surface_distances(prepared.surface, reference.surface)
+            if prepared.surface is not None and name in self._followers:
+                distances = self._followers[name].distances(prepared.surface)
             found[name] = metrics_of(prepared.size, reference.size, both, distances, self._voxel_ml)
         return found
 
@@ -113,3 +124,74 @@ class _Prepared:
         self.mask = np.asarray(mask) > 0
         self.size = int(np.count_nonzero(self.mask))
         self.surface = Surface(self.mask, spacing) if self.size else None
+
+
+class _Follower:
+    """95HD and ASD of one changing surface and a fixed one.
+
+    A stroke adds some voxels to the surface and takes others away. The distances of the voxels that stay are known; a
+    voxel of the reference is nearer than before only to one that was added, and farther only if the one nearest to it
+    was taken away.
+    """
+
+    def __init__(self, reference: Surface) -> None:
+        self._reference = reference
+        self._known: _Known | None = None
+
+    def distances(self, surface: Surface) -> tuple[float, float]:
+        reference = self._reference
+        count = max(surface.numbers.size, reference.numbers.size)
+        if not surface.is_smooth_for(reference, count, _FEWEST_VOXELS_TO_FOLLOW):
+            self._known = None
+            return surface_distances(surface, reference)
+        known = self._known
+        if known is not None:
+            added = surface.numbers[~known.surface.has(surface.numbers)]
+            known = self._updated(known, surface, added) if added.size < _LARGEST_EDIT * count else None
+        if known is None:
+            outward, (inward, nearest) = reference.nearest(surface.numbers)[0], surface.nearest(reference.numbers)
+            known = _Known(surface, outward, inward, nearest, reference.places(reference.numbers))
+        self._known = known
+        return hd95_and_asd(known.outward, known.inward)
+
+    def _updated(self, known: _Known, surface: Surface, added: np.ndarray) -> _Known:
+        reference = self._reference
+        outward, stayed = np.empty(surface.numbers.size), known.surface.has(surface.numbers)
+        outward[stayed] = known.outward[np.searchsorted(known.surface.numbers, surface.numbers[stayed])]
+        inward, nearest = known.inward.copy(), known.nearest.copy()
+        if added.size:
+            outward[~stayed] = reference.nearest(added)[0]
+            places = surface.places(added)
+            # Only what is nearer to the box around the added voxels than to all others can be nearer to one of them.
+            from_box = np.maximum(places.min(axis=0) - known.places, known.places - places.max(axis=0)).clip(0)
+            near = np.flatnonzero((from_box**2).sum(axis=1) < inward**2)
+            distances, rows = KDTree(places).query(known.places[near])
+            closer = distances < inward[near]
+            inward[near[closer]], nearest[near[closer]] = distances[closer], added[rows[closer]]
+        lost = np.flatnonzero(~surface.has(nearest))
+        if lost.size:
+            inward[lost], nearest[lost] = surface.nearest(reference.numbers[lost])
+        return _Known(surface, outward, inward, nearest, known.places)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Of the last comparison.
+
+    Attributes
+    ----------
+    surface
+        The mask's.
+    outward
+        Distance of each of its voxels to the reference's surface.
+    inward, nearest
+        Distance of each of the reference's surface voxels to the mask's surface, and the voxel there.
+    places
+        Of the reference's surface voxels.
+    """
+
+    surface: Surface
+    outward: np.ndarray
+    inward: np.ndarray
+    nearest: np.ndarray
+    places: np.ndarray

@@ -142,10 +142,34 @@ def test_references_are_copies_and_labels_count_as_inside() -> None:
     assert before["teacher"].reference_volume_ml == pytest.approx(compared.volume_ml(_blob()))
 
 
+def test_a_box_of_the_array_gives_what_the_whole_mask_gives() -> None:
+    references = {"teacher": _blob((8, 8, 8), 3), "student_1": MASKS["empty"]}
+    for name, mask in MASKS.items():
+        for start, stop in (((0, 0, 0), mask.shape), ((3, 2, 1), (25, 20, 19)), ((2, 2, 2), (2, 2, 2))):
+            box = tuple(slice(*side) for side in zip(start, stop, strict=True))
+            whole = np.zeros_like(mask)
+            whole[box] = mask[box]
+            boxed, compared = ReferenceMetrics(references, SPACING), ReferenceMetrics(references, SPACING)
+            wanted = compared.compare(whole)
+            for reference, found in boxed.compare(mask[box], start).items():
+                _assert_equal(found, wanted[reference])
+                _assert_equal(found, segmentation_metrics(whole, references[reference], SPACING))
+            assert boxed.change(mask[box], "teacher", start) == compared.change(whole, "teacher"), name
+
+
+def test_a_box_that_reaches_out_of_the_array_is_refused() -> None:
+    compared = ReferenceMetrics({"teacher": _blob()}, SPACING)
+    for start in ((-1, 0, 0), (25, 0, 0)):
+        with pytest.raises(ValueError, match="different shapes"):
+            compared.compare(np.ones((2, 2, 2), bool), start)
+
+
 def test_without_references_there_is_the_volume_alone() -> None:
     compared = ReferenceMetrics({}, SPACING)
     assert compared.compare(_blob()) == {}
     assert compared.volume_ml(_blob()) > 0
+    with pytest.raises(KeyError):
+        compared.change(_blob(), "teacher")
 
 
 def test_masks_of_different_shapes_are_refused() -> None:

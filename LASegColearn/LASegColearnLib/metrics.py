@@ -10,6 +10,9 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import KDTree
 
+# A part of an array: a slice for each axis.
+Box = tuple[slice, ...]
+
 # Where more than one voxel in so many is surface, a distance transform can be faster than a search tree. Atria have one
 # in 30 to 55 of their box; a mask of everything, whose faces are far and all alike, one in 22.
 _FEWEST_VOXELS_FOR_SEARCH = 25
@@ -127,14 +130,14 @@ class Surface:
     def __init__(self, mask: np.ndarray, spacing: Sequence[float]) -> None:
         self._spacing = np.asarray(spacing, float)
         self._shape = mask.shape
-        self._box = _bounding_box(mask)
+        self._box = bounding_box(mask)
         on = np.zeros(mask.shape, bool)
         on[self._box] = _surface(mask[self._box])
         self._on = on.ravel()
         # Of the voxels in the whole array, in ascending order.
         self.numbers = np.flatnonzero(self._on)
         self._tree: KDTree | None = None
-        self._map: tuple[tuple[slice, ...], np.ndarray] | None = None
+        self._map: tuple[Box, np.ndarray] | None = None
 
     def has(self, numbers: np.ndarray) -> np.ndarray:
         """Whether each of these voxels is of the surface."""
@@ -150,7 +153,7 @@ class Surface:
         Smooth surfaces have a hundredth of the voxels that a distance transform goes through, so a search tree is much
         faster; where there is much surface, as in noise, the transform is.
         """
-        volume = math.prod(side.stop - side.start for side in _union(self._box, other._box))
+        volume = math.prod(side.stop - side.start for side in union_of_boxes(self._box, other._box))
         return max(count, self.numbers.size) * voxels <= volume
 
     def nearest(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -169,13 +172,13 @@ class Surface:
         if other.is_smooth_for(self, apart.size, _FEWEST_VOXELS_FOR_SEARCH):
             found[: apart.size] = other.nearest(apart)[0]
         else:
-            found[: apart.size] = other._from_map(_union(self._box, other._box), apart)
+            found[: apart.size] = other._from_map(union_of_boxes(self._box, other._box), apart)
         return found
 
-    def _from_map(self, box: tuple[slice, ...], numbers: np.ndarray) -> np.ndarray:
-        if self._map is None or _union(self._map[0], box) != self._map[0]:
+    def _from_map(self, box: Box, numbers: np.ndarray) -> np.ndarray:
+        if self._map is None or union_of_boxes(self._map[0], box) != self._map[0]:
             if self._map is not None:
-                box = _union(self._map[0], box)
+                box = union_of_boxes(self._map[0], box)
             outside = ~self._on.reshape(self._shape)[box]
             self._map = box, ndimage.distance_transform_edt(outside, sampling=self._spacing)
         box, distances = self._map
@@ -193,7 +196,7 @@ def hd95_and_asd(from_a: np.ndarray, from_b: np.ndarray) -> tuple[float, float]:
     return float(np.percentile(np.concatenate([from_a, from_b]), 95)), float(from_a.mean())
 
 
-def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+def bounding_box(mask: np.ndarray) -> Box:
     """The smallest box with all of a mask that is not empty."""
     box = []
     for others in ((1, 2), (0, 2), (0, 1)):
@@ -202,7 +205,7 @@ def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def _union(a: tuple[slice, ...], b: tuple[slice, ...]) -> tuple[slice, ...]:
+def union_of_boxes(a: Box, b: Box) -> Box:
     """The smallest box with both boxes in it."""
     return tuple(slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
 

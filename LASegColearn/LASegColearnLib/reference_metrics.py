@@ -5,14 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from scipy.spatial import KDTree
 
-from LASegColearnLib.metrics import Metrics, Surface, hd95_and_asd, metrics_of, surface_distances, voxel_ml
+from LASegColearnLib.metrics import (
+    Box,
+    Metrics,
+    Surface,
+    bounding_box,
+    hd95_and_asd,
+    metrics_of,
+    surface_distances,
+    union_of_boxes,
+    voxel_ml,
+)
 
 # Fewer than a single comparison wants: the next ones search for little.
 _FEWEST_VOXELS_TO_FOLLOW = 5
+# Around what was compared so far, so that a mask that grows does not have everything made anew each time.
+_MARGIN_VOXELS = 10
 # An edit of a larger part of the surface is not worth telling what stayed from what changed.
 _LARGEST_EDIT = 0.5
 
@@ -64,25 +77,34 @@ class ReferenceMetrics:
     def __init__(self, references: Mapping[str, np.ndarray], spacing_mm: Sequence[float]) -> None:
         self._spacing = tuple(float(side) for side in spacing_mm)
         self._voxel_ml = voxel_ml(self._spacing)
-        self._references = {name: _Prepared(mask, self._spacing) for name, mask in references.items()}
-        self._followers = {
-            name: _Follower(reference.surface)
-            for name, reference in self._references.items()
-            if reference.surface is not None
-        }
-        for reference in self._references.values():
-            self._check(reference.mask)
+        self._masks = {name: np.asarray(mask) > 0 for name, mask in references.items()}
+        shapes = {mask.shape for mask in self._masks.values()}
+        if len(shapes) > 1:
+            raise ValueError(f"Masks of different shapes: {', '.join(str(shape) for shape in sorted(shapes))}.")
+        self._shape = next(iter(shapes), ())
+        # A scan is many times as large as what was segmented in it: only this box is looked at.
+        self._box: Box | None = None
+        self._references: dict[str, _Prepared] = {}
+        self._followers: dict[str, _Follower] = {}
 
-    def compare(self, mask: np.ndarray) -> dict[str, Metrics]:
+    def compare(self, mask: np.ndarray, start: Sequence[int] | None = None) -> dict[str, Metrics]:
         """The mask as prediction against each reference: the values of ``segmentation_metrics`` in mm.
+
+        Parameters
+        ----------
+        mask
+            Anything above 0 is inside.
+        start
+            If the mask is only a box of the references' array, outside of which there is nothing: its first voxel.
 
         Raises
         ------
         ValueError
-            If the mask is of another shape than the references.
+            If the mask is of another shape than the references, or reaches out of their array.
         """
-        self._check(mask)
-        prepared = _Prepared(mask, self._spacing)
+        if not self._masks:
+            return {}
+        prepared = _Prepared(self._cropped(mask, start), self._spacing)
         found = {}
         for name, reference in self._references.items():
             both = int(np.count_nonzero(prepared.mask & reference.mask))
@@ -92,38 +114,74 @@ class ReferenceMetrics:
             found[name] = metrics_of(prepared.size, reference.size, both, distances, self._voxel_ml)
         return found
 
-    def change(self, mask: np.ndarray, name: str) -> Change:
-        """What the mask has more and less than a reference.
+    def change(self, mask: np.ndarray, name: str, start: Sequence[int] | None = None) -> Change:
+        """What the mask, given as to :meth:`compare`, has more and less than a reference.
 
         Raises
         ------
         KeyError
             If there is no reference of this name.
         ValueError
-            If the mask is of another shape than the references.
+            As :meth:`compare`.
         """
-        self._check(mask)
+        if name not in self._masks:
+            raise KeyError(name)
+        cropped = self._cropped(mask, start)
         reference = self._references[name]
-        changed = int(np.count_nonzero((np.asarray(mask) > 0) ^ reference.mask))
+        changed = int(np.count_nonzero(cropped ^ reference.mask))
         return Change(changed * self._voxel_ml, changed / reference.size if reference.size else None)
 
     def volume_ml(self, mask: np.ndarray) -> float:
         """Volume of a mask in mL."""
         return int(np.count_nonzero(np.asarray(mask) > 0)) * self._voxel_ml
 
-    def _check(self, mask: np.ndarray) -> None:
-        for reference in self._references.values():
-            if mask.shape != reference.mask.shape:
-                raise ValueError(f"Masks of different shapes: {mask.shape} and {reference.mask.shape}.")
+    def _cropped(self, mask: np.ndarray, start: Sequence[int] | None) -> np.ndarray:
+        """The mask in the box that is looked at, which is made larger if it has to be."""
+        first = (0,) * len(self._shape) if start is None else tuple(start)
+        fits = len(mask.shape) == len(first) == len(self._shape) and all(
+            low >= 0 and low + side <= whole for low, side, whole in zip(first, mask.shape, self._shape, strict=True)
+        )
+        if not fits or (start is None and mask.shape != self._shape):
+            raise ValueError(f"Masks of different shapes: {mask.shape} and {self._shape}.")
+        inside = np.asarray(mask) > 0
+        occupied = bounding_box(inside) if inside.any() else None
+        place = None if occupied is None else _moved(occupied, first)
+        box = self._box_with(place)
+        cropped = np.zeros([side.stop - side.start for side in box], bool)
+        if occupied is not None and place is not None:
+            cropped[_moved(place, [-side.start for side in box])] = inside[occupied]
+        return cropped
+
+    def _box_with(self, place: Box | None) -> Box:
+        if self._box is not None and (place is None or union_of_boxes(self._box, place) == self._box):
+            return self._box
+        boxes = [bounding_box(mask) for mask in self._masks.values() if mask.any()]
+        boxes += [box for box in (place, self._box) if box is not None]
+        around = reduce(union_of_boxes, boxes) if boxes else (slice(0, 1),) * len(self._shape)
+        self._box = tuple(
+            slice(max(side.start - _MARGIN_VOXELS, 0), min(side.stop + _MARGIN_VOXELS, whole))
+            for side, whole in zip(around, self._shape, strict=True)
+        )
+        self._references = {name: _Prepared(mask[self._box], self._spacing) for name, mask in self._masks.items()}
+        self._followers = {
+            name: _Follower(reference.surface)
+            for name, reference in self._references.items()
+            if reference.surface is not None
+        }
+        return self._box
+
+
+def _moved(box: Box, by: Sequence[int]) -> Box:
+    return tuple(slice(side.start + shift, side.stop + shift) for side, shift in zip(box, by, strict=True))
 
 
 class _Prepared:
-    """A mask, its voxels' count and, unless it is empty, its surface."""
+    """A boolean mask, its voxels' count and, unless it is empty, its surface."""
 
     def __init__(self, mask: np.ndarray, spacing: Sequence[float]) -> None:
-        self.mask = np.asarray(mask) > 0
-        self.size = int(np.count_nonzero(self.mask))
-        self.surface = Surface(self.mask, spacing) if self.size else None
+        self.mask = mask
+        self.size = int(np.count_nonzero(mask))
+        self.surface = Surface(mask, spacing) if self.size else None
 
 
 class _Follower:

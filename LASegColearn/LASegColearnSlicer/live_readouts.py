@@ -282,9 +282,9 @@ class _Comparison:
         if self._prepared is None or self._prepared[0] != voxels.spacing:
             self._prepared = voxels.spacing, ReferenceMetrics(self._references, voxels.spacing)
         compared = self._prepared[1]
-        mask = voxels.onScan()
-        change = compared.change(mask, TEACHER) if TEACHER in self._references else None
-        metrics = compared.compare(mask)
+        mask, start = voxels.mask, voxels.start
+        change = compared.change(mask, TEACHER, start) if TEACHER in self._references else None
+        metrics = compared.compare(mask, start)
         return Readouts(
             volumeMl=compared.volume_ml(mask),
             changedShare=None if change is None else change.share,

@@ -39,12 +39,6 @@ class SegmentVoxels:
     spacing: tuple[float, float, float]
     sameGrid: bool
 
-    def onScan(self) -> np.ndarray:
-        """All of the scan's grid, boolean (k, j, i)."""
-        whole = np.zeros(self.shape, bool)
-        whole[tuple(slice(first, first + n) for first, n in zip(self.start, self.mask.shape, strict=True))] = self.mask
-        return whole
-
     def isSame(self, other: SegmentVoxels) -> bool:
         """Whether these are the voxels of another copy."""
         return (self.start, self.shape, self.spacing, self.sameGrid) == (

@@ -60,8 +60,68 @@ def main() -> None:
         widget.caseTable.select([caseId])
         widget.showCase(caseId)
         pictures.panelAndViews("predicted", volume=widget.logic.cases.volumeNode(caseId))
+        caseId = next(case.id for case in widget.logic.study.cases if case.role == "validation")
+        widget.showCase(caseId)
+        effectPicture(core, widget.logic, caseId, options.output / "effect.png")
         widget.cleanup()
         slicer.app.processEvents()
+
+
+def effectPicture(core: Any, logic: Any, caseId: str, file: Path) -> None:
+    """The effect Co-learning at work on a predicted case's label, beside a slice view with outline and preview.
+
+    Parameters
+    ----------
+    core
+        Slicer.
+    logic
+        The module's logic, with the study of the case.
+    caseId
+        A case with a prediction and a label; it is the one that is shown.
+    file
+        The picture.
+    """
+    import slicer
+    from PySide6.QtCore import Qt
+    from PySide6.QtGui import QPainter, QPixmap
+
+    import LASegColearn
+    from LASegColearnSlicer.embedded_editor import EmbeddedEditor
+    from slicer_stand_in.pythonqt import bare
+    from slicer_stand_in.views import savePicture, sliceView
+
+    LASegColearn.registerEffect()
+    slicer.util.getModuleLogic = lambda name: logic
+    volume = logic.cases.load(caseId)
+    node, segmentId = logic.cases.labelSource(caseId)
+    widget = slicer.qMRMLSegmentEditorWidget()
+    editor = EmbeddedEditor(widget, slicer.mrmlScene)
+    editor.setup()
+    editor.enter()
+    editor.edit(node, segmentId, volume)
+    editor.activateColearning()
+    effect = widget.activeEffect().self()
+    effect.confidenceSlider.value = 0.8
+    bare(widget).resize(560, 330)
+    bare(widget).show()
+    for _ in range(3):
+        slicer.app.processEvents()
+    options = bare(widget).grab()
+    view = sliceView(core, volume, "Effect", "Axial", (520, 520))
+    # Where there is something to see.
+    places = logic.doubtfulPlaces(caseId)
+    if places:
+        slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *places[0], slicer.vtkMRMLSliceNode.OffsetJumpSlice)
+    whole = QPixmap(options.width() + 530, 520)
+    whole.fill(Qt.GlobalColor.white)
+    painter = QPainter(whole)
+    painter.drawPixmap(0, 0, options)
+    with tempfile.TemporaryDirectory() as folder:
+        savePicture(view, Path(folder) / "view.png")
+        painter.drawPixmap(options.width() + 10, 0, QPixmap(str(Path(folder) / "view.png")))
+    painter.end()
+    whole.save(str(file))
+    editor.exit()
 
 
 class _Pictures:

@@ -217,13 +217,23 @@ def test_the_preview_shows_only_what_the_masks_allow(editor: Editor) -> None:
 
     case = editor.case
     own = case.voxels()
+    voxels = slicer.util.arrayFromVolume(case.volume)
     editor.node.SetSourceVolumeIntensityMask(True)
     editor.node.SetSourceVolumeIntensityMaskRange(300, 600)
     editor.moveSlider(0.0)
-    voxels = slicer.util.arrayFromVolume(case.volume)
     node = slicer.mrmlScene.GetFirstNodeByName("Co-learning preview")
-    shown = slicer.util.arrayFromSegmentBinaryLabelmap(node, "preview", case.volume) > 0
-    assert np.array_equal(shown, np.where((voxels >= 300) & (voxels <= 600), case.teacher, own))
+
+    def shows(low: int, high: int) -> bool:
+        shown = slicer.util.arrayFromSegmentBinaryLabelmap(node, "preview", case.volume) > 0
+        return np.array_equal(shown, np.where((voxels >= low) & (voxels <= high), case.teacher, own))
+
+    assert shows(300, 600)
+    # And follows them when they change.
+    editor.node.SetSourceVolumeIntensityMaskRange(100, 500)
+    until = time.monotonic() + 5
+    while not shows(100, 500):
+        assert time.monotonic() < until
+        slicer.app.processEvents()
 
 
 def test_an_intensity_range_is_respected(editor: Editor) -> None:
@@ -632,6 +642,21 @@ def test_a_newer_prediction_is_taken_at_the_next_press(editor: Editor) -> None:
     assert np.array_equal(case.voxels(), newer)
     display = logic.display.teacherNode(case.caseId).GetDisplayNode()
     assert not display.GetVisibility2DFill()
+
+
+def test_a_scan_that_is_closed_is_said_and_a_prediction_that_was_deleted_is_loaded_again(editor: Editor) -> None:
+    import slicer
+
+    case = editor.case
+    slicer.mrmlScene.RemoveNode(case.logic.display.teacherNode(case.caseId))
+    editor.effect.onAccept()
+    assert editor.message == ""
+    assert np.array_equal(case.voxels(), case.teacher)
+    editor.moveSlider(0.5)
+    slicer.mrmlScene.RemoveNode(case.volume)
+    assert editor.message == "Scan: No source volume is chosen. Choose the scan of this segmentation."
+    _assertDisabled(editor.effect)
+    assert slicer.mrmlScene.GetFirstNodeByName("Co-learning preview") is None
 
 
 def test_what_is_unexpected_is_a_sentence_as_well(editor: Editor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,3 +91,26 @@ def test_a_widget_that_is_bound_to_no_parameter_raises() -> None:
         Node(node).connectGui(types.SimpleNamespace(whole=whole))
     with pytest.raises(TypeError, match="share wants float"):
         Node(node).share = "half"
+
+
+def test_an_editor_wants_its_node_before_its_scene_and_has_no_more_than_slicers() -> None:
+    import slicer
+
+    editor = slicer.qMRMLSegmentEditorWidget()
+    with pytest.raises(RuntimeError, match="Set the segment editor node before the scene"):
+        editor.setMRMLScene(slicer.mrmlScene)
+    with pytest.raises(RuntimeError, match="Set the segment editor node first"):
+        editor.setSegmentationNode(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode"))
+    with pytest.raises(AttributeError, match="no property, signal or method setEffect"):
+        editor.setEffect("Paint")
+
+
+def test_an_effect_has_no_more_than_slicers() -> None:
+    import qSlicerSegmentationsEditorEffectsPythonQt as effects
+
+    effect = effects.qSlicerSegmentEditorScriptedEffect(None)
+    with pytest.raises(AttributeError, match="no property titel"):
+        effect.titel = "x"
+    with pytest.raises(AttributeError, match="appendPolyMask"):
+        # Only label effects have it.
+        effect.appendPolyMask()

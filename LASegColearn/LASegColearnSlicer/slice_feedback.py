@@ -11,7 +11,8 @@ from LASegColearnSlicer.teacher_opinion import matrixArray
 
 _LINE_COLOR = (1.0, 1.0, 0.0)
 _STROKE_COLOR = (0.0, 0.9, 1.0)
-_STROKE_OPACITY = 0.35
+# Of each disc; several lie over each other.
+_STROKE_OPACITY = 0.1
 _CORNERS = 48
 
 

@@ -152,7 +152,7 @@ class TeacherOpinion:
         self._inside = resampled(self._labelmap(), image) > 0
         self._confidence = None
         if uncertainty is not None:
-            values = resampled(_imageOf(uncertainty), image, linear=True, outside=1.0)
+            values = resampled(imageOf(uncertainty), image, linear=True, outside=1.0)
             self._confidence = 1 - np.clip(values, 0, 1)
         self._key = key
 
@@ -236,10 +236,10 @@ def strokeRegion(
     path = np.asarray(points, float)
     for start, end in zip(path[:-1], path[1:], strict=True) if len(path) > 1 else [(path[0], path[0])]:
         reach = max(radius, half)
-        box, world = _voxelsNear(image, np.array([start, end]), reach)
-        if world is None:
+        box, ijk = _voxelsNear(image, np.array([start, end]), reach)
+        if ijk is None:
             continue
-        offset = world - start
+        offset = np.stack([_along(row, ijk) for row in imageToWorld(image)[:3]], axis=-1) - start
         along = end - start
         if axis is not None:
             depth = offset @ axis
@@ -283,19 +283,16 @@ def loopRegion(
     axis = np.cross(xyToRas[:3, 0], xyToRas[:3, 1])
     axis /= np.linalg.norm(axis)
     corners = np.array([(x, y, 0, 1) for x in (drawn[:, 0].min(), drawn[:, 0].max()) for y in _range(drawn[:, 1])])
-    if thickness is None:
-        box, world = _voxelsNear(image, None, 0.0)
-    else:
-        half = _halfLayer(image, axis, thickness)
-        box, world = _voxelsNear(image, (corners @ xyToRas.T)[:, :3], half)
-    if world is None:
+    half = None if thickness is None else _halfLayer(image, axis, thickness)
+    box, ijk = _voxelsNear(image, None if half is None else (corners @ xyToRas.T)[:, :3], half or 0.0)
+    if ijk is None:
         return region
-    toXy = np.linalg.inv(xyToRas)
-    column, row = (np.rint((world @ toXy[n, :3] + toXy[n, 3] - origin[n]) * _FINER).astype(int) for n in (0, 1))
+    toXy = np.linalg.inv(xyToRas) @ imageToWorld(image)
+    column, row = (np.rint((_along(toXy[n], ijk) - origin[n]) * _FINER).astype(np.int32) for n in (0, 1))
     within = (column >= 0) & (row >= 0) & (column < mask.shape[1]) & (row < mask.shape[0])
     found = within & mask[np.where(within, row, 0), np.where(within, column, 0)]
-    if thickness is not None:
-        depth = (world - xyToRas[:3, 3]) @ axis
+    if half is not None:
+        depth = _along(axis @ imageToWorld(image)[:3], ijk) - axis @ xyToRas[:3, 3]
         found &= (depth > -half + _TOLERANCE) & (depth <= half + _TOLERANCE)
     region[box] = found
     return region
@@ -330,17 +327,8 @@ def imageToWorld(image: Any) -> np.ndarray:
     return _array(image.GetImageToWorldMatrix, vtk.vtkMatrix4x4())
 
 
-def matrixArray(matrix: Any) -> np.ndarray:
-    """A vtkMatrix4x4 as an array."""
-    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
-
-
-def _array(read: Any, matrix: Any) -> np.ndarray:
-    read(matrix)
-    return matrixArray(matrix)
-
-
-def _imageOf(volumeNode: Any) -> Any:
+def imageOf(volumeNode: Any) -> Any:
+    """A volume's voxels as an oriented image, not copied."""
     import slicer
     import vtk
 
@@ -352,6 +340,16 @@ def _imageOf(volumeNode: Any) -> Any:
     return image
 
 
+def matrixArray(matrix: Any) -> np.ndarray:
+    """A vtkMatrix4x4 as an array."""
+    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+
+
+def _array(read: Any, matrix: Any) -> np.ndarray:
+    read(matrix)
+    return matrixArray(matrix)
+
+
 def _halfLayer(image: Any, axis: np.ndarray, thickness: float) -> float:
     """Half of the thickness of a slice, or of the grid's voxels along its normal if they are thicker; in mm."""
     voxel = np.max(np.abs(axis @ imageToWorld(image)[:3, :3]))
@@ -359,7 +357,7 @@ def _halfLayer(image: Any, axis: np.ndarray, thickness: float) -> float:
 
 
 def _voxelsNear(image: Any, points: np.ndarray | None, reach: float) -> tuple[Any, Any]:
-    """Slices of the array, and R, A, S of the voxels in them, that hold all nearer than this to the points' box.
+    """Slices of the array, and i, j, k of the voxels in them, that hold all nearer than this to the points' box.
 
     The second is None if there are none; without points, all voxels are meant.
     """
@@ -375,14 +373,13 @@ def _voxelsNear(image: Any, points: np.ndarray | None, reach: float) -> tuple[An
     if np.any(low > high):
         return None, None
     i, j, k = (np.arange(low[n], high[n] + 1) for n in range(3))
-    world = (
-        k[:, None, None, None] * toWorld[:3, 2]
-        + j[None, :, None, None] * toWorld[:3, 1]
-        + i[None, None, :, None] * toWorld[:3, 0]
-        + toWorld[:3, 3]
-    )
     box = tuple(slice(low[n] - first[n], high[n] - first[n] + 1) for n in (2, 1, 0))
-    return box, world
+    return box, (i[None, None, :], j[None, :, None], k[:, None, None])
+
+
+def _along(row: np.ndarray, ijk: tuple[np.ndarray, ...]) -> np.ndarray:
+    """One coordinate of each voxel, by the row of a matrix that is applied to i, j, k, 1."""
+    return np.asarray(row[0] * ijk[0] + row[1] * ijk[1] + (row[2] * ijk[2] + row[3]))
 
 
 def _filled(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

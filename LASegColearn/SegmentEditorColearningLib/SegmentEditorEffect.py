@@ -117,15 +117,15 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
 
         self.acceptButton = self._button(_("Accept"), _("Take the teacher's segment over, whole (key a)"))
         self.acceptButton.connect("clicked()", self.onAccept)
-        add(self.acceptButton)
+        add(_row(self.acceptButton))
 
         self.confidenceSlider = _slider(0.0, 1.0, 0.01, 2)
         self.confidenceSlider.setToolTip(_("1 is certain, 0 a coin toss"))
         self.confidenceSlider.connect("valueChanged(double)", self.onConfidence)
         self.acceptSureButton = self._button(_("Accept where sure"), "")
         self.acceptSureButton.connect("clicked()", self.onAcceptSure)
-        self.scriptedEffect.addLabeledOptionsWidget(_("Least confidence:"), self.confidenceSlider)
-        add(self.acceptSureButton)
+        self.scriptedEffect.addLabeledOptionsWidget(_("Least confidence:"), _row(self.confidenceSlider))
+        add(_row(self.acceptSureButton))
 
         self.brushButton = self._button(
             _("Accept in brush"), _("Paint the teacher's opinion in: it adds and erases under the brush"), mode=_BRUSH
@@ -138,7 +138,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         self.sphereCheckBox.setToolTip(_("Paint through neighboring slices as well"))
         self.sphereCheckBox.connect("toggled(bool)", self.updateMRMLFromGUI)
         add(_row(self.brushButton, self.sphereCheckBox))
-        self.scriptedEffect.addLabeledOptionsWidget(_("Brush radius:"), self.radiusSlider)
+        self.scriptedEffect.addLabeledOptionsWidget(_("Brush radius:"), _row(self.radiusSlider))
 
         self.regionButton = self._button(
             _("Accept in region"), _("Draw a loop in a slice view; in it the teacher's opinion is taken"), mode=_REGION
@@ -528,10 +528,14 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         return (*(None if n is None else n.GetID() for n in nodes), node.GetSelectedSegmentID())
 
     def _onEditorNode(self, _caller: Any = None, _event: Any = None) -> None:
-        """Another segmentation, segment or scan was chosen in the editor."""
-        if self._isActive and self._chosen() != self._source and not slicer.mrmlScene.IsClosing():
+        """Another segmentation, segment, scan or mask was chosen in the editor."""
+        if not self._isActive or slicer.mrmlScene.IsClosing():
+            return
+        if self._chosen() != self._source:
             self._source = self._chosen()
             self._sourceChanged()
+        elif self._preview.node is not None:
+            self._timer.start()
 
     def _onSegmentEdited(self, _caller: Any, _event: Any) -> None:
         if self._preview.node is not None:
@@ -573,6 +577,7 @@ def _slider(minimum: float, maximum: float, step: float, decimals: int) -> Any:
 
 
 def _row(*widgets: Any) -> Any:
+    """Side by side, at their own height: the editor stretches a widget that is added alone."""
     row = qt.QHBoxLayout()
     for widget in widgets:
         row.addWidget(widget)

@@ -27,10 +27,12 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 from LASegColearnLib.errors import InputError, Problem, sentence_for
-from LASegColearnLib.settings import Settings, preset
+from LASegColearnLib.settings import Settings, preset, setting_text
 from LASegColearnSlicer.case_table import CaseTable
+from LASegColearnSlicer.correct_section import CorrectSection
 from LASegColearnSlicer.dependencies import Dependencies
 from LASegColearnSlicer.engine_process import EngineOutcome, EngineProcess, EngineState
+from LASegColearnSlicer.rounds_table import RoundsTable
 from LASegColearnSlicer.session import Session, TrainingOptions, progressOf
 from LASegColearnSlicer.training_plots import CHARTS, TrainingPlots
 from LASegColearnSlicer.training_progress import TrainingProgress
@@ -42,6 +44,7 @@ _DEVICES = ["auto", "cuda", "mps", "cpu"]
 _NOT_IN_TABLE = ("preset", "method", "minutes", "iterations")
 _SCAN_SUFFIXES = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
 _SECONDS_BETWEEN_PLOTS = 1.0
+_MOST_WARNINGS = 3
 
 
 class LASegColearn(ScriptedLoadableModule):
@@ -119,8 +122,8 @@ class LASegColearnParameterNode:
         How to train.
     changedSettings
         What was changed in the table of settings, and of which preset, as JSON.
-    warmStart
-        Start from the current model's weights.
+    retrainMinutes
+        How long to go on from the current model; 0: a third of the first training.
     showSurface, showUncertainty
         What of a prediction is shown.
     """
@@ -133,7 +136,7 @@ class LASegColearnParameterNode:
     byIterations: bool = False
     iterations: Annotated[int, WithinRange(1, 1000000)] = 6000
     changedSettings: str = ""
-    warmStart: bool = False
+    retrainMinutes: Annotated[float, WithinRange(0.0, 10000.0)] = 0.0
     showSurface: bool = True
     showUncertainty: bool = True
 
@@ -232,6 +235,10 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             _torchInstaller(),
         )
         self.caseTable = CaseTable(self.ui.casesTable, self.onRoleChosen, self.onStateChosen)
+        self.roundsTable = RoundsTable(self.ui.roundsTable)
+        self.correctSection = CorrectSection(
+            self.ui, self.logic, lambda: self._tellingErrors("correct"), lambda caseId: self.showCase(caseId)
+        )
         self.ui.studyFolderEdit.filters = ctk.ctkPathLineEdit.Dirs
         for chart in CHARTS:
             self.ui.curvesComboBox.addItem(_(chart), chart)
@@ -241,7 +248,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._dropFilter.onPaths = self.onDropped
         self.ui.casesTable.viewport().installEventFilter(self._dropFilter)
         self._connect()
-        for place in ("inputs", "train", "predict"):
+        for place in ("inputs", "train", "predict", "correct", "rounds"):
             self._say(place, "")
         self.initializeParameterNode()
         self.update()
@@ -252,6 +259,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.logic.close()
         self._endProbe()
         if self._hearsQuit:
+            self.correctSection.exit()
             slicer.app.disconnect("aboutToQuit()", self.cleanup)
             self._hearsQuit = False
         self.removeObservers()
@@ -265,25 +273,30 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self) -> None:
         self.initializeParameterNode()
+        self.correctSection.enter()
         self.showDependencies()
         self.update()
 
     def exit(self) -> None:
+        self.correctSection.exit()
         # What runs goes on; the panel's bindings are made again when it is entered.
         self.setParameterNode(None)
 
     def onSceneStartClose(self, _caller: Any, _event: Any) -> None:
+        self.correctSection.onSceneStartClose()
         self.setParameterNode(None)
 
     def onSceneEndClose(self, _caller: Any, _event: Any) -> None:
         """A closed scene closes no study: training goes on, scans are loaded from their files when they are shown."""
         self._shownCase = None
         if self.parent.isEntered:
+            self.correctSection.onSceneEndClose()
             self.initializeParameterNode()
             self.update()
 
     def onSceneEndImport(self, _caller: Any, _event: Any) -> None:
         if self.parent.isEntered:
+            self.correctSection.onSceneEndClose()
             self.initializeParameterNode()
             self.update()
 
@@ -399,33 +412,48 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onUseLabel(self) -> None:
         assert self.logic is not None
         with self._tellingErrors("inputs"):
-            chosen = self.caseTable.selectedIds()
-            if len(chosen) != 1:
-                raise InputError(Problem("Label", "Wanted one case.", "Select the case that the segment belongs to."))
             node = self.ui.labelSelector.currentNode()
-            self.logic.cases.setLabel(chosen[0], node, self.ui.labelSelector.currentSegmentID())
-            if self.logic.study.case(chosen[0]).role not in ("labeled", "validation"):
-                self.logic.study.setRole(chosen[0], "labeled")
+            self.logic.useAsLabel(self._selectedCase("Label"), node, self.ui.labelSelector.currentSegmentID())
         self.update()
 
     def onCorrect(self) -> None:
-        """Make a copy of the teacher's segmentation to work on, and open it in the Segment Editor."""
-        assert self.logic is not None
-        with self._tellingErrors("inputs"):
-            chosen = self.caseTable.selectedIds()
-            if len(chosen) != 1:
-                raise InputError(Problem("Correct", "Wanted one case.", "Select the case to correct."))
-            node, segmentId = self.logic.copyPrediction(chosen[0])
-            self.ui.labelSelector.setCurrentNode(node)
-            self.ui.labelSelector.setCurrentSegmentID(segmentId)
-            self._openEditor(node, self.logic.cases.load(chosen[0]))
+        """Edit the label of the selected case, or a copy of the teacher's segmentation, in the editor below."""
+        with self._tellingErrors("correct"):
+            self.correctSection.correct(self._selectedCase("Correct"))
         self.update()
 
-    def _openEditor(self, segmentationNode: Any, volumeNode: Any) -> None:
-        editor = slicer.util.getModuleWidget("SegmentEditor")
-        editor.parameterSetNode.SetAndObserveSegmentationNode(segmentationNode)
-        editor.parameterSetNode.SetAndObserveSourceVolumeNode(volumeNode)
-        slicer.util.selectModule("SegmentEditor")
+    def onUseEdited(self) -> None:
+        said = ""
+        with self._tellingErrors("correct"):
+            said = self.correctSection.useEdited()
+        if said:
+            self._say("correct", said)
+        self.update()
+
+    def onSuggest(self) -> None:
+        """Ask the current model which unlabeled case to annotate next."""
+        assert self.logic is not None and self._parameterNode is not None
+        with self._tellingErrors("correct"):
+            self._clearLog()
+            self.correctSection.suggest(self._parameterNode.device, self._onSuggestEvent, self.onSuggested)
+        self.update()
+
+    def _onSuggestEvent(self, event: dict[str, Any]) -> None:
+        self._log(event)
+        if event["event"] == "predicting":
+            self.ui.progressBar.value = round(1000 * event["done"] / max(event["of"], 1))
+
+    def onSuggested(self, outcome: EngineOutcome) -> None:
+        self.ui.statusLabel.text = ""
+        self.onDone(outcome)
+        self._say("correct", self.correctSection.suggestion(outcome))
+
+    def _selectedCase(self, what: str) -> str:
+        """Id of the one case that is selected in the table. Raises :class:`InputError` if it is not one."""
+        chosen = self.caseTable.selectedIds()
+        if len(chosen) != 1:
+            raise InputError(Problem(_(what), _("Wanted one case."), _("Select it in the table under Inputs.")))
+        return chosen[0]
 
     def onShowCase(self) -> None:
         chosen = self.caseTable.selectedIds()
@@ -450,15 +478,36 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         node = self._parameterNode
         assert node is not None
         minutes = None if node.byIterations else node.minutes
-        return TrainingOptions(
-            node.preset, node.method, node.device, minutes, node.iterations, self.changedSettings(), node.warmStart
-        )
+        return TrainingOptions(node.preset, node.method, node.device, minutes, node.iterations, self.changedSettings())
 
     def onTrain(self) -> None:
         assert self.logic is not None
         with self._tellingErrors("train"):
             self._clearLog()
-            self.logic.train(self.options(), onEvent=self.onTrainingEvent, onDone=self.onDone)
+            self.logic.train(self.options(), onEvent=self.onTrainingEvent, onDone=self.onTrained)
+        self.update()
+
+    def onRetrain(self) -> None:
+        """Go on from the current model with the labels as they are now."""
+        assert self.logic is not None and self._parameterNode is not None
+        node = self._parameterNode
+        with self._tellingErrors("rounds"):
+            self._clearLog()
+            self.logic.retrain(
+                minutes=node.retrainMinutes or None,
+                device=node.device,
+                onEvent=self.onTrainingEvent,
+                onDone=self.onTrained,
+            )
+        self.update()
+
+    def onMakeCurrent(self) -> None:
+        assert self.logic is not None
+        with self._tellingErrors("rounds"):
+            run = self.roundsTable.selected()
+            if run is None:
+                raise InputError(Problem(_("Model"), _("None is selected."), _("Select one in the table.")))
+            self.logic.makeCurrent(run)
         self.update()
 
     def onResume(self) -> None:
@@ -466,7 +515,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         with self._tellingErrors("train"):
             self._clearLog()
             device = self._parameterNode.device
-            self.logic.resume(device=device, onEvent=self.onTrainingEvent, onDone=self.onDone)
+            self.logic.resume(device=device, onEvent=self.onTrainingEvent, onDone=self.onTrained)
         self.update()
 
     def onPause(self) -> None:
@@ -488,9 +537,23 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._log(event)
         self.ui.progressBar.value = round(1000 * progress.share)
         self.ui.statusLabel.text = progress.status
+        if event["event"] == "predicting":
+            text = _("Trained. Looking how good the model is: {done} of {of}")
+            self.ui.statusLabel.text = text.format(done=event["done"], of=event["of"])
+        elif event["event"] == "judged":
+            self._sayVerdict()
         if progress.device:
             self.ui.deviceLabel.text = progress.device
         self._plot(progress, event)
+
+    def _sayVerdict(self) -> None:
+        """Whether the new model is better than the one before, and which one is the current one now."""
+        assert self.logic is not None
+        current, rounds = self.logic.study.currentRun, self.logic.rounds
+        if current is None or not rounds or not rounds[-1].verdict:
+            return
+        kept = _("Model {run} is the current one; select another and press Make current to use that.")
+        self._say("rounds", f"{rounds[-1].verdict} {kept.format(run=current.path.name)}")
 
     def onPredict(self, caseIds: list[str] | None) -> None:
         """Predict these cases; None: all."""
@@ -534,7 +597,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             text = _("Predicting: {done} of {of}")
             self.ui.statusLabel.text = text.format(done=event["done"], of=event["of"])
         elif event["event"] == "predicted":
-            self.caseTable.show(self.logic.study.cases)
+            self.update()
             # Who works in another module meanwhile is left alone, and sees it on coming back.
             if event["case"] == self._shownCase and self.parent.isEntered:
                 self.showCase(event["case"])
@@ -545,6 +608,13 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.ui.statusLabel.text = _("Predicted. Double-click a case to see it.")
         elif outcome.state is EngineState.STOPPED:
             self.ui.statusLabel.text = _("Stopped. What was predicted before is kept.")
+
+    def onTrained(self, outcome: EngineOutcome) -> None:
+        assert self.logic is not None
+        self.onDone(outcome)
+        if outcome.state is EngineState.FINISHED:
+            self.ui.statusLabel.text = self.logic.progress.status
+            self._say("train", "\n".join(self.logic.progress.warnings[-_MOST_WARNINGS:]))
 
     def onDone(self, outcome: EngineOutcome) -> None:
         """The engine has ended, one way or another."""
@@ -658,10 +728,14 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.logic is None:
             return
         cases = self.logic.study.cases if self.logic.hasStudy else ()
-        self.caseTable.show(cases)
+        model = self.logic.study.currentRun if self.logic.hasStudy else None
+        name = None if model is None else model.path.name
+        self.caseTable.show(cases, name)
+        rounds = self.logic.rounds if self.logic.hasStudy else []
+        self.roundsTable.show(rounds, name)
+        self.plots.updateRounds(rounds)
         running = self.logic.isRunning
         reason = self._whyNotTrain(cases)
-        model = self.logic.study.currentRun if self.logic.hasStudy else None
         self.ui.modelLabel.text = _("None yet") if model is None else _modelText(progressOf(model), model.path.name)
         self.ui.trainButton.enabled = not reason
         self.ui.trainButton.toolTip = reason or _("Train a new model on this study")
@@ -670,9 +744,16 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.cancelButton.enabled = running
         for button in (self.ui.predictShownButton, self.ui.predictSelectedButton, self.ui.predictAllButton):
             button.enabled = model is not None and not running
-        self.ui.correctButton.enabled = model is not None
+        self.ui.suggestButton.enabled = model is not None and not running
+        self.ui.correctButton.enabled = bool(cases)
+        self.ui.useEditedButton.enabled = bool(cases)
+        self.ui.makeCurrentButton.enabled = bool(rounds) and not running
+        noRetraining = _("Train a first model before") if model is None else self._whyNotTrain(cases)
+        self.ui.retrainButton.enabled = not noRetraining
+        self.ui.retrainButton.toolTip = noRetraining or _(
+            "Go on from the current model with the labels as they are now. The current model is kept."
+        )
         self.ui.nextDoubtButton.enabled = model is not None
-        self.ui.warmStartCheckBox.enabled = model is not None and not running
         for button in (self.ui.addFromSceneButton, self.ui.addFolderButton, self.ui.addCohortButton):
             button.enabled = self.logic.hasStudy
         self.ui.studyFolderEdit.enabled = not running
@@ -729,6 +810,10 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             (ui.removeButton, self.onRemove),
             (ui.correctButton, self.onCorrect),
             (ui.useLabelButton, self.onUseLabel),
+            (ui.useEditedButton, self.onUseEdited),
+            (ui.suggestButton, self.onSuggest),
+            (ui.retrainButton, self.onRetrain),
+            (ui.makeCurrentButton, self.onMakeCurrent),
             (ui.trainButton, self.onTrain),
             (ui.pauseButton, self.onPause),
             (ui.resumeButton, self.onResume),
@@ -860,13 +945,7 @@ def _torchInstaller() -> Callable[[], Any] | None:
 def _settingTexts(name: str) -> dict[str, str]:
     """The settings of a preset as they are typed."""
     values = preset(name).to_dict()
-    return {key: _settingText(value) for key, value in values.items() if key not in _NOT_IN_TABLE}
-
-
-def _settingText(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return ",".join(map(str, value))
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return {key: setting_text(value) for key, value in values.items() if key not in _NOT_IN_TABLE}
 
 
 def _settingHelp() -> dict[str, str]:

@@ -20,7 +20,7 @@ class CaseTable:
     Parameters
     ----------
     table
-        The widget, with nine columns.
+        The widget, with ten columns.
     onRole, onState
         Called with a case's id and what was chosen; they raise nothing, and call :meth:`show` if it was refused.
     """
@@ -34,15 +34,21 @@ class CaseTable:
         table.horizontalHeader().setStretchLastSection(True)
         table.setWordWrap(False)
 
-    def show(self, cases: Sequence[StudyCase]) -> None:
-        """Show these cases; rows are only made anew where there are other cases than before."""
+    def show(self, cases: Sequence[StudyCase], model: str | None = None) -> None:
+        """Show these cases; rows are only made anew where there are other cases than before.
+
+        Parameters
+        ----------
+        model
+            Name of the run whose model is the current one; what an earlier one asked for is marked.
+        """
         ids = [case.id for case in cases]
         if ids != self._ids:
             selected = self.selectedIds()
             self._build(ids)
             self.select(selected)
         for row, case in enumerate(cases):
-            self._fill(row, case)
+            self._fill(row, case, model)
         self._table.resizeColumnsToContents()
 
     def selectedIds(self) -> list[str]:
@@ -82,13 +88,13 @@ class CaseTable:
         combo.connect("activated(int)", lambda index: onChosen(caseId, choices[index]))
         self._table.setCellWidget(row, column, combo)
 
-    def _fill(self, row: int, case: StudyCase) -> None:
+    def _fill(self, row: int, case: StudyCase, model: str | None) -> None:
         self._text(row, _SCAN, case.name, f"{case.id}: {case.scan.name}")
         self._table.cellWidget(row, _ROLE).setCurrentIndex(_ROLES.index(case.role))
         self._table.cellWidget(row, _STATE).setCurrentIndex(_STATES.index(case.state))
         label = "" if case.label is None else case.label.segment or case.label.file.name
-        self._text(row, _LABEL, label, "" if case.label is None else case.label.file.name)
-        for number, (text, tip) in enumerate(figureTexts(case)):
+        self._text(row, _LABEL, label, _labelTip(case))
+        for number, (text, tip) in enumerate([*figureTexts(case), _suggestionTexts(case, model)]):
             self._text(row, _FIRST_FIGURE + number, text, tip)
 
     def _text(self, row: int, column: int, text: str, tip: str) -> None:
@@ -103,16 +109,39 @@ def figureTexts(case: StudyCase) -> list[tuple[str, str]]:
     agreement = (figures.get("agreement") or {}).get("mean")
     trainedOn = " " + _("The model was trained on this case.") if case.role == "labeled" else ""
     return [
-        (_number(figures.get("volume_ml"), 1), _("Volume of the teacher's segmentation in mL")),
+        (numberText(figures.get("volume_ml"), 1), _("Volume of the teacher's segmentation in mL")),
         (
-            _number(figures.get("mean_uncertainty_near_surface"), 2),
+            numberText(figures.get("mean_uncertainty_near_surface"), 2),
             _("Mean uncertainty near the surface, 0 (sure) to 1 (a coin toss)"),
         ),
-        (_number(agreement, 3), _("Mean Dice between the teacher and the students")),
-        (_number(figures.get("dice"), 3), _("Dice of teacher and label.") + trainedOn),
-        (_number(figures.get("hd95_mm"), 1), _("95 % Hausdorff distance of teacher and label in mm.") + trainedOn),
+        (numberText(agreement, 3), _("Mean Dice between the teacher and the students")),
+        (numberText(figures.get("dice"), 3), _("Dice of teacher and label.") + trainedOn),
+        (numberText(figures.get("hd95_mm"), 1), _("95 % Hausdorff distance of teacher and label in mm.") + trainedOn),
     ]
 
 
-def _number(value: float | None, digits: int) -> str:
+def _labelTip(case: StudyCase) -> str:
+    """The label's file, since when it is one, and which model it was made from."""
+    if case.label is None:
+        return ""
+    lines = [case.label.file.name]
+    if case.origin is not None:
+        lines.append(_("Label since {when}").format(when=case.origin.when.replace("T", " ")))
+        if case.origin.model:
+            lines.append(_("Made from the prediction of model {model}").format(model=case.origin.model))
+    return "\n".join(lines)
+
+
+def _suggestionTexts(case: StudyCase, model: str | None) -> tuple[str, str]:
+    """Place in the order of annotation, and why."""
+    if case.suggested is None or case.role != "unlabeled":
+        return "", ""
+    if case.suggested.run == model:
+        return str(case.suggested.place), case.suggested.reason
+    earlier = _("Model {model} asked for it, which is not the current one.").format(model=case.suggested.run)
+    return f"({case.suggested.place})", f"{case.suggested.reason} {earlier}"
+
+
+def numberText(value: float | None, digits: int) -> str:
+    """A figure for a table; empty where there is none."""
     return "" if value is None else f"{value:.{digits}f}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 EFFECT = "Colearning"
+# Singleton tag of the node with the settings of the editor in our panel.
+PANEL_EDITOR = "LASegColearn.SegmentEditor"
 _UNDO_STATES = 10
 _NODE_CLASS = "vtkMRMLSegmentEditorNode"
 
@@ -25,7 +27,7 @@ class EmbeddedEditor:
         Singleton tag of its node.
     """
 
-    def __init__(self, widget: Any, scene: Any, tag: str = "LASegColearn.SegmentEditor") -> None:
+    def __init__(self, widget: Any, scene: Any, tag: str = PANEL_EDITOR) -> None:
         self._widget = widget
         self._scene = scene
         self._tag = tag

@@ -253,6 +253,22 @@ class LiveReadouts:
             listener(readouts)
 
 
+def readoutsOf(
+    segmentationNode: Any, segmentId: str, volumeNode: Any, references: Mapping[str, np.ndarray]
+) -> Readouts:
+    """The figures of a segment as it is now; parameters as of :meth:`LiveReadouts.watch`.
+
+    Raises
+    ------
+    InputError
+        If the segment cannot be compared.
+    """
+    comparison = _Comparison(references)
+    voxels = segmentVoxels(segmentationNode, segmentId, volumeNode)
+    comparison.check(voxels)
+    return comparison.readouts(voxels)
+
+
 @dataclass(frozen=True)
 class _Watched:
     segmentationNode: Any

@@ -13,7 +13,7 @@ from LASegColearnSlicer.results import MODEL_ATTRIBUTE, isOurs, markNode, nodesO
 from LASegColearnSlicer.scene_export import checkScan, labelImage, writeLabel, writeScan
 from LASegColearnSlicer.study import LabelSource, State, Study, StudyCase
 
-_SCAN, _LABEL = "scan", "label"
+_SCAN, _LABEL, _CORRECTED = "scan", "label", "corrected"
 _SEGMENT_ATTRIBUTE = "LASegColearn.segment"
 _LEFT_ATRIUM_CODE = "SCT^82471001"
 # What the engine reads from where it is; other formats (DICOM series) are exported.
@@ -65,6 +65,19 @@ class SceneCases:
             if node.GetSegmentation().GetSegment(segmentId) is not None:
                 return node, segmentId
         return None
+
+    def correctedSegment(self, caseId: str) -> tuple[Any, str] | None:
+        """Segmentation node and segment id in which a prediction of the case is being corrected, if there is one."""
+        for node in nodesOf(self._scene, self._study.identity, caseId, _CORRECTED):
+            segmentId = node.GetAttribute(_SEGMENT_ATTRIBUTE) or ""
+            if node.GetSegmentation().GetSegment(segmentId) is not None:
+                return node, segmentId
+        return None
+
+    def markCorrected(self, segmentationNode: Any, caseId: str, segmentId: str) -> None:
+        """Note that a prediction of the case is corrected in this segment."""
+        markNode(segmentationNode, self._study.identity, caseId, _CORRECTED)
+        segmentationNode.SetAttribute(_SEGMENT_ATTRIBUTE, segmentId)
 
     def candidates(self) -> list[Candidate]:
         """The scene's scans that are not in the study yet."""
@@ -119,8 +132,8 @@ class SceneCases:
         segmentationNode.SetAttribute(_SEGMENT_ATTRIBUTE, segmentId)
         model = segmentationNode.GetAttribute(MODEL_ATTRIBUTE) or None
         self._study.setLabel(caseId, LabelSource(file.absolute(), SEGMENT_NAME), model)
-        if self._study.case(caseId).state in ("not started", "predicted"):
-            self._study.setState(caseId, "completed")
+        if self._study.case(caseId).state in ("not started", "in progress", "predicted"):
+            self.setState(caseId, "completed")
 
     def refreshLabels(self) -> list[str]:
         """Write the labels that were edited in the scene since; returns their cases' ids.

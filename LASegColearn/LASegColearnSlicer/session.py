@@ -15,10 +15,12 @@ from LASegColearnLib.segmentation_files import network_file
 from LASegColearnLib.settings import Settings, preset
 from LASegColearnSlicer.doubtful_places import doubtfulPlaces
 from LASegColearnSlicer.engine_process import EngineOutcome, EngineProcess, EngineState, Timer
+from LASegColearnSlicer.live_readouts import Listener, LiveReadouts, Readouts, readoutsOf
 from LASegColearnSlicer.results import MODEL_ATTRIBUTE, PredictionDisplay, isOurs
 from LASegColearnSlicer.rounds import Round, judgeRound, readRound, startRound
 from LASegColearnSlicer.scene_cases import SceneCases
 from LASegColearnSlicer.study import Study, StudyCase
+from LASegColearnSlicer.teacher_opinion import findOpinion, imageOf
 from LASegColearnSlicer.training_progress import TrainingProgress
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -96,6 +98,8 @@ class Session:
         self._study: Study | None = None
         self._process: EngineProcess | None = None
         self._outcome: EngineOutcome | None = None
+        self._readouts: LiveReadouts | None = None
+        self._followers: list[Listener] = []
         self.progress = TrainingProgress()
 
     @property
@@ -509,6 +513,96 @@ class Session:
         found = doubtfulPlaces(slicer.util.arrayFromVolume(node), node.GetSpacing()[::-1])
         return [tuple(matrix.MultiplyPoint((*place[::-1], 1.0))[:3]) for place in found]
 
+    def segmentToCorrect(self, caseId: str) -> tuple[Any, str]:
+        """Node and id of the segment in which a case is corrected: its label, or a copy of the teacher's segmentation.
+
+        A copy that was begun is gone on with, so that no work is lost. The case is then in progress.
+
+        Raises
+        ------
+        InputError
+            If the case has no label and was not predicted, or a file of it is gone.
+        """
+        if self.study.case(caseId).label is not None:
+            self.cases.loadLabel(caseId)
+        found = self.cases.labelSource(caseId) or self.cases.correctedSegment(caseId) or self.copyPrediction(caseId)
+        if self.study.case(caseId).state in ("not started", "predicted"):
+            self.cases.setState(caseId, "in progress")
+        teacher = self.display.teacherNode(caseId)
+        if teacher is not None and teacher.GetDisplayNode() is not None:
+            teacher.GetDisplayNode().SetVisibility(False)
+        return found
+
+    def accept(self, caseId: str, segmentationNode: Any, segmentId: str, *, least: float | None = None) -> None:
+        """Take the teacher's opinion over into a segment, as the Segment Editor's effect Co-learning does.
+
+        Without the editor there is no undo, and its masks do not count.
+
+        Parameters
+        ----------
+        segmentationNode, segmentId
+            The segment to change, of a segmentation of one's own.
+        least
+            Only in voxels where the teacher's confidence, 0 to 1, is at least this; everywhere by default.
+
+        Raises
+        ------
+        InputError
+            If there is no prediction, or it does not lie on this segmentation.
+        """
+        import slicer
+
+        volume = self.cases.load(caseId)
+        opinion = findOpinion(self, volume, segmentationNode)
+        if segmentationNode.GetSegmentation().GetSegment(segmentId) is None:
+            raise InputError(Problem(segmentationNode.GetName(), "It has no such segment.", "Choose one it has."))
+        grid = imageOf(volume)
+        current = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, segmentId, volume) > 0
+        change = opinion.change(grid, current, opinion.taken(grid, least=least))
+        changed = ((current | change.add) & ~change.remove).astype("uint8")
+        slicer.util.updateSegmentBinaryLabelmapFromArray(changed, segmentationNode, segmentId, volume)
+        segmentationNode.SetAttribute(MODEL_ATTRIBUTE, opinion.segmentationNode.GetAttribute(MODEL_ATTRIBUTE))
+
+    def measure(self, segmentationNode: Any, segmentId: str, volumeNode: Any) -> Readouts:
+        """A segment's volume, and Dice, Jaccard, 95HD and ASD against each network's segmentation of the same scan.
+
+        Raises
+        ------
+        InputError
+            If the segment cannot be compared.
+        """
+        return readoutsOf(segmentationNode, segmentId, volumeNode, self._referencesFor(volumeNode))
+
+    def followSegment(self, listener: Listener, segmentationNode: Any, segmentId: str, volumeNode: Any) -> None:
+        """Tell a listener the figures of :meth:`measure` now and after each change; one segment is followed at a time.
+
+        Raises
+        ------
+        InputError
+            If the scan's prediction is damaged.
+        """
+        if self._makeTimer is None:
+            raise InputError(Problem("Readouts", "Nothing is followed without a timer.", "Call measure instead."))
+        if self._readouts is None:
+            self._readouts = LiveReadouts(self._makeTimer)
+        if listener not in self._followers:
+            self._readouts.addListener(listener)
+            self._followers.append(listener)
+        self._readouts.watch(segmentationNode, segmentId, volumeNode, self._referencesFor(volumeNode))
+
+    def unfollowSegment(self, listener: Listener) -> None:
+        """Tell this listener no more; with the last one, nothing is computed any more."""
+        self._followers = [one for one in self._followers if one != listener]
+        if self._readouts is not None:
+            self._readouts.removeListener(listener)
+            if not self._followers:
+                self._readouts.stop()
+
+    def _referencesFor(self, volumeNode: Any) -> dict[str, Any]:
+        """The networks' masks of a scan; none if it is no case, or was not predicted."""
+        case = self.cases.caseOf(volumeNode) if self.hasStudy and volumeNode is not None else None
+        return {} if case is None or not self._isPredicted(case.id) else self.networkMasks(case.id)
+
     def copyPrediction(self, caseId: str) -> tuple[Any, str]:
         """Copy the teacher's segmentation of a case into a node of the person's own, and return node and segment id.
 
@@ -527,6 +621,7 @@ class Session:
         segmentId = str(teacher.GetSegmentation().GetNthSegmentID(0))
         node.GetSegmentation().CopySegmentFromSegmentation(teacher.GetSegmentation(), segmentId)
         node.SetAttribute(MODEL_ATTRIBUTE, str(self.study.case(caseId).figures.get("run", "")))
+        self.cases.markCorrected(node, caseId, segmentId)
         teacher.GetDisplayNode().SetVisibility(False)
         hierarchy = self._scene.GetSubjectHierarchyNode()
         if hierarchy is not None:
@@ -566,7 +661,9 @@ class Session:
         return True
 
     def close(self) -> None:
-        """End what runs, after it has saved, in less than 5 s; a training can be resumed."""
+        """End what runs, after it has saved, in less than 5 s; a training can be resumed. No segment is followed."""
+        if self._readouts is not None:
+            self._readouts.stop()
         if self.isRunning:
             self.cancel()
             self.wait(4.5)

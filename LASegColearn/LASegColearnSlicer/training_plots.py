@@ -1,15 +1,16 @@
-"""A training's curves in Slicer's own tables and plots."""
+"""A training's curves, and those of the rounds, in Slicer's own tables and plots."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from LASegColearnSlicer.rounds import Round
 from LASegColearnSlicer.training_progress import Curve, TrainingProgress
 
-CHARTS = ("Losses", "Dice")
+CHARTS = ("Losses", "Dice", "Overlap by round", "Distances by round")
 _ATTRIBUTE = "LASegColearn.plot"
 # Okabe and Ito's palette, which eyes of any kind can tell apart, then darker ones.
 _COLORS = (
@@ -28,7 +29,9 @@ _COLORS = (
 
 
 class TrainingPlots:
-    """One table, chart and set of series for the losses, one for Dice; the nodes are made once and then updated.
+    """A chart each for losses and Dice of a training and for overlap and distances of the rounds.
+
+    The nodes are made once and then updated.
 
     Parameters
     ----------
@@ -41,39 +44,58 @@ class TrainingPlots:
 
     def update(self, progress: TrainingProgress) -> None:
         """Bring tables and charts up to what is known of the training."""
-        self._updateOne("Losses", "Loss", progress.losses)
-        self._updateOne("Dice", "Dice of the validation cases", progress.dice)
+        self._updateOne("Losses", "Iteration", "Loss", progress.losses)
+        self._updateOne("Dice", "Iteration", "Dice of the validation cases", progress.dice)
+
+    def updateRounds(self, rounds: Sequence[Round]) -> None:
+        """Bring the charts of the rounds up to date: figures on the validation cases over the rounds that have some."""
+        curves: dict[str, Curve] = {}
+        for number, one in enumerate(rounds, start=1):
+            for name, value in (one.means or {}).items():
+                if value is not None:
+                    curves.setdefault(name, Curve()).add(number, value)
+        named = {"dice": "Dice", "jaccard": "Jaccard", "hd95": "95HD", "asd": "ASD"}
+        overlap = {named[name]: curves[name] for name in ("dice", "jaccard") if name in curves}
+        distances = {named[name]: curves[name] for name in ("hd95", "asd") if name in curves}
+        self._updateOne("Overlap by round", "Round", "Mean of the validation cases", overlap, points=True)
+        self._updateOne("Distances by round", "Round", "Mean of the validation cases in mm", distances, points=True)
 
     def chart(self, name: str) -> Any | None:
-        """The chart node ``Losses`` or ``Dice``, if there is something in it."""
+        """The chart node of this name, one of `CHARTS`, if there is something in it."""
         return self._find("vtkMRMLPlotChartNode", name)
 
-    def _updateOne(self, name: str, axis: str, curves: Mapping[str, Curve]) -> None:
+    def _updateOne(
+        self, name: str, across: str, axis: str, curves: Mapping[str, Curve], *, points: bool = False
+    ) -> None:
         if not curves:
             return
         chart = self._node("vtkMRMLPlotChartNode", name)
         chart.SetTitle(name)
-        chart.SetXAxisTitle("Iteration")
+        chart.SetXAxisTitle(across)
         chart.SetYAxisTitle(axis)
         for number, (label, curve) in enumerate(curves.items()):
-            self._series(chart, f"{name} {label}", label, curve, _COLORS[number % len(_COLORS)])
+            self._series(chart, f"{name} {label}", label, curve, across, _COLORS[number % len(_COLORS)], points)
 
-    def _series(self, chart: Any, name: str, label: str, curve: Curve, color: tuple[int, int, int]) -> None:
+    def _series(
+        self, chart: Any, name: str, label: str, curve: Curve, across: str, color: tuple[int, int, int], points: bool
+    ) -> None:
         import slicer
 
         # A table for each curve: they do not have the same iterations.
         table = self._node("vtkMRMLTableNode", name)
         columns = [np.array(curve.iterations, np.int32), np.array(curve.values, np.float32)]
-        slicer.util.updateTableFromArray(table, columns, ["iteration", label])
+        slicer.util.updateTableFromArray(table, columns, [across, label])
         series = self._node("vtkMRMLPlotSeriesNode", name)
         if series.GetTableNodeID() == table.GetID():
             return
         series.SetName(label)
         series.SetAndObserveTableNodeID(table.GetID())
-        series.SetXColumnName("iteration")
+        series.SetXColumnName(across)
         series.SetYColumnName(label)
         series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
-        series.SetMarkerStyle(slicer.vtkMRMLPlotSeriesNode.MarkerStyleNone)
+        styles = slicer.vtkMRMLPlotSeriesNode
+        # A round is a point of its own, and the first would not be seen as a line.
+        series.SetMarkerStyle(styles.MarkerStyleCircle if points else styles.MarkerStyleNone)
         series.SetColor(*(value / 255 for value in color))
         chart.AddAndObservePlotSeriesNodeID(series.GetID())
 

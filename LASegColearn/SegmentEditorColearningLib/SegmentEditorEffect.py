@@ -21,6 +21,10 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from LASegColearnLib.errors import InputError, Problem, sentence_for
+from LASegColearnSlicer.embedded_editor import PANEL_EDITOR
+from LASegColearnSlicer.live_readouts import Readouts
+from LASegColearnSlicer.readouts_table import ReadoutsTable
+from LASegColearnSlicer.results import MODEL_ATTRIBUTE
 from LASegColearnSlicer.slice_feedback import SliceFeedback
 from LASegColearnSlicer.teacher_display import Preview, TeacherOutline
 from LASegColearnSlicer.teacher_opinion import (
@@ -156,7 +160,11 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         self.readoutsSection = ctk.ctkCollapsibleButton()
         self.readoutsSection.text = _("Readouts")
         self.readoutsTable = qt.QTableWidget()
+        self._readouts = ReadoutsTable(self.readoutsTable)
+        self.readoutsLabel = qt.QLabel("")
+        self.readoutsLabel.setWordWrap(True)
         layout = qt.QVBoxLayout()
+        layout.addWidget(self.readoutsLabel)
         layout.addWidget(self.readoutsTable)
         self.readoutsSection.setLayout(layout)
         add(self.readoutsSection)
@@ -281,14 +289,14 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         self._leaveSource()
         with self._tellingErrors():
             self._say(self._find())
+            self._followSegment()
         self._updateButtons()
 
     def _find(self) -> str:
         """Find the opinion, show its outline, and return what is to be said of it; raises InputError."""
         node = self.scriptedEffect.parameterSetNode()
         segmentationNode = node.GetSegmentationNode()
-        logic = slicer.util.getModuleLogic(_MODULE)
-        opinion = findOpinion(logic, node.GetSourceVolumeNode(), segmentationNode)
+        opinion = findOpinion(self._logic(), node.GetSourceVolumeNode(), segmentationNode)
         grid = self.scriptedEffect.referenceGeometryImage()
         note = "" if grid is None else opinion.checkGeometry(grid, segmentationNode.GetName())
         self._opinion = opinion
@@ -301,8 +309,30 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
             self.addObserver(segmentationNode, event, self._onSegmentEdited)
         return note
 
+    def _followSegment(self) -> None:
+        """Show the figures of the edited segment after each change; raises InputError if there are none."""
+        node = self.scriptedEffect.parameterSetNode()
+        # Our own panel has the same figures below its editor, whatever effect is active.
+        if node.GetSingletonTag() != PANEL_EDITOR and self._selectedSegment() is not None:
+            self._logic().followSegment(
+                self._showReadouts,
+                node.GetSegmentationNode(),
+                node.GetSelectedSegmentID(),
+                node.GetSourceVolumeNode(),
+            )
+
+    def _showReadouts(self, readouts: Readouts) -> None:
+        self._readouts.show(readouts)
+        self.readoutsLabel.text = self._readouts.summary(readouts)
+        self.readoutsSection.setVisible(True)
+
+    def _logic(self) -> Any:
+        return slicer.util.getModuleLogic(_MODULE)
+
     def _leaveSource(self) -> None:
         """Take what was shown of the scan before out of the views."""
+        self._logic().unfollowSegment(self._showReadouts)
+        self.readoutsSection.setVisible(False)
         self._dropGesture()
         self._removeFeedback()
         self._timer.stop()
@@ -339,6 +369,9 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
             self._preview.remove()
             if (change.add & ~current).any() or change.remove.any():
                 self._modify(image, change.add, change.remove)
+                # So that a label that is made of it knows where it came from.
+                model = opinion.segmentationNode.GetAttribute(MODEL_ATTRIBUTE)
+                effect.parameterSetNode().GetSegmentationNode().SetAttribute(MODEL_ATTRIBUTE, model)
                 self._say(note)
             else:
                 self._say(_("Nothing to change there: the segment agrees with the teacher."))
@@ -399,7 +432,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         with self._tellingErrors():
             opinion = self._opinionNow()
             if not self._doubts:
-                self._doubts = slicer.util.getModuleLogic(_MODULE).doubtfulPlaces(opinion.caseId)
+                self._doubts = self._logic().doubtfulPlaces(opinion.caseId)
                 self._doubt = -1 if step > 0 else 0
             if not self._doubts:
                 self._say(_("Nothing in it is doubtful."))

@@ -1,0 +1,156 @@
+"""The panel's section Correct: what to annotate next, Slicer's Segment Editor, and figures while one edits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from LASegColearnLib.errors import InputError, Problem
+from LASegColearnSlicer.embedded_editor import EmbeddedEditor
+from LASegColearnSlicer.engine_process import EngineOutcome, EngineState
+from LASegColearnSlicer.live_readouts import Readouts
+from LASegColearnSlicer.readouts_table import ReadoutsTable
+
+
+class CorrectSection:
+    """Connects the section's widgets with the logic.
+
+    Parameters
+    ----------
+    ui
+        The panel's widgets.
+    logic
+        The module's logic.
+    tellingErrors
+        Context in which errors become the section's message.
+    showCase
+        Shows a case in the views, by its id.
+    """
+
+    def __init__(
+        self,
+        ui: Any,
+        logic: Any,
+        tellingErrors: Callable[[], AbstractContextManager[None]],
+        showCase: Callable[[str], None],
+    ) -> None:
+        self._ui = ui
+        self._logic = logic
+        self._tellingErrors = tellingErrors
+        self._showCase = showCase
+        self._isEntered = False
+        self._readouts = ReadoutsTable(ui.readoutsTable)
+        self._widget = slicer.qMRMLSegmentEditorWidget()
+        ui.editorFrame.layout().addWidget(self._widget)
+        self.editor = EmbeddedEditor(self._widget, slicer.mrmlScene)
+        self.editor.setup()
+        for signal in (
+            "currentSegmentIDChanged(QString)",
+            "segmentationNodeChanged(vtkMRMLSegmentationNode*)",
+            "sourceVolumeNodeChanged(vtkMRMLVolumeNode*)",
+        ):
+            self._widget.connect(signal, self._follow)
+        self._show(None)
+
+    def enter(self) -> None:
+        self._isEntered = True
+        self.editor.enter()
+        self._follow()
+
+    def exit(self) -> None:
+        self._isEntered = False
+        self._logic.unfollowSegment(self._show)
+        self.editor.exit()
+
+    def onSceneStartClose(self) -> None:
+        self._logic.unfollowSegment(self._show)
+        self.editor.onSceneStartClose()
+        self._show(None)
+
+    def onSceneEndClose(self) -> None:
+        self.editor.onSceneEndClose()
+
+    def correct(self, caseId: str) -> None:
+        """Show a case, and edit its label, or a copy of the teacher's segmentation, beside the teacher's outline.
+
+        Raises
+        ------
+        InputError
+            If there is nothing to correct yet, or a file is gone.
+        """
+        self._showCase(caseId)
+        node, segmentId = self._logic.segmentToCorrect(caseId)
+        node.GetDisplayNode().SetVisibility(True)
+        self._ui.correctCollapsibleButton.collapsed = False
+        self.editor.edit(node, segmentId, self._logic.cases.load(caseId))
+        self.editor.activateColearning()
+        self._follow()
+
+    def useEdited(self) -> str:
+        """Make the edited segment the label of its case; returns what is to be said.
+
+        Raises
+        ------
+        InputError
+            If nothing is edited, the scan is no case, or the segment cannot be used.
+        """
+        segmentation, segmentId, volume = self._edited()
+        if segmentation is None or volume is None:
+            raise InputError(Problem(_("Label"), _("Nothing is edited."), _("Select a case and press Correct.")))
+        case = self._logic.cases.caseOf(volume)
+        if case is None:
+            cause = _("The scan is no case of the study.")
+            raise InputError(Problem(volume.GetName(), cause, _("Add it under Inputs first.")))
+        used = self._logic.useAsLabel(case.id, segmentation, segmentId)
+        text = _("{name} has its label now. Retrain when some more have theirs.")
+        if used.role == "validation":
+            text = _("{name} has its label now. It stays a validation case, which is not trained on.")
+        return text.format(name=used.name)
+
+    def suggest(self, device: str, onEvent: Callable[[dict[str, Any]], None], onDone: Any) -> None:
+        """Ask the model which case to annotate next. Raises :class:`InputError` if there is none, or no model."""
+
+        def tell(event: dict[str, Any]) -> None:
+            if event["event"] == "predicting":
+                text = _("Looking at the scans: {done} of {of}")
+                self._ui.statusLabel.text = text.format(done=event["done"], of=event["of"])
+            onEvent(event)
+
+        self._logic.suggest(device=device, onEvent=tell, onDone=onDone)
+
+    def suggestion(self, outcome: EngineOutcome) -> str:
+        """What the model asks for first, as a sentence; empty if it could not say."""
+        asked = [case for case in self._logic.study.cases if case.suggested is not None and case.suggested.place == 1]
+        if outcome.state is not EngineState.FINISHED or not asked:
+            return ""
+        return _("Annotate {name} next. {reason}").format(name=asked[0].name, reason=asked[0].suggested.reason)
+
+    def _follow(self) -> None:
+        """Show the figures of what is edited now."""
+        if not self._isEntered:
+            return
+        segmentation, segmentId, volume = self._edited()
+        if segmentation is None or volume is None or not segmentId:
+            self._logic.unfollowSegment(self._show)
+            self._show(None)
+            return
+        with self._tellingErrors():
+            self._logic.followSegment(self._show, segmentation, segmentId, volume)
+
+    def _edited(self) -> tuple[Any | None, str, Any | None]:
+        """Segmentation, segment and scan that the editor has chosen."""
+        node = self.editor.node
+        if node is None:
+            return None, "", None
+        return node.GetSegmentationNode(), node.GetSelectedSegmentID() or "", node.GetSourceVolumeNode()
+
+    def _show(self, readouts: Readouts | None) -> None:
+        self._readouts.show(readouts)
+        summary = self._readouts.summary(readouts)
+        self._ui.readoutsLabel.text = summary
+        self._ui.readoutsLabel.setVisible(bool(summary))
+        self._ui.readoutsTable.setVisible(readouts is not None and bool(readouts.networks))

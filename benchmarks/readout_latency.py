@@ -44,30 +44,35 @@ def main() -> None:
     parser.add_argument("--scans", type=Path, help="folder with a folder for each case, with label.nrrd in it")
     parser.add_argument("--cases", nargs="+", default=["la_061", "la_062", "la_063"])
     parser.add_argument("--strokes", type=int, default=30)
+    parser.add_argument("--side", type=int, help="first put the label into a larger scan, of so many voxels in i and j")
     options = parser.parse_args()
     core = startSlicerCore()
     say = sys.stdout.write
     say(f"{machine()}\nMilliseconds, median and maximum of {options.strokes} strokes\n")
     for name, label, spacing in _labels(options.scans, options.cases):
+        networks = {"teacher": label, "student_1": _moved(label, 1), "student_2": _moved(label, 2)}
+        if options.side is not None:
+            networks = {network: _padded(mask, options.side) for network, mask in networks.items()}
+        label = networks["teacher"]
         sizes = "×".join(str(side) for side in label.shape[::-1])
         say(f"{name}, {sizes} voxels, {np.count_nonzero(label)} inside\n")
         for holdLock in (False, True):
             core.scene.Clear(0)
             loop = TimerLoop(holdLock)
             say(f"  lock {'held' if holdLock else 'free'} while the loop waits\n")
-            for what, seconds in _measure(loop, label, spacing, options.strokes).items():
+            for what, seconds in _measure(loop, networks, spacing, options.strokes).items():
                 say(f"    {what:48s} {1e3 * np.median(seconds):7.1f} {1e3 * np.max(seconds):7.1f}\n")
 
 
 def _measure(
-    loop: TimerLoop, label: np.ndarray, spacing: tuple[float, float, float], count: int
+    loop: TimerLoop, networks: dict[str, np.ndarray], spacing: tuple[float, float, float], count: int
 ) -> dict[str, list[float]]:
     """Seconds of each part of each stroke."""
     import slicer
 
+    label = networks["teacher"]
     volume, segmentation, segmentId = scanAndSegment(label.shape, spacing)
     slicer.util.updateSegmentBinaryLabelmapFromArray(label.astype(np.uint8), segmentation, segmentId, volume)
-    networks = {"teacher": label, "student_1": _moved(label, 1), "student_2": _moved(label, 2)}
     strokes, readouts, told = Strokes(segmentation, segmentId, volume), LiveReadouts(loop.makeTimer), []
     readouts.addListener(told.append)
     readouts.watch(segmentation, segmentId, volume, networks)
@@ -147,6 +152,12 @@ def _moved(label: np.ndarray, seed: int) -> np.ndarray:
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(label.shape), _SMOOTH_VOXELS)
     depth = ndimage.distance_transform_edt(label) - ndimage.distance_transform_edt(~label)
     return depth + _MOVED_VOXELS * noise / noise.std() > 0
+
+
+def _padded(mask: np.ndarray, side: int) -> np.ndarray:
+    before = [(side - length) // 2 for length in mask.shape[1:]]
+    after = [side - length - first for length, first in zip(mask.shape[1:], before, strict=True)]
+    return np.pad(mask, [(0, 0), *zip(before, after, strict=True)])
 
 
 def _places(label: np.ndarray, count: int) -> np.ndarray:

@@ -340,6 +340,13 @@ def test_another_grid_is_compared_on_the_scans_and_said(bench: Bench) -> None:
     assert found.message == "The segmentation has another grid than the scan: it is compared on the scan's."
 
 
+def test_an_emptied_segment_on_another_grid_is_empty(bench: Bench) -> None:
+    bench.strokes.paint(CENTER, 7)
+    bench.strokes.erase(CENTER, 12)
+    bench.volume.SetOrigin(10.4, -20.3, 30.7)
+    assert bench.watch(NETWORKS).message == "The segment is empty."
+
+
 def test_a_segment_outside_of_the_scan_is_said(bench: Bench) -> None:
     bench.strokes.paint(CENTER, 7)
     for origin in ((200.0, -20.0, 30.0), (200.3, -20.0, 30.0)):

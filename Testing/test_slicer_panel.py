@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from slicer_stand_in.application import enter, openPanel, startSlicer
+from slicer_stand_in.application import closePanel, enter, openPanel, startSlicer
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"spacing_mm": "5,5,5", "patch_size": "16,16,16", "filters": "2", "precision": "float32"}
@@ -35,6 +35,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
     widget, frame = openPanel()
     yield widget, frame
     widget.cleanup()
+    closePanel()
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def _columns(panel: Any, row: int) -> list[str]:
     return ["" if table.item(row, c) is None else table.item(row, c).text() for c in range(table.columnCount)]
 
 
-def test_the_whole_story(filled: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_whole_story(filled: Any, opened: tuple[Any, Any], tmp_path: Path) -> None:
     """Fill the table, train, cancel, resume, predict, see the result, save the scene and open it again."""
     import slicer
 
@@ -152,14 +153,14 @@ def test_the_whole_story(filled: Any, tmp_path: Path, monkeypatch: pytest.Monkey
     panel.logic.predict(["case_006"], onEvent=panel.onPredictionEvent, onDone=panel.onPredicted)
     _until(lambda: not panel.logic.isRunning)
     assert ui.statusLabel.text.startswith("Predicted"), "Working in another module must not disturb a prediction."
-    panel.initializeParameterNode()
+    enter(panel, opened[1])
     panel.showCase("case_006")
     assert "No case is shown" not in ui.predictMessageLabel.text
     places = panel.logic.doubtfulPlaces("case_006")
     ui.nextDoubtButton.click()
     found = f"Doubtful place 1 of {len(places)}"
     assert (ui.statusLabel.text == found) if places else ("Nothing in it is doubtful" in ui.predictMessageLabel.text)
-    _correctAndTrainAgain(panel, monkeypatch)
+    _correctAndTrainAgain(panel)
     leftovers = [path.name for path in panel.logic.study.folder.iterdir()]
     assert "predict.json" not in leftovers and "evaluate.json" not in leftovers
 
@@ -176,40 +177,70 @@ def test_the_whole_story(filled: Any, tmp_path: Path, monkeypatch: pytest.Monkey
     assert panel.logic.cases.refreshLabels() == []
 
 
-def _correctAndTrainAgain(panel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The teacher's segmentation is copied, corrected, made a label, and the model goes on from where it was."""
-    import types
-
-    import numpy as np
+def _correctAndTrainAgain(panel: Any) -> None:
+    """The teacher's segmentation is copied, corrected in the panel, made a label; the model goes on and is judged."""
     import slicer
 
-    opened: list[str] = []
-    editorNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentEditorNode")
-    editor = types.SimpleNamespace(parameterSetNode=editorNode)
-    monkeypatch.setattr(slicer.util, "getModuleWidget", lambda name: editor)
-    monkeypatch.setattr(slicer.util, "selectModule", opened.append)
+    ui, editor = panel.ui, panel.correctSection.editor
+    ui.suggestButton.click()
+    _until(lambda: not panel.logic.isRunning)
+    asked = [case for case in panel.logic.study.cases if case.suggested is not None]
+    assert sorted(case.id for case in asked) == ["case_003", "case_004", "case_005"], panel._details
+    assert ui.correctMessageLabel.text.startswith("Annotate Phantom ")
+    assert sorted(_columns(panel, row)[9] for row in (2, 3, 4)) == ["1", "2", "3"]
+    assert _columns(panel, 0)[9] == ""
+
     panel.caseTable.select(["case_003"])
-    panel.ui.correctButton.click()
-    assert panel.ui.inputsMessageLabel.text == ""
-    assert opened == ["SegmentEditor"]
-    mine, volume = editorNode.GetSegmentationNode(), panel.logic.cases.volumeNode("case_003")
-    assert editorNode.GetSourceVolumeNode() is volume
+    ui.correctButton.click()
+    assert ui.correctMessageLabel.text == ""
+    mine, volume = editor.node.GetSegmentationNode(), panel.logic.cases.volumeNode("case_003")
+    assert editor.node.GetSourceVolumeNode() is volume
     assert mine is not panel.logic.display.teacherNode("case_003")
     assert mine.GetAttribute("LASegColearn.model") == "002"
-    mask = np.zeros(slicer.util.arrayFromVolume(volume).shape, np.uint8)
-    middle = tuple(slice(n // 3, 2 * n // 3) for n in mask.shape)
-    mask[middle] = 1
-    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, mine, panel.ui.labelSelector.currentSegmentID(), volume)
-    panel.ui.useLabelButton.click()
-    assert panel.ui.inputsMessageLabel.text == ""
-    assert panel.logic.study.case("case_003").role == "labeled"
-    panel.ui.warmStartCheckBox.checked = True
-    panel.ui.trainButton.click()
+    assert panel.logic.study.case("case_003").state == "in progress"
+    _until(lambda: ui.readoutsLabel.text != "")
+    assert ui.readoutsLabel.text.endswith("0.0 % of the teacher's volume changed (0.0 mL)")
+    assert ui.readoutsTable.rowCount == 3 and ui.readoutsTable.item(0, 0).text() == "1.000"
+    _outline(mine, editor.node.GetSelectedSegmentID(), volume)
+    _until(lambda: ui.readoutsTable.item(0, 0).text() != "1.000")
+    ui.correctButton.click()
+    assert editor.node.GetSegmentationNode() is mine, "Work that was begun must be gone on with."
+    ui.useEditedButton.click()
+    assert "has its label now" in ui.correctMessageLabel.text
+    labeled = panel.logic.study.case("case_003")
+    assert (labeled.role, labeled.state, labeled.origin.model) == ("labeled", "completed", "002")
+    assert labeled.origin.when[:2] == "20"
+
+    ui.retrainMinutesSpinBox.value = 0.05
+    ui.retrainButton.click()
+    assert ui.roundsMessageLabel.text == ""
+    slicer.mrmlScene.RemoveNode(volume)
     _until(lambda: not panel.logic.isRunning)
-    assert panel.ui.statusLabel.text.startswith("Finished after 6 iterations"), panel._details
+    assert ui.statusLabel.text.startswith("Finished after"), panel._details
     assert [run.path.name for run in panel.logic.study.runs] == ["001", "002", "003"]
     assert json.loads(panel.logic.study.runs[-1].cohort.read_text("utf-8"))["labeled"][2]["id"] == "case_003"
     assert all(run.last_checkpoint.exists() for run in panel.logic.study.runs)
+    # Training 001 was paused and is a model all the same; 002 began before there was any that had been judged.
+    last = panel.logic.rounds[-1]
+    assert (last.run, last.startedFrom, last.newLabels, last.cases) == ("003", "002", ("case_003",), 1)
+    assert "Too few cases to tell which is better" in ui.roundsMessageLabel.text
+    assert panel.logic.study.currentRun.path.name == "003"
+    assert ui.roundsTable.item(2, 0).text() == "003, current"
+    assert panel.plots.chart("Overlap by round") is not None
+    panel.roundsTable.select("002")
+    ui.makeCurrentButton.click()
+    assert panel.logic.study.currentRun.path.name == "002"
+    assert "Training 002" in ui.modelLabel.text
+
+
+def _outline(segmentation: Any, segmentId: str, volume: Any) -> None:
+    """Draw a box in the middle of the scan."""
+    import numpy as np
+    import slicer
+
+    mask = np.zeros(slicer.util.arrayFromVolume(volume).shape, np.uint8)
+    mask[tuple(slice(n // 3, 2 * n // 3) for n in mask.shape)] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentation, segmentId, volume)
 
 
 def test_closing_the_scene_leaves_training_alone_and_leaving_slicer_offers_the_run_again(

@@ -157,6 +157,16 @@ def test_an_empty_a_missing_and_a_foreign_segment_are_refused(core: SlicerCore) 
         labelImage(foreign, foreignId, node)
 
 
+def test_a_label_can_still_be_written_when_the_scan_it_was_drawn_on_was_loaded_anew(core: SlicerCore) -> None:
+    first = volume(core)
+    mask = np.zeros((12, 14, 16), np.uint8)
+    mask[3:6, 3:6, 3:6] = 1
+    node, segmentId = segmentation(first, mask)
+    core.scene.RemoveNode(first)
+    image = labelImage(node, segmentId, volume(core))
+    assert np.array_equal(sitk.GetArrayFromImage(image), mask)
+
+
 def test_a_full_disk_is_a_sentence_and_leaves_no_half_file(core: SlicerCore, tmp_path: Path) -> None:
     resource = pytest.importorskip("resource", reason="There are no such limits on this system.")
     node = volume(core)

@@ -73,30 +73,31 @@ def annotation_order(unlabeled: Mapping[str, Opinion], labeled: Sequence[np.ndar
     known = np.stack(labeled) if len(labeled) else np.empty((0, own.shape[1]))
     apart = _distances(own, np.concatenate([own, known]))
     between = apart[:, : len(own)]
-    nearest = apart[:, len(own) :].min(axis=1) if len(known) else np.full(len(own), np.inf)
-    at_first = nearest.copy()
+    # Before anything is labeled, a scan is as far from it as can be.
+    nearest = apart[:, len(own) :].min(axis=1) if len(known) else np.full(len(own), between.max())
     left = list(range(len(own)))
     found = []
     while left:
-        newness = _ranks(nearest[left])
-        parts = [doubts[left], newness] if splits is None else [doubts[left], splits[left], newness]
+        # By how much all scans would be nearer to a labeled one.
+        closer = np.maximum(nearest[:, None] - between[:, left], 0.0).mean(axis=0)
+        typical = _ranks(closer)
+        parts = [doubts[left], typical] if splits is None else [doubts[left], splits[left], typical]
         gains = np.mean(parts, axis=0)
         best = int(np.argmax(gains))
-        chosen = left.pop(best)
+        chosen = left[best]
         opinion = opinions[chosen]
-        # Among those left, the last one would always be the newest.
-        unlike = float(np.mean(at_first < nearest[chosen]))
-        reason = _reason(opinion, doubts[chosen], None if splits is None else splits[chosen], unlike)
+        reason = _reason(opinion, doubts[chosen], None if splits is None else splits[chosen], float(typical[best]))
         found.append(
             Suggestion(
                 names[chosen],
                 float(gains[best]),
                 opinion.uncertainty,
                 opinion.disagreement,
-                float(nearest[chosen]),
+                float(closer[best]),
                 reason,
             )
         )
+        left.pop(best)
         nearest = np.minimum(nearest, between[:, chosen])
     return found
 

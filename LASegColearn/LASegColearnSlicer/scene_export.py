@@ -65,13 +65,13 @@ def labelImage(segmentationNode: Any, segmentId: str, volumeNode: Any) -> sitk.I
     segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
     if segment is None:
         raise InputError(Problem(name, "The segment is not there any more.", "Choose another segment."))
-    own = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, segmentId)
-    if own is None or not own.any():
+    drawnVoxels = _voxelCount(segmentationNode, segmentId)
+    if not drawnVoxels:
         raise InputError(
             Problem(name, f"The segment {segment.GetName()} is empty.", "Outline the left atrium, or choose another.")
         )
     onScan = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, segmentId, volumeNode) > 0
-    drawn = voxelVolume(segmentationNode, segmentId) * np.count_nonzero(own)
+    drawn = voxelVolume(segmentationNode, segmentId) * drawnVoxels
     inside = np.count_nonzero(onScan) * float(np.prod(volumeNode.GetSpacing()))
     checkInside(segmentationNode, segmentId, volumeNode, drawn, inside)
     return _image(onScan.astype(np.uint8), volumeNode)
@@ -102,6 +102,17 @@ def _image(array: np.ndarray, volumeNode: Any) -> sitk.Image:
     image.SetSpacing(volumeNode.GetSpacing())
     image.SetDirection([signs[row] * matrix.GetElement(row, column) + 0.0 for row in range(3) for column in range(3)])
     return image
+
+
+def _voxelCount(segmentationNode: Any, segmentId: str) -> int:
+    """Voxels of a segment on its own grid; the scan that the grid came from may be gone from the scene."""
+    import slicer
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    own = slicer.vtkOrientedImageData()
+    segmentationNode.GetBinaryLabelmapRepresentation(segmentId, own)
+    scalars = own.GetPointData().GetScalars()
+    return 0 if scalars is None else int(np.count_nonzero(vtk_to_numpy(scalars)))
 
 
 def checkInside(segmentationNode: Any, segmentId: str, volumeNode: Any, drawn: float, inside: float) -> None:

@@ -67,6 +67,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         self._outline: TeacherOutline | None = None
         self._preview = Preview(slicer.mrmlScene)
         self._shortcuts: list[tuple[Any, Callable[[], None]]] = []
+        # The logic that tells the figures, while it does.
+        self._followed: Any | None = None
         self._source: tuple[str | None, ...] = ()
         # In RAS and mm; and which of them the views are at.
         self._doubts: list[tuple[float, float, float]] = []
@@ -314,7 +316,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         node = self.scriptedEffect.parameterSetNode()
         # Our own panel has the same figures below its editor, whatever effect is active.
         if node.GetSingletonTag() != PANEL_EDITOR and self._selectedSegment() is not None:
-            self._logic().followSegment(
+            self._followed = self._logic()
+            self._followed.followSegment(
                 self._showReadouts,
                 node.GetSegmentationNode(),
                 node.GetSelectedSegmentID(),
@@ -331,8 +334,10 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
 
     def _leaveSource(self) -> None:
         """Take what was shown of the scan before out of the views."""
-        self._logic().unfollowSegment(self._showReadouts)
-        self.readoutsSection.setVisible(False)
+        if self._followed is not None:
+            self._followed.unfollowSegment(self._showReadouts)
+            self.readoutsSection.setVisible(False)
+        self._followed = None
         self._dropGesture()
         self._removeFeedback()
         self._timer.stop()
@@ -350,6 +355,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         if self._opinion is None or not self._opinion.isInScene:
             self._leaveSource()
             self._find()
+            self._followSegment()
         assert self._opinion is not None
         return self._opinion
 

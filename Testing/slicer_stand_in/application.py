@@ -40,7 +40,7 @@ def startSlicer() -> SlicerCore:
     slicer.util.modulePath = lambda name: str(MODULE_FOLDER / f"{name}.py")
     slicer.util.loadVolume = lambda path, properties=None: core.loadVolume(Path(path))
     slicer.util.loadSegmentation = lambda path, properties=None: core.loadSegmentation(Path(path))
-    slicer.util.getModuleLogic = lambda name: sys.modules[name].LASegColearnLogic()
+    slicer.util.getModuleLogic = _moduleLogic
     return core
 
 
@@ -56,10 +56,16 @@ def openPanel(width: int = 620, height: int = 1200) -> tuple[Any, Any]:
     frame.setMRMLScene(slicer.mrmlScene)
     widget = LASegColearn.LASegColearnWidget(frame)
     widget.setup()
+    _panelLogic["LASegColearn"] = widget.logic
     frame.resize(width, height)
     frame.show()
     enter(widget, frame)
     return widget, frame
+
+
+def closePanel() -> None:
+    """Forget the panel that was opened last."""
+    _panelLogic.clear()
 
 
 def enter(widget: Any, frame: Any) -> None:
@@ -68,6 +74,14 @@ def enter(widget: Any, frame: Any) -> None:
 
     bare(frame).entered = True
     widget.enter()
+
+
+def _moduleLogic(name: str) -> Any:
+    """Slicer opens the module's panel for it where it is not open yet, and returns that one's logic."""
+    return _panelLogic.get(name) or sys.modules[name].LASegColearnLogic()
+
+
+_panelLogic: dict[str, Any] = {}
 
 
 def _addModule(name: str, **content: Any) -> None:

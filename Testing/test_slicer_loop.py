@@ -1,0 +1,268 @@
+"""The annotate-retrain loop without a widget, on phantoms: asked for, corrected, retrained, better on unseen ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from LASegColearnLib.cohort import Case, Cohort, save_cohort
+from LASegColearnLib.errors import InputError
+from LASegColearnLib.phantom import make_phantom
+from LASegColearnLib.run_folder import RunFolder
+from LASegColearnSlicer.engine_process import EngineState
+from LASegColearnSlicer.rounds import judgeRound, readRound, startRound
+from LASegColearnSlicer.session import Session, TrainingOptions
+from LASegColearnSlicer.study import LabelOrigin, LabelSource, Study, StudyCase
+from LASegColearnSlicer.training_plots import TrainingPlots
+from mrml_scene import SlicerCore, startSlicerCore
+from predicted_case import makePredictedCase
+
+SMALL = {"spacing_mm": "5,5,5", "patch_size": "16,16,16", "filters": "4", "precision": "float32", "learning_rate": "0.1"}
+LABELED, UNLABELED, VALIDATION = range(2), range(2, 6), range(6, 10)
+
+
+@pytest.fixture
+def core() -> SlicerCore:
+    core = startSlicerCore()
+    core.scene.Clear(0)
+    return core
+
+
+@pytest.fixture
+def session(core: SlicerCore) -> Session:
+    return Session(core.scene, core.loadVolume, core.loadSegmentation)
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten phantoms, and a cohort of them that names no label of an unlabeled one."""
+    folder = tmp_path_factory.mktemp("phantoms")
+
+    def case(number: int, labeled: bool) -> Case:
+        scan, label = make_phantom(100 + number)
+        sitk.WriteImage(scan, folder / f"p{number}.nrrd")
+        sitk.WriteImage(label, folder / f"p{number}-label.nrrd")
+        return Case(f"p{number}", folder / f"p{number}.nrrd", folder / f"p{number}-label.nrrd" if labeled else None)
+
+    cohort = Cohort(
+        tuple(case(n, True) for n in LABELED),
+        tuple(case(n, False) for n in UNLABELED),
+        tuple(case(n, True) for n in VALIDATION),
+    )
+    save_cohort(cohort, folder / "cohort.json")
+    return folder
+
+
+def _trueLabel(phantoms: Path, case: StudyCase) -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.ReadImage(phantoms / f"{case.name}-label.nrrd"))
+
+
+def test_two_rounds_and_the_second_is_better_on_unseen_phantoms(
+    session: Session, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import slicer
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    study = session.openStudy(tmp_path / "study")
+    study.addCohortFile(phantoms / "cohort.json")
+    options = TrainingOptions("demo", minutes=None, iterations=60, settings=SMALL, device="cpu")
+    outcome = session.train(options, wait=True)
+    assert outcome is not None and outcome.state is EngineState.FINISHED, outcome
+    (first,) = session.rounds
+    assert (first.startedFrom, first.labeled, first.cases, first.verdict) == (None, 2, len(VALIDATION), "")
+    assert first.means is not None and first.means["dice"] is not None
+
+    outcome = session.suggest(device="cpu", wait=True)
+    assert outcome is not None and outcome.state is EngineState.FINISHED, outcome
+    places = {case.id: case.suggested for case in study.cases if case.suggested is not None}
+    assert sorted(asked.place for asked in places.values()) == [1, 2, 3, 4]
+    assert all(asked.run == "001" and asked.reason for asked in places.values())
+    chosen = [caseId for caseId, asked in places.items() if asked.place <= 2]
+
+    outcome = session.predict(chosen, device="cpu", wait=True)
+    assert outcome is not None and outcome.state is EngineState.FINISHED, outcome
+    for caseId in chosen:
+        node, segmentId = session.segmentToCorrect(caseId)
+        assert study.case(caseId).state == "in progress"
+        volume = session.cases.load(caseId)
+        before = session.measure(node, segmentId, volume)
+        assert [network.name for network in before.networks] == ["teacher", "student_1", "student_2"]
+        assert before.changedShare == 0 and before.networks[0].dice == 1
+        label = _trueLabel(phantoms, study.case(caseId))
+        slicer.util.updateSegmentBinaryLabelmapFromArray(label, node, segmentId, volume)
+        after = session.measure(node, segmentId, volume)
+        assert after.changedShare and after.networks[0].dice and after.networks[0].dice < 1
+        used = session.useAsLabel(caseId, node, segmentId)
+        assert (used.role, used.state) == ("labeled", "completed")
+        assert used.origin is not None and used.origin.model == "001"
+        assert used.label is not None
+        assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(used.label.file)) > 0, label > 0)
+
+    outcome = session.retrain(iterations=120, device="cpu", wait=True)
+    assert outcome is not None and outcome.state is EngineState.FINISHED, outcome
+    second = session.rounds[-1]
+    assert (second.run, second.startedFrom, second.against, second.labeled) == ("002", "001", "001", 4)
+    assert sorted(second.newLabels) == sorted(chosen)
+    assert second.means is not None and second.means["dice"] is not None
+    assert second.means["dice"] > first.means["dice"] + 0.02
+    assert second.comparison is not None and second.comparison.mean > 0.02
+    assert "on 4 cases not trained on" in second.verdict
+    assert study.currentRun is not None and study.currentRun.path.name == "002"
+    # Nobody's name and no path of a scan goes into the notes of the rounds.
+    assert str(phantoms) not in (study.folder / "runs" / "002" / "round.json").read_text("utf-8")
+
+    session.makeCurrent("001")
+    assert Study.at(study.folder).currentRun.path.name == "001"  # type: ignore[union-attr]
+    assert Study.at(study.folder).case(chosen[0]).origin == study.case(chosen[0]).origin
+    _refusals(session, study)
+
+
+def _refusals(session: Session, study: Study) -> None:
+    """What can be wrong with the current model is a sentence, and nothing is lost."""
+    with pytest.raises(InputError, match="There is no model of this name"):
+        session.makeCurrent("../002")
+    run = study.folder / "runs" / "001"
+    whole = (run / "checkpoints" / "last.pt").read_bytes()
+    (run / "checkpoints" / "last.pt").write_bytes(whole[:1000])
+    outcome = session.retrain(iterations=1, device="cpu", wait=True)
+    assert outcome is not None and outcome.state is EngineState.FAILED
+    assert outcome.message == (
+        "last.pt: It is not a whole checkpoint: cut short or damaged. Copy it again, or use another one."
+    )
+    assert [one.run for one in session.rounds] == ["001", "002"]
+    (run / "checkpoints" / "last.pt").write_bytes(whole)
+    settings = (run / "settings.json").read_text("utf-8")
+    (run / "settings.json").write_text(settings.replace('"seed"', '"a_later_setting"'), encoding="utf-8")
+    with pytest.raises(InputError, match="a newer version may have made it. Update the extension"):
+        session.retrain()
+    (run / "settings.json").write_text(settings, encoding="utf-8")
+    assert study.currentRun is not None and study.currentRun.path.name == "001"
+
+
+def test_the_opinion_is_accepted_from_the_console_whole_and_where_sure(session: Session, tmp_path: Path) -> None:
+    case = makePredictedCase(session, tmp_path / "study", oblique=False)
+    own, sure = case.voxels(), 1 - case.uncertainty >= 0.8 - 1e-6
+    session.accept(case.caseId, case.node, case.segmentId, least=0.8)
+    assert np.array_equal(case.voxels(), np.where(sure, case.teacher, own))
+    assert (case.voxels() != own).any() and (case.voxels() != case.teacher).any()
+    session.accept(case.caseId, case.node, case.segmentId)
+    assert np.array_equal(case.voxels(), case.teacher)
+    session.useAsLabel(case.caseId, case.node, case.segmentId)
+    origin = session.study.case(case.caseId).origin
+    assert origin is not None and origin.model == "001"
+    with pytest.raises(InputError, match="It has no such segment"):
+        session.accept(case.caseId, case.node, "another")
+    with pytest.raises(InputError, match="This is a prediction, which stays"):
+        session.accept(case.caseId, session.showPrediction(case.caseId), case.segmentId)
+
+
+def test_a_prediction_that_is_right_becomes_a_label_as_it_is_and_the_next_one_leaves_it_alone(
+    session: Session, tmp_path: Path
+) -> None:
+    import slicer
+
+    case = makePredictedCase(session, tmp_path / "study")
+    teacher = session.showPrediction(case.caseId)
+    used = session.useAsLabel(case.caseId, teacher, teacher.GetSegmentation().GetNthSegmentID(0))
+    assert used.role == "labeled"
+    source = session.cases.labelSource(case.caseId)
+    assert source is not None and source[0] is not teacher
+    # Correcting it afterwards goes on in the label itself.
+    assert session.segmentToCorrect(case.caseId) == source
+    session.display.remove(case.caseId)
+    assert slicer.util.arrayFromSegmentBinaryLabelmap(*source, case.volume).any()
+
+
+def test_a_case_without_prediction_and_label_cannot_be_corrected(
+    session: Session, phantoms: Path, tmp_path: Path
+) -> None:
+    session.openStudy(tmp_path / "study").addScan(phantoms / "p2.nrrd", "p2")
+    with pytest.raises(InputError, match="case_001: Its prediction cannot be shown. Predict the case again"):
+        session.segmentToCorrect("case_001")
+    with pytest.raises(InputError, match="There is no model to go on from. Train first"):
+        session.retrain()
+    with pytest.raises(InputError, match="There is no model yet"):
+        session.suggest()
+
+
+def test_a_retraining_takes_the_models_own_settings_and_a_third_of_its_time(session: Session, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from LASegColearnLib.run_folder import write_json_atomically
+    from LASegColearnLib.settings import preset
+
+    study = session.openStudy(tmp_path / "study")
+    for number, started in ((1, None), (2, study.folder / "runs" / "001")):
+        run = study.newRun()
+        startRound(run, None if started is None else RunFolder(started), None, ["a", "b"], 3)
+        settings = replace(preset("cpu"), minutes=30.0 if number == 1 else 7.0, filters=4, mirror=False, ramp_up=0.5)
+        write_json_atomically(run.settings, settings.to_dict())
+        run.checkpoints.mkdir()
+        run.last_checkpoint.touch()
+        options = session.retrainingOptions()
+        assert options.minutes == (10.0 if number == 1 else 7.0)
+        assert options.settings == {"filters": "4", "ramp_up": "0.5"}
+        assert options.warmStart and options.preset == "cpu"
+    assert session.retrainingOptions(iterations=5).arguments()[6:8] == ["--iterations", "5"]
+
+
+def test_the_worse_of_two_models_does_not_stay_the_current_one(session: Session, tmp_path: Path) -> None:
+    study = session.openStudy(tmp_path / "study")
+    runs = []
+    for _ in range(2):
+        run = study.newRun()
+        startRound(run, None, runs[-1] if runs else None, [], 0)
+        run.checkpoints.mkdir()
+        run.last_checkpoint.touch()
+        runs.append(run)
+    event = {
+        "event": "judged",
+        "cases": 5,
+        "means": {"dice": 0.8, "jaccard": 0.7, "hd95": 9.0, "asd": None},
+        "comparison": {"cases": 5, "mean": -0.02, "low": -0.03, "high": -0.01, "verdict": "worse"},
+    }
+    judged = judgeRound(runs[1], event)
+    assert judged == readRound(runs[1])
+    assert judged is not None and judged.verdict.startswith("Model 002 is worse than model 001: Dice -2.0 points on 5")
+    assert [one.run for one in session.rounds] == ["001", "002"]
+    plots = TrainingPlots(startSlicerCore().scene)
+    plots.updateRounds(session.rounds)
+    chart = plots.chart("Distances by round")
+    assert chart is not None and chart.GetNumberOfPlotSeriesNodes() == 1
+    assert chart.GetNthPlotSeriesNode(0).GetTableNode().GetTable().GetValue(0, 0).ToInt() == 2
+
+
+def test_a_note_of_a_round_that_is_damaged_is_left_out_and_the_model_stays(session: Session, tmp_path: Path) -> None:
+    study = session.openStudy(tmp_path / "study")
+    run = study.newRun()
+    startRound(run, None, None, [], 0)
+    run.checkpoints.mkdir()
+    run.last_checkpoint.touch()
+    (run.path / "round.json").write_text("{", encoding="utf-8")
+    assert session.rounds == []
+    assert study.currentRun is not None
+
+
+def test_where_a_label_came_from_and_the_order_are_kept_with_the_study_and_an_older_study_opens(
+    tmp_path: Path,
+) -> None:
+    study = Study.at(tmp_path / "study")
+    study.addScan(tmp_path / "a.nrrd")
+    study.addScan(tmp_path / "b.nrrd")
+    study.setLabel("case_001", LabelSource(tmp_path / "a.seg.nrrd"), "003")
+    study.setSuggestions("003", {"case_002": "Unlike the others."})
+    again = Study.at(study.folder)
+    assert again.case("case_001").origin == LabelOrigin(study.case("case_001").origin.when, "003")  # type: ignore[union-attr]
+    assert again.case("case_002").suggested == study.case("case_002").suggested
+    study.setLabel("case_001", None)
+    assert Study.at(study.folder).case("case_001").origin is None
+    file = study.folder / "study.json"
+    content = json.loads(file.read_text("utf-8"))
+    for case in content["cases"]:
+        del case["origin"], case["suggested"]
+    file.write_text(json.dumps(content), encoding="utf-8")
+    assert Study.at(study.folder).case("case_002").suggested is None

@@ -35,8 +35,9 @@ def main() -> None:
 
     import LASegColearn
 
+    LASegColearn.registerEffect()
     with tempfile.TemporaryDirectory() as folder, _neutralFolder() as study:
-        LASegColearn.makePhantoms(Path(folder) / "phantoms")
+        LASegColearn.makePhantoms(Path(folder) / "phantoms", validation=3)
         widget, frame = openPanel(*_PANEL)
         pictures = _Pictures(core, frame, options.output)
         _showMissing(widget)
@@ -44,7 +45,7 @@ def main() -> None:
         widget.showDependencies()
         widget.ui.studyFolderEdit.currentPath = str(study)
         widget.onAddFromScene()
-        for case in widget.logic.study.cases[-2:]:
+        for case in widget.logic.study.cases[-3:]:
             widget.onRoleChosen(case.id, "validation")
         _until(lambda: "Looking" not in widget.ui.deviceLabel.text, 60)
         pictures.panel("cases")
@@ -60,68 +61,49 @@ def main() -> None:
         widget.caseTable.select([caseId])
         widget.showCase(caseId)
         pictures.panelAndViews("predicted", volume=widget.logic.cases.volumeNode(caseId))
-        caseId = next(case.id for case in widget.logic.study.cases if case.role == "validation")
-        widget.showCase(caseId)
-        effectPicture(core, widget.logic, caseId, options.output / "effect.png")
+        _correct(widget, caseId)
+        pictures.panelAndViews("correcting", volume=widget.logic.cases.volumeNode(caseId), uncertainty=False)
+        _nextRound(widget, options.minutes)
+        pictures.panelAndViews("rounds", chart=widget.plots.chart("Overlap by round"))
         widget.cleanup()
         slicer.app.processEvents()
 
 
-def effectPicture(core: Any, logic: Any, caseId: str, file: Path) -> None:
-    """The effect Co-learning at work on a predicted case's label, beside a slice view with outline and preview.
-
-    Parameters
-    ----------
-    core
-        Slicer.
-    logic
-        The module's logic, with the study of the case.
-    caseId
-        A case with a prediction and a label; it is the one that is shown.
-    file
-        The picture.
-    """
+def _correct(widget: Any, caseId: str) -> None:
+    """A correction at work: what to annotate next is known, a piece was cut off, and the preview is shown."""
+    import numpy as np
     import slicer
-    from PySide6.QtCore import Qt
-    from PySide6.QtGui import QPainter, QPixmap
 
-    import LASegColearn
-    from LASegColearnSlicer.embedded_editor import EmbeddedEditor
-    from slicer_stand_in.pythonqt import bare
-    from slicer_stand_in.views import savePicture, sliceView
+    ui = widget.ui
+    ui.suggestButton.click()
+    _until(lambda: not widget.logic.isRunning, 300)
+    for section in (ui.outputsCollapsibleButton, ui.trainCollapsibleButton, ui.predictCollapsibleButton):
+        section.collapsed = True
+    widget.caseTable.select([caseId])
+    ui.showUncertaintyCheckBox.checked = False
+    ui.correctButton.click()
+    node = widget.correctSection.editor.node
+    segmentation, segmentId = node.GetSegmentationNode(), node.GetSelectedSegmentID()
+    volume = node.GetSourceVolumeNode()
+    voxels = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segmentId, volume)
+    voxels[:, :, : int(np.median(np.nonzero(voxels)[2]) * 0.9)] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, segmentation, segmentId, volume)
+    _until(lambda: "changed" in ui.readoutsLabel.text and " 0.0 %" not in ui.readoutsLabel.text, 10)
+    segmentation.RemoveClosedSurfaceRepresentation()
+    segmentation.CreateClosedSurfaceRepresentation()
 
-    LASegColearn.registerEffect()
-    slicer.util.getModuleLogic = lambda name: logic
-    volume = logic.cases.load(caseId)
-    node, segmentId = logic.cases.labelSource(caseId)
-    widget = slicer.qMRMLSegmentEditorWidget()
-    editor = EmbeddedEditor(widget, slicer.mrmlScene)
-    editor.setup()
-    editor.enter()
-    editor.edit(node, segmentId, volume)
-    editor.activateColearning()
-    effect = widget.activeEffect().self()
-    effect.confidenceSlider.value = 0.8
-    bare(widget).resize(560, 330)
-    bare(widget).show()
-    for _ in range(3):
-        slicer.app.processEvents()
-    options = bare(widget).grab()
-    view = sliceView(core, volume, "Effect", "Axial", (520, 520))
-    # Where there is something to see.
-    places = logic.doubtfulPlaces(caseId)
-    if places:
-        slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *places[0], slicer.vtkMRMLSliceNode.OffsetJumpSlice)
-    whole = QPixmap(options.width() + 530, 520)
-    whole.fill(Qt.GlobalColor.white)
-    painter = QPainter(whole)
-    painter.drawPixmap(0, 0, options)
-    with tempfile.TemporaryDirectory() as folder:
-        savePicture(view, Path(folder) / "view.png")
-        painter.drawPixmap(options.width() + 10, 0, QPixmap(str(Path(folder) / "view.png")))
-    painter.end()
-    whole.save(str(file))
-    editor.exit()
+
+def _nextRound(widget: Any, minutes: float) -> None:
+    """Two cases are accepted as they are, and the model goes on."""
+    unlabeled = [case.id for case in widget.logic.study.cases if case.role == "unlabeled"]
+    for caseId in unlabeled[:2]:
+        teacher = widget.logic.showPrediction(caseId)
+        widget.logic.useAsLabel(caseId, teacher, teacher.GetSegmentation().GetNthSegmentID(0))
+    widget.ui.retrainMinutesSpinBox.value = minutes / 2
+    widget.ui.correctCollapsibleButton.collapsed = True
+    widget.ui.roundsCollapsibleButton.collapsed = False
+    widget.ui.retrainButton.click()
+    _until(lambda: not widget.logic.isRunning, 60 * minutes + 180)
 
 
 class _Pictures:
@@ -134,7 +116,7 @@ class _Pictures:
     def panel(self, name: str) -> None:
         self._grab().save(str(self._output / f"{name}.png"))
 
-    def panelAndViews(self, name: str, volume: Any = None, chart: Any = None) -> None:
+    def panelAndViews(self, name: str, volume: Any = None, chart: Any = None, uncertainty: bool = True) -> None:
         from PySide6.QtCore import Qt
         from PySide6.QtGui import QPainter, QPixmap
 
@@ -148,12 +130,12 @@ class _Pictures:
             for place, orientation in (((0, 0), "Axial"), ((0, 500), "Coronal"), ((450, 500), "Sagittal")):
                 self._number += 1
                 views.append((sliceView(self._core, volume, f"Picture{self._number}", orientation, size), place))
-            views.append((threeDView(self._core, size), (450, 0)))
+            views.append((threeDView(self._core, size, str(self._number)), (450, 0)))
             import slicer
 
             import LASegColearn  # noqa: F401
 
-            foreground = _foreground(slicer.mrmlScene, volume)
+            foreground = _foreground(slicer.mrmlScene, volume) if uncertainty else None
             slicer.util.setSliceViewerLayers(background=volume, foreground=foreground, foregroundOpacity=0.5)
         whole = QPixmap(panel.width() + 900, panel.height())
         whole.fill(Qt.GlobalColor.black)

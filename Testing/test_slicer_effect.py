@@ -64,13 +64,13 @@ class Editor:
         assert self.send(view, "LeftButtonReleaseEvent", places[-1])
 
 
-def _open(folder: Path, monkeypatch: pytest.MonkeyPatch, **options: bool) -> Editor:
+def _open(folder: Path, monkeypatch: pytest.MonkeyPatch, *, tag: str | None = None, **options: bool) -> Editor:
     core = startSlicer()
     core.scene.Clear(0)
     import slicer
 
     import LASegColearn
-    from LASegColearnSlicer.embedded_editor import EmbeddedEditor
+    from LASegColearnSlicer.embedded_editor import PANEL_EDITOR, EmbeddedEditor
 
     slicer.qSlicerSegmentEditorEffectFactory._instance = None
     LASegColearn.registerEffect()
@@ -78,7 +78,7 @@ def _open(folder: Path, monkeypatch: pytest.MonkeyPatch, **options: bool) -> Edi
     monkeypatch.setattr(slicer.util, "getModuleLogic", lambda name: {"LASegColearn": logic}[name])
     case = makePredictedCase(logic, folder / "Studie Vorhöfe", **options)
     widget = slicer.qMRMLSegmentEditorWidget()
-    embedded = EmbeddedEditor(widget, slicer.mrmlScene)
+    embedded = EmbeddedEditor(widget, slicer.mrmlScene, tag or PANEL_EDITOR)
     embedded.setup()
     embedded.enter()
     embedded.edit(case.node, case.segmentId, case.volume)
@@ -731,3 +731,46 @@ def test_the_embedded_editor_keeps_to_slicers_rules(editor: Editor) -> None:
     assert widget._observing and widget._shortcuts
     assert editor.widget.segmentationNode() is editor.case.node
     assert editor.widget.currentSegmentID() == editor.case.segmentId
+
+
+def test_in_the_segment_editor_module_the_effect_shows_the_figures_of_each_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import slicer
+
+    def until(reached: Any) -> None:
+        end = time.monotonic() + 20
+        while not reached():
+            assert time.monotonic() < end
+            slicer.app.processEvents()
+
+    editor = _open(tmp_path, monkeypatch, tag="SegmentEditor", oblique=False)
+    effect, logic = editor.effect, editor.case.logic
+    until(lambda: effect.readoutsTable.rowCount == 1)
+    assert effect.readoutsTable.verticalHeaderItem(0).text() == "Teacher"
+    assert effect.readoutsTable.item(0, 0).text() != "1.000"
+    effect.onAccept()
+    until(lambda: effect.readoutsTable.item(0, 0).text() == "1.000")
+    assert effect.readoutsLabel.text.endswith("0.0 % of the teacher's volume changed (0.0 mL)")
+    writePrediction(logic, editor.case.caseId, _scan(editor), editor.case.teacher, editor.case.uncertainty, run="002")
+    effect.onAcceptSure()
+    # A newer prediction takes the place of the one before, and the figures go on with it.
+    assert not effect.readoutsSection.isHidden()
+    until(lambda: logic._readouts.current is not None)
+    editor.close()
+    assert logic._followers == [] and effect.readoutsSection.isHidden()
+
+
+def test_in_our_panel_the_figures_are_left_to_the_panel(editor: Editor) -> None:
+    assert editor.case.logic._followers == []
+    assert editor.effect.readoutsSection.isHidden()
+
+
+def test_what_was_accepted_says_which_model_it_came_from(editor: Editor) -> None:
+    assert editor.case.node.GetAttribute("LASegColearn.model") is None
+    editor.effect.onAcceptSure()
+    assert editor.case.node.GetAttribute("LASegColearn.model") == "001"
+
+
+def _scan(editor: Editor) -> Path:
+    return Path(editor.case.logic.study.case(editor.case.caseId).scan)

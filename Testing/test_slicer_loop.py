@@ -21,7 +21,13 @@ from LASegColearnSlicer.training_plots import TrainingPlots
 from mrml_scene import SlicerCore, startSlicerCore
 from predicted_case import makePredictedCase
 
-SMALL = {"spacing_mm": "5,5,5", "patch_size": "16,16,16", "filters": "4", "precision": "float32", "learning_rate": "0.1"}
+SMALL = {
+    "spacing_mm": "5,5,5",
+    "patch_size": "16,16,16",
+    "filters": "4",
+    "precision": "float32",
+    "learning_rate": "0.1",
+}
 LABELED, UNLABELED, VALIDATION = range(2), range(2, 6), range(6, 10)
 
 

@@ -478,7 +478,7 @@ def test_opening_the_panel_imports_no_pytorch() -> None:
     assert result.stdout.strip().endswith("opened"), result.stderr
 
 
-def test_the_console_example_of_the_user_guide_runs_as_written(
+def test_the_console_example_of_the_user_guide_runs_as_written_but_for_its_length(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     core = startSlicer()
@@ -491,10 +491,14 @@ def test_the_console_example_of_the_user_guide_runs_as_written(
     found = re.search(r"<!-- console -->\n```python\n(.*?)```", guide, re.DOTALL)
     assert found
     names: dict[str, Any] = {"slicer": slicer}
-    exec(found.group(1), names)
+    exec(re.sub(r"minutes=[0-9.]+", "minutes=0.05", found.group(1)), names)
     printed = capsys.readouterr().out
     assert "finished" in printed
-    assert names["logic"].display.teacherNode(names["caseId"]) is not None
+    logic = names["logic"]
+    assert logic.display.teacherNode(names["caseId"]) is not None
+    assert logic.study.case(names["caseId"]).role == "labeled"
+    assert [(one.run, one.startedFrom) for one in logic.rounds] == [("001", None), ("002", "001")]
+    assert logic.study.currentRun.path.name == "001"
 
 
 def test_reload_and_test_passes() -> None:

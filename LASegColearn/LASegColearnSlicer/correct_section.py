@@ -85,6 +85,8 @@ class CorrectSection:
         self._showCase(caseId)
         node, segmentId = self._logic.segmentToCorrect(caseId)
         node.GetDisplayNode().SetVisibility(True)
+        if self._ui.showSurfaceCheckBox.checked:
+            node.CreateClosedSurfaceRepresentation()
         self._ui.correctCollapsibleButton.collapsed = False
         self.editor.edit(node, segmentId, self._logic.cases.load(caseId))
         self.editor.activateColearning()

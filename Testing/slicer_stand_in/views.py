@@ -44,8 +44,8 @@ def sliceView(core: Any, volume: Any, name: str, orientation: str, size: tuple[i
     return types.SimpleNamespace(**locals())
 
 
-def threeDView(core: Any, size: tuple[int, int]) -> Any:
-    """A 3D view of everything that is visible in the scene."""
+def threeDView(core: Any, size: tuple[int, int], name: str = "1") -> Any:
+    """A 3D view of everything that is visible in the scene; one name a view."""
     import slicer
     import vtk
 
@@ -62,7 +62,7 @@ def threeDView(core: Any, size: tuple[int, int]) -> Any:
         "vtkMRMLViewDisplayableManager",
         "vtkMRMLSegmentationsDisplayableManager3D",
     ]
-    node = logic.AddViewNode("1")
+    node = logic.AddViewNode(name)
     node.SetBoxVisible(False)
     node.SetAxisLabelsVisible(False)
     group = _managers(slicer.vtkMRMLThreeDViewDisplayableManagerFactory, application, base, node, names)

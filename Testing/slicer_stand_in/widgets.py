@@ -18,6 +18,7 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QLineEdit,
     QPushButton,
+    QSizePolicy,
     QSlider,
     QStyle,
     QStyleOptionButton,
@@ -63,6 +64,8 @@ class ctkCollapsibleButton(QAbstractButton):
 
     def _setCollapsed(self, collapsed: bool) -> None:
         self._collapsed = collapsed
+        height = QSizePolicy.Policy.Fixed if collapsed else QSizePolicy.Policy.Preferred
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, height)
         for child in self.children():
             if isinstance(child, QWidget):
                 child.setVisible(not collapsed)

@@ -1,4 +1,4 @@
-"""Which case to annotate next: the doubtful ones, the ones that are unlike what is labeled, and not two alike."""
+"""Which case to annotate next: the ones that stand for many, the doubtful ones, and not two alike."""
 
 from __future__ import annotations
 
@@ -37,25 +37,37 @@ def test_the_more_doubtful_of_scans_that_are_alike_comes_first() -> None:
     assert _order(cases, (0, 0)) == ["doubtful", "between", "sure"]
 
 
-def test_of_scans_that_are_equally_doubtful_the_one_unlike_the_labeled_comes_first() -> None:
-    cases = {"near": _opinion(0.3, 0.1, 0.1, 0), "far": _opinion(0.3, 0.1, 5, 5), "middle": _opinion(0.3, 0.1, 1, 1)}
-    assert _order(cases, (0, 0)) == ["far", "middle", "near"]
+def _crowd(uncertainty: float = 0.3) -> dict[str, Opinion]:
+    """Nine scans in a corner that no label is near, of which the middle one is nearest to all."""
+    places = [(x, y) for x in (4.0, 5.0, 6.0) for y in (4.0, 5.0, 6.0)]
+    return {f"{x:g} {y:g}": _opinion(uncertainty, 0.1, x, y) for x, y in places}
+
+
+def test_of_scans_that_are_equally_doubtful_the_one_that_stands_for_the_most_comes_first() -> None:
+    cases = {**_crowd(), "odd": _opinion(0.3, 0.1, 40, 0), "known": _opinion(0.3, 0.1, 0.1, 0)}
+    order = _order(cases, (0, 0))
+    assert order[0] == "5 5"
+    assert order[-1] == "known"
 
 
 def test_two_that_are_alike_are_not_both_asked_for() -> None:
-    cases = {
-        "far": _opinion(0.50, 0.20, 9, 0),
-        "its twin": _opinion(0.49, 0.19, 9, 0),
-        "other": _opinion(0.40, 0.15, 0, 6),
-        "known": _opinion(0.10, 0.01, 0, 0),
-    }
-    assert _order(cases, (0, 0))[:2] == ["far", "other"]
-    assert _order({name: opinion for name, opinion in cases.items() if name != "far"}, (0, 0))[0] == "its twin"
+    cases = {**_crowd(), "twin": _opinion(0.3, 0.1, 5, 5.01), "other": _opinion(0.3, 0.1, 0, 6)}
+    order = _order(cases, (0, 0))
+    assert order[0] in ("5 5", "twin")
+    assert {"5 5", "twin"} & set(order[-2:]), "When one is taken, the other brings nothing."
+
+
+def test_the_more_labels_there_are_the_more_the_models_doubt_counts() -> None:
+    cases = {**_crowd(uncertainty=0.1), "odd": _opinion(0.9, 0.4, 40, 0)}
+    assert _order(cases, (0, 0))[0] == "5 5"
+    assert _order(cases, *[(0, 0)] * 60)[0] == "odd"
 
 
 def test_a_feature_of_large_values_does_not_outweigh_the_others() -> None:
-    cases = {"a": _opinion(0.3, 0.1, 1001, 0), "b": _opinion(0.3, 0.1, 1000, 4), "c": _opinion(0.3, 0.1, 1000, 0)}
-    assert annotation_order(cases, [np.array([1000, 0], np.float32)])[2].case == "c"
+    places = np.random.default_rng(0).normal(size=(12, 2))
+    cases = {str(n): _opinion(0.3, 0.1, *place) for n, place in enumerate(places)}
+    large = {str(n): _opinion(0.3, 0.1, *place) for n, place in enumerate(places * [1000.0, 1.0])}
+    assert _order(large, (0, 0)) == _order(cases, (0, 0))
 
 
 def test_a_scan_in_which_nothing_was_found_is_asked_for_first_and_says_so() -> None:
@@ -66,14 +78,15 @@ def test_a_scan_in_which_nothing_was_found_is_asked_for_first_and_says_so() -> N
 
 def test_the_reason_names_what_speaks_for_a_case_and_nothing_else() -> None:
     cases = {
+        **_crowd(uncertainty=0.1),
         "doubtful": _opinion(0.62, 0.01, 0, 0),
         "split": _opinion(0.05, 0.25, 0.1, 0),
-        "new": _opinion(0.10, 0.02, 9, 9),
     }
     reasons = {s.case: s.reason for s in annotation_order(cases, [np.zeros(2, np.float32)])}
     assert reasons["doubtful"] == "Uncertain near the surface (0.62)."
-    assert "The students disagree (Dice 0.75)" in reasons["split"]
-    assert reasons["new"].startswith("Unlike the scans that are labeled")
+    assert reasons["split"] == "The students disagree (Dice 0.75)."
+    assert "tands for many scans that no labeled one is like" in reasons["5 5"]
+    assert "Uncertain" not in reasons["5 5"] or "0.10" in reasons["5 5"]
 
 
 def test_a_model_with_one_network_is_judged_by_uncertainty_and_difference() -> None:
@@ -98,7 +111,7 @@ def test_a_cohorts_unlabeled_scans_are_looked_at_once_each(phantoms: Path, predi
     found = suggest_cases(predictor, load_cohort(phantoms), lambda done, of: told.append((done, of)))
     assert sorted(s.case for s in found) == sorted(case.id for case in load_cohort(phantoms).unlabeled)
     assert told == [(done, 5) for done in range(6)]
-    assert all(np.isfinite(s.difference) for s in found)
+    assert all(s.closer >= 0 and 0 <= s.gain <= 1.01 for s in found)
 
 
 def test_a_descriptor_is_the_mean_of_the_coarsest_features_whatever_the_scans_size(predictor: Predictor) -> None:

@@ -1,4 +1,4 @@
-"""Which unlabeled case to annotate next: where the model is unsure, and where the scan is unlike those it knows."""
+"""Which unlabeled case to annotate next: a scan that stands for many, and one that the model is unsure of."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from LASegColearnLib.predictor import Opinion, Predictor
 from LASegColearnLib.preprocessing import prepare_scan
 from LASegColearnLib.scan_files import read_scan
 
+# With so many labels a model's doubt counts as much as what a scan stands for.
+_EVEN_AT = 16
+
 
 @dataclass(frozen=True)
 class Suggestion:
@@ -26,12 +29,12 @@ class Suggestion:
     case
         Its id.
     gain
-        0 to 1: mean of the places that uncertainty, disagreement and difference have among those still to choose from.
+        0 to 1, see :func:`annotation_order`; comparable with those of cases that come after it.
     uncertainty, disagreement
         See :class:`~LASegColearnLib.predictor.Opinion`.
-    difference
-        Distance to the nearest scan that is labeled or suggested earlier, in standard deviations of all scans'
-        descriptors; infinite where there is none.
+    closer
+        By how much all unlabeled scans would be nearer to a labeled one if this one were labeled: the mean over them,
+        in standard deviations of the descriptors.
     reason
         Why, as a sentence for the person who annotates.
     """
@@ -40,18 +43,24 @@ class Suggestion:
     gain: float
     uncertainty: float | None
     disagreement: float | None
-    difference: float
+    closer: float
     reason: str
 
 
 def annotation_order(unlabeled: Mapping[str, Opinion], labeled: Sequence[np.ndarray]) -> list[Suggestion]:
     """Order cases by what annotating them is expected to bring, the most first.
 
-    One case after another is taken, the one with the largest mean rank of three things: the uncertainty near the
-    surface, the students' disagreement, and the difference from what is labeled or was taken before. So the second of
-    two scans that are alike moves down as soon as the first is taken. Ranks, because the three have no common unit.
-    The difference is that of k-center selection (Sener and Savarese, Active learning for convolutional neural networks:
-    a core-set approach, ICLR 2018).
+    One case after another is taken, the one with the largest gain among those left:
+
+        gain = w doubt + (1 - w) typical,  w = n / (n + 16)
+
+    Doubt is the mean of two ranks, of the uncertainty near the surface and of the students' disagreement; typical is
+    the rank of how much nearer all scans would be to a labeled one, which is little for a scan that is like a labeled
+    one, for the second of two that are alike, and for an odd one that stands for itself alone. Ranks are 0 to 1,
+    because the three have no common unit. n is the number of labels: a model of few labels is most in doubt about the
+    oddest scans, which teach it least about the others (Hacohen et al., Active learning on a budget: opposite
+    strategies suit high and low budgets, ICML 2022). Representing the unlabeled scans is the idea of Yang et al.,
+    Suggestive annotation, MICCAI 2017.
 
     Parameters
     ----------
@@ -75,18 +84,22 @@ def annotation_order(unlabeled: Mapping[str, Opinion], labeled: Sequence[np.ndar
     between = apart[:, : len(own)]
     # Before anything is labeled, a scan is as far from it as can be.
     nearest = apart[:, len(own) :].min(axis=1) if len(known) else np.full(len(own), between.max())
+    doubt = doubts if splits is None else (doubts + splits) / 2
+    weight = len(known) / (len(known) + _EVEN_AT)
+    at_first = np.maximum(nearest[:, None] - between, 0.0).mean(axis=0)
     left = list(range(len(own)))
     found = []
     while left:
-        # By how much all scans would be nearer to a labeled one.
         closer = np.maximum(nearest[:, None] - between[:, left], 0.0).mean(axis=0)
         typical = _ranks(closer)
-        parts = [doubts[left], typical] if splits is None else [doubts[left], splits[left], typical]
-        gains = np.mean(parts, axis=0)
+        # A tie is the doubtful one's, however few labels there are.
+        gains = weight * doubt[left] + (1 - weight) * typical + 1e-6 * doubt[left]
         best = int(np.argmax(gains))
         chosen = left[best]
         opinion = opinions[chosen]
-        reason = _reason(opinion, doubts[chosen], None if splits is None else splits[chosen], float(typical[best]))
+        # Among those that are left, the last one would always stand for the most.
+        stands = float(np.mean(at_first < closer[best]))
+        reason = _reason(opinion, doubts[chosen], None if splits is None else splits[chosen], stands)
         found.append(
             Suggestion(
                 names[chosen],
@@ -164,14 +177,14 @@ def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return distances / scale
 
 
-def _reason(opinion: Opinion, doubt: float, split: float | None, newness: float) -> str:
+def _reason(opinion: Opinion, doubt: float, split: float | None, typical: float) -> str:
     """What speaks for the case, the strongest first; what puts it in the lower half of all does not."""
     if opinion.uncertainty is None:
         return "Nothing was found in it."
     parts = [(doubt, f"uncertain near the surface ({opinion.uncertainty:.2f})")]
     if split is not None and opinion.disagreement is not None:
         parts.append((split, f"the students disagree (Dice {1 - opinion.disagreement:.2f})"))
-    parts.append((newness, "unlike the scans that are labeled or come before it"))
+    parts.append((typical, "stands for many scans that no labeled one is like"))
     spoken = [text for rank, text in sorted(parts, key=lambda part: -part[0]) if rank >= 0.5]
     sentence = "; ".join(spoken or ["nothing in particular"])
     return sentence[0].upper() + sentence[1:] + "."

@@ -194,8 +194,8 @@ def _add_suggest(verbs: Any) -> None:
         _suggest,
         "say which unlabeled case to annotate next",
         """\
-Orders a cohort's unlabeled cases by what a label for them is expected to bring, and says why: where the model is
-uncertain near the surface, where the students disagree, and which scans are unlike those that are labeled already.
+Orders a cohort's unlabeled cases by what a label for them is expected to bring, and says why: the scan stands for many
+that no labeled one is like, the model is uncertain near the surface, or its students disagree.
 
   lasegcolearn suggest --run my-run --cohort cohort.json
 """,

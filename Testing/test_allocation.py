@@ -34,6 +34,7 @@ def _faults(how: str) -> int:
     return int(subprocess.check_output(command, env={"PYTHONPATH": str(ENGINE)}, text=True))
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="Other C libraries are left alone.")
 def test_tensors_of_a_later_iteration_cause_no_page_faults() -> None:
     assert _faults("kept") < 1000 < _faults("as it is")

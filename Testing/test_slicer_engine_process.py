@@ -85,6 +85,7 @@ def test_a_training_tells_its_events_and_finishes(cohort: Path, tmp_path: Path, 
     assert heard.names()[-1] == "finished"
 
 
+@pytest.mark.alone
 def test_cancel_ends_launcher_and_engine_within_5_seconds_and_the_run_resumes(
     cohort: Path, tmp_path: Path, launcher: Path
 ) -> None:
@@ -106,6 +107,7 @@ def test_cancel_ends_launcher_and_engine_within_5_seconds_and_the_run_resumes(
     assert more.events[-1]["iteration"] == iteration + 2
 
 
+@pytest.mark.alone
 def test_an_engine_that_does_not_listen_is_ended_with_its_launcher(
     cohort: Path, tmp_path: Path, launcher: Path
 ) -> None:
@@ -162,6 +164,7 @@ class _TimerByHand:
         self.running = False
 
 
+@pytest.mark.alone
 def test_a_flood_of_lines_never_holds_a_poll_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "bin"
     folder.mkdir()

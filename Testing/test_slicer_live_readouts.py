@@ -424,6 +424,7 @@ def test_voxels_are_those_that_slicer_exports(bench: Bench, name: str) -> None:
     assert slicer.mrmlScene.GetFirstNodeByName("__temp__") is None
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("holdLock", [False, True], ids=["lock free between events", "lock held between events"])
 def test_figures_of_a_whole_atrium_come_soon_and_do_not_hold_up_the_window(holdLock: bool) -> None:
     startSlicerCore().scene.Clear(0)

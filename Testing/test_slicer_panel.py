@@ -87,6 +87,7 @@ def _columns(panel: Any, row: int) -> list[str]:
     return ["" if table.item(row, c) is None else table.item(row, c).text() for c in range(table.columnCount)]
 
 
+@pytest.mark.alone
 def test_the_whole_story(filled: Any, opened: tuple[Any, Any], tmp_path: Path) -> None:
     """Fill the table, train, cancel, resume, predict, see the result, save the scene and open it again."""
     import slicer
@@ -243,6 +244,7 @@ def _outline(segmentation: Any, segmentId: str, volume: Any) -> None:
     slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentation, segmentId, volume)
 
 
+@pytest.mark.alone
 def test_closing_the_scene_leaves_training_alone_and_leaving_slicer_offers_the_run_again(
     filled: Any, opened: tuple[Any, Any], tmp_path: Path
 ) -> None:

@@ -19,8 +19,19 @@ import numpy as np
 import torch
 
 from LASegColearnLib.allocation import keep_freed_memory
+from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.settings import preset
-from loop_rounds import REPORTED, TOLERANCE_MM, Record, corrections, number_of, reported_dice, suggested, train_round
+from loop_rounds import (
+    REPORTED,
+    TOLERANCE_MM,
+    Record,
+    corrections,
+    iterations_of,
+    number_of,
+    reported_dice,
+    suggested,
+    train_round,
+)
 from measuring import machine
 
 
@@ -87,8 +98,8 @@ def _round(number: int, labeled: list[int], init: Path | None, record: Record, o
 def _table(record: Record, options: argparse.Namespace) -> str:
     lines = [
         f"Surface: share farther than {TOLERANCE_MM} mm from the prediction's.",
-        "                        asked for                          la_061-la_080",
-        "round  labels  minutes  voxels changed   surface %         Dice %  voxels changed   surface %",
+        "                                    asked for                          la_061-la_080",
+        "round  labels  minutes  iterations  voxels changed   surface %         Dice %  voxels changed   surface %",
     ]
     for number in range(1, options.rounds + 1):
         found = record.get(f"round {number}")
@@ -99,8 +110,10 @@ def _table(record: Record, options: argparse.Namespace) -> str:
             share = 100 * np.mean([c["share"] for c in found[group]])
             far = 100 * np.mean([c["surface"] for c in found[group]])
             cells.append(f"{f'{voxels:.0f} ({share:.1f} %)':>16} {far:>11.1f}")
+        made = iterations_of(RunFolder(options.output / f"round-{number}"))
         lines.append(
-            f"{number:5} {found['labels']:7} {found['minutes']:8g}{cells[0]}     {found['dice']:10.2f}{cells[1]}"
+            f"{number:5} {found['labels']:7} {found['minutes']:8g}{made:12}{cells[0]}     {found['dice']:10.2f}"
+            + cells[1]
         )
     return "\n".join(lines)
 

@@ -56,7 +56,7 @@ def train_round(
     folder = RunFolder(run)
     listeners = [TerminalProgress()]
     if folder.last_checkpoint.exists():
-        if not _is_complete(folder):
+        if not _finished(folder):
             resume(run, device=device, listeners=listeners)
         return folder
     cohort = run.parent / f"{run.name}.json"
@@ -140,7 +140,13 @@ class Record:
         return value
 
 
-def _is_complete(folder: RunFolder) -> bool:
-    lines = folder.events.read_text(encoding="utf-8").splitlines()
+def iterations_of(run: RunFolder) -> int:
+    """Iterations of a run that is complete."""
+    return int(_finished(run)[-1]["iteration"])
+
+
+def _finished(run: RunFolder) -> list[dict]:
+    """The run's words that it is complete; none before it is."""
+    lines = run.events.read_text(encoding="utf-8").splitlines()
     events = [json.loads(line) for line in lines if line.endswith("}")]
-    return any(event["event"] == "finished" and event["complete"] for event in events)
+    return [event for event in events if event["event"] == "finished" and event["complete"]]

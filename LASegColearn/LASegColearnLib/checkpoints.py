@@ -81,17 +81,17 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
     content = load_checkpoint(path, device)
     settings = Settings.from_dict(content["settings"])
     method = create_method(settings)
-    load_networks(method.networks, content, path.name)
+    load_modules(method.networks, content["networks"], path.name)
     for network in method.networks.values():
         network.to(device).eval().requires_grad_(False)
     return Model(settings, method.networks, method.predictor, int(content["iteration"]))
 
 
-def load_networks(networks: dict[str, nn.Module], content: dict[str, Any], name: str) -> None:
-    """Put a checkpoint's weights into ``networks``; raise :class:`InputError` if they are of other networks."""
+def load_modules(modules: dict[str, nn.Module], tensors: dict[str, Any], name: str) -> None:
+    """Put the tensors of checkpoint ``name``, by module, into ``modules``; raise :class:`InputError` if they differ."""
     try:
-        for key, network in networks.items():
-            network.load_state_dict(content["networks"][key])
+        for key, module in modules.items():
+            module.load_state_dict(tensors[key])
     except (KeyError, RuntimeError):
         raise other_layout(name) from None
 

@@ -67,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_suggest(verbs)
     _add_evaluate(verbs)
     _add_judge(verbs)
+    _add_compare(verbs)
     _add_device(verbs)
     _add_report(verbs)
     _add_demo(verbs)
@@ -243,6 +244,33 @@ which is better: the difference in Dice case by case, with a 95 % confidence int
     parser.add_argument("--run", type=Path, required=True, metavar="FOLDER", help="run folder of the model")
     parser.add_argument("--against", type=Path, metavar="FOLDER", help="run folder of the earlier model")
     parser.add_argument("--cohort", type=Path, metavar="FILE", help="cohort file (default: the run's own)")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cuda, mps or cpu (default: auto)")
+    _add_events(parser)
+
+
+def _add_compare(verbs: Any) -> None:
+    parser = _verb(
+        verbs,
+        "compare",
+        _compare,
+        "train several methods alike and set them side by side",
+        """\
+Trains each method for the same time on the same scans, evaluates its last checkpoint on the validation cases, and
+writes one page with tables, paired differences, curves, speed, memory and pictures. Broken off, it goes on.
+
+  lasegcolearn compare --cohort cohort.json --methods colearning,supervised --labeled 4,8 --minutes 20 --output compared
+""",
+    )
+    parser.add_argument("--cohort", type=Path, required=True, metavar="FILE", help="cohort file with validation cases")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="folder for the runs and the page")
+    parser.add_argument("--methods", default="all", metavar="A,B", help="the first is compared with the others")
+    parser.add_argument("--labeled", metavar="N,M", help="numbers of labels (default: all)")
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument("--iterations", type=int, metavar="N", help="length of each training in iterations")
+    length.add_argument("--minutes", type=float, metavar="M", help="length of each training in minutes")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="trainings of each method (default: 1)")
+    parser.add_argument("--preset", default="cpu", metavar="NAME", help="paper, cpu or demo (default: cpu)")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change a setting")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cuda, mps or cpu (default: auto)")
     _add_events(parser)
 
@@ -473,6 +501,44 @@ def _judge(options: argparse.Namespace) -> int:
     if found.comparison is not None:
         sys.stdout.write(sentence(found.comparison, "this model", "the earlier one") + "\n")
     return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from LASegColearnLib.cohort import load_cohort
+    from LASegColearnLib.comparison import Plan, compare
+    from LASegColearnLib.methods import METHODS
+
+    methods = tuple(METHODS) if options.methods == "all" else tuple(options.methods.split(","))
+    most = len(load_cohort(options.cohort).labeled)
+    plan = Plan(
+        methods=methods,
+        labeled=_numbers(options.labeled, "--labeled") if options.labeled else (most,),
+        seeds=tuple(range(options.seeds)),
+        minutes=options.minutes,
+        iterations=options.iterations,
+        preset=options.preset,
+        changes=tuple(options.set),
+    )
+    stop = _stop_request(options, options.output / "stop")
+    with stop.on_signals():
+        page = compare(
+            options.cohort,
+            options.output,
+            plan,
+            device=options.device,
+            listeners=[_listener(options)],
+            should_stop=stop,
+        )
+    if page is not None and not options.events:
+        sys.stdout.write(f"{page}\n")
+    return 0 if page is not None else 1
+
+
+def _numbers(text: str, name: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(Problem(name, f"Wanted whole numbers, found {text!r}.", "Give them as 4,8.")) from None
 
 
 def _device(options: argparse.Namespace) -> int:

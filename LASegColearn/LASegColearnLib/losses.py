@@ -10,6 +10,9 @@ from monai.losses import DiceLoss
 # 1 - (2 sum(p g) + 1e-5) / (sum(p^2) + sum(g^2) + 1e-5), p the foreground's softmax, g the 0/1 target.
 _foreground_dice = DiceLoss(sigmoid=False, squared_pred=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)
 
+# The same without the squares, smoothing 1e-8: 1 - (2 sum(p g) + 1e-8) / (sum(p) + sum(g) + 1e-8).
+_linear_dice = DiceLoss(sigmoid=False, batch=True, smooth_nr=1e-8, smooth_dr=1e-8)
+
 
 def foreground_probability(logits: torch.Tensor) -> torch.Tensor:
     """Softmax of the left atrium's channel: (N, 2, X, Y, Z) -> (N, X, Y, Z) in float32.
@@ -36,6 +39,19 @@ def dice_loss(probability: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         0/1 target of the same shape; never gets a gradient.
     """
     return _foreground_dice(probability[:, None], target[:, None].detach())
+
+
+def linear_dice_loss(probability: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Soft Dice with plain sums in the denominator, one sum over all that is given, as in MC-Net and SS-Net.
+
+    Parameters
+    ----------
+    probability
+        Of any shape.
+    target
+        Of the same shape, 0 to 1; never gets a gradient.
+    """
+    return _linear_dice(probability.reshape(1, 1, -1), target.detach().reshape(1, 1, -1))
 
 
 def mix_loss(probability: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

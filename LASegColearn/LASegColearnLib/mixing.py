@@ -25,10 +25,14 @@ def mixing_mask(shape: Sequence[int], crop: float, rng: np.random.Generator) -> 
     torch.Tensor
         float32 (X, Y, Z).
     """
+    return box_mask(shape, [min(max(round(side * crop), 1), side) for side in shape], rng)
+
+
+def box_mask(shape: Sequence[int], lengths: Sequence[int], rng: np.random.Generator) -> torch.Tensor:
+    """The same with the box's sides in voxels."""
     mask = torch.ones(tuple(shape))
     box = []
-    for side in shape:
-        length = min(max(round(side * crop), 1), side)
+    for side, length in zip(shape, lengths, strict=True):
         start = int(rng.integers(0, side - length + 1))
         box.append(slice(start, start + length))
     mask[tuple(box)] = 0.0

@@ -22,7 +22,7 @@ def _normalization(kind: str, channels: int) -> nn.Module:
     return nn.GroupNorm(min(_GROUPS, channels), channels)
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """``count`` times convolution, normalization, activation; residual: the input is added before the last activation.
 
     A residual block has the same tensors as a plain one; the first block adds the scan's single channel to all.
@@ -56,7 +56,7 @@ class _Block(nn.Module):
         return x
 
 
-class _Resampling(nn.Module):
+class Resampling(nn.Module):
     """Halve (strided convolution) or double (transposed convolution) the resolution, normalize, activate."""
 
     def __init__(self, convolution: nn.Module, channels: int, normalization: str, activation: nn.Module) -> None:
@@ -104,17 +104,17 @@ class VNet(nn.Module):
 
         channels = [filters * 2**level for level in range(5)]
 
-        def block(channels_in: int, level: int) -> _Block:
+        def block(channels_in: int, level: int) -> Block:
             count = _CONVOLUTIONS[level]
-            return _Block(channels_in, channels[level], count, normalization, activation, residual)
+            return Block(channels_in, channels[level], count, normalization, activation, residual)
 
         self.encoder = nn.ModuleList(block(1 if level == 0 else channels[level], level) for level in range(5))
         self.down = nn.ModuleList(
-            _Resampling(nn.Conv3d(fine, coarse, 2, stride=2), coarse, normalization, activation())
+            Resampling(nn.Conv3d(fine, coarse, 2, stride=2), coarse, normalization, activation())
             for fine, coarse in zip(channels[:-1], channels[1:], strict=True)
         )
         self.up = nn.ModuleList(
-            _Resampling(nn.ConvTranspose3d(coarse, fine, 2, stride=2), fine, normalization, activation())
+            Resampling(nn.ConvTranspose3d(coarse, fine, 2, stride=2), fine, normalization, activation())
             for fine, coarse in zip(channels[:-1], channels[1:], strict=True)
         )
         self.decoder = nn.ModuleList(block(channels[level], level) for level in range(4))
@@ -124,17 +124,25 @@ class VNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (N, 2, X, Y, Z) of patches (N, 1, X, Y, Z); X, Y, Z multiples of 16."""
-        x, skips = self._encode(x)
+        return self.head(self.features(x))
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """What the head sees of patches (N, 1, X, Y, Z): (N, filters, X, Y, Z)."""
+        return self.head_dropout(self.decode(*self.encode(x)))
+
+    def decode(self, x: torch.Tensor, skips: list[torch.Tensor]) -> torch.Tensor:
+        """From what :meth:`encode` returns to features (N, filters, X, Y, Z)."""
         x = self.bottom_dropout(x)
         for level in reversed(range(4)):
             x = self.decoder[level](self.up[level](x) + skips[level])
-        return self.head(self.head_dropout(x))
+        return x
 
     def bottom_features(self, x: torch.Tensor) -> torch.Tensor:
         """What the coarsest level makes of images (N, 1, X, Y, Z): (N, 16 filters, X/16, Y/16, Z/16)."""
-        return self._encode(x)[0]
+        return self.encode(x)[0]
 
-    def _encode(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The coarsest level of patches (N, 1, X, Y, Z), and the finer levels from full resolution on."""
         skips: list[torch.Tensor] = []
         for level, down in enumerate(self.down):
             x = self.encoder[level](x)

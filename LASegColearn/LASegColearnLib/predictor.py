@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 import torch
-from scipy import ndimage
 from torch import nn
 
 from LASegColearnLib.checkpoints import Model
 from LASegColearnLib.cohort import id_problems, unique_ids
+from LASegColearnLib.components import largest_component
 from LASegColearnLib.device import Device
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.preprocessing import Grid, prepare_scan, restore_to_scan
@@ -388,20 +388,6 @@ def _write(prediction: Prediction, folder: Path, *, nifti: bool, volumes: bool) 
     if nifti:
         write_mask(folder / NIFTI_FILE, prediction.mask)
     write_mask(folder / SEGMENTATION_FILE, prediction.mask)
-
-
-def largest_component(mask: np.ndarray) -> np.ndarray:
-    """The largest connected part of a mask (x, y, z): voxels touch by faces, edges or corners; of equals the first."""
-    bounds = ndimage.find_objects(mask.astype(np.uint8))
-    kept = np.zeros(mask.shape, dtype=bool)
-    if not bounds:
-        return kept
-    # Labels are 32 bits a voxel: only around what was found, not for the whole scan.
-    parts, _ = ndimage.label(mask[bounds[0]], structure=np.ones((3, 3, 3)))
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    kept[bounds[0]] = parts == sizes.argmax()
-    return kept
 
 
 def _mask(probability: sitk.Image) -> sitk.Image:

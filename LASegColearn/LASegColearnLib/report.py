@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import math
 from collections.abc import Sequence
@@ -11,30 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from LASegColearnLib.cohort import Case, Cohort, load_cohort
 from LASegColearnLib.curves import dice_curves, loss_curves, read_events
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.methods import METHODS
 from LASegColearnLib.overlays import overlay_figure
+from LASegColearnLib.page import Picture, mean_text, picture, render
 from LASegColearnLib.run_folder import RunFolder, write_text_atomically
 from LASegColearnLib.scan_files import read_label, read_scan
 from LASegColearnLib.settings import Settings
-from LASegColearnLib.version import __version__
 
 _MEASURES = {"dice": ("Dice, %", 100.0), "jaccard": ("Jaccard, %", 100.0), "hd95": ("95HD", 1.0), "asd": ("ASD", 1.0)}
 _VOLUMES = {"volume_ml": ("volume, mL", 1.0), "reference_volume_ml": ("label, mL", 1.0)}
 _MOST_OVERLAYS = 3
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """An image inside the page."""
-
-    source: Markup
-    text: str
 
 
 @dataclass(frozen=True)
@@ -87,11 +76,8 @@ def write_report(run: Path, *, compare_with: Path | None = None) -> Path:
     own = _read_run(run)
     other = _read_run(compare_with) if compare_with is not None else None
     runs = [own, *([other] if other is not None else [])]
-    environment = Environment(
-        loader=PackageLoader("LASegColearnLib"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    page = environment.get_template("report.html.j2").render(
-        version=__version__,
+    page = render(
+        "report.html.j2",
         method=METHODS[own.settings.method],
         settings=own.settings.to_dict(),
         headline=_headline(own),
@@ -101,8 +87,8 @@ def write_report(run: Path, *, compare_with: Path | None = None) -> Path:
         unit=own.rows[0].unit if own.rows else "mm",
         networks=[row for one in runs for row in _network_rows(one)],
         cases=_case_rows(own),
-        losses=_picture(loss_curves(own.events), "Losses over the iterations"),
-        dice=_picture(dice_curves({_title(r): r.events for r in runs}), "Dice on validation cases over the minutes"),
+        losses=picture(loss_curves(own.events), "Losses over the iterations"),
+        dice=picture(dice_curves({_title(r): r.events for r in runs}), "Dice on validation cases over the minutes"),
         overlays=_overlays(own),
     )
     write_text_atomically(own.folder.report, page)
@@ -179,17 +165,9 @@ def _network_rows(run: _Run) -> list[dict[str, Any]]:
         for name, (_, factor) in (*_MEASURES.items(), *_VOLUMES.items()):
             values = np.array([row.values[name] for row in own])
             defined = values[np.isfinite(values)]
-            cells.append(_mean_text(defined * factor, len(values) - len(defined)))
+            cells.append(mean_text(defined * factor, len(values) - len(defined)))
         rows.append({"run": _title(run), "network": network, "cells": cells, "count": len(own)})
     return rows
-
-
-def _mean_text(values: np.ndarray, undefined: int) -> str:
-    if not len(values):
-        return "–"
-    deviation = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
-    missing = f" ({undefined} undefined)" if undefined else ""
-    return f"{values.mean():.2f}{deviation}{missing}"
 
 
 def _case_rows(run: _Run) -> list[dict[str, Any]]:
@@ -208,7 +186,7 @@ def _case_rows(run: _Run) -> list[dict[str, Any]]:
     ]
 
 
-def _overlays(run: _Run) -> list[tuple[str, _Picture]]:
+def _overlays(run: _Run) -> list[tuple[str, Picture]]:
     """Worst, median and best case where there are labels, else the first ones that were predicted."""
     cases = {case.id: case for case in run.cohort.cases}
     ranked = [row for row in _case_rows(run) if row["case"] in cases]
@@ -221,9 +199,9 @@ def _overlays(run: _Run) -> list[tuple[str, _Picture]]:
     pictures = []
     for case_id, title in chosen.items():
         drawn = _overlay(run, cases[case_id])
-        picture = _picture(drawn, f"Outlines on the scan, {title}")
-        if picture is not None:
-            pictures.append((title, picture))
+        shown = picture(drawn, f"Outlines on the scan, {title}")
+        if shown is not None:
+            pictures.append((title, shown))
     return pictures
 
 
@@ -237,9 +215,3 @@ def _overlay(run: _Run, case: Case) -> bytes | None:
     except InputError:
         return None
     return overlay_figure(scan, prediction, label)
-
-
-def _picture(png: bytes | None, text: str) -> _Picture | None:
-    if png is None:
-        return None
-    return _Picture(Markup("data:image/png;base64,") + base64.b64encode(png).decode("ascii"), text)

@@ -47,6 +47,12 @@ class TerminalProgress:
     def _on_predicting(self, event: dict[str, Any]) -> None:
         self._advance("Segmenting", event["done"], event["of"])
 
+    def _on_comparing(self, event: dict[str, Any]) -> None:
+        self._close()
+        if event["done"] < event["of"]:
+            what = f"{event['method']}, {event['labeled']} labels, seed {event['seed']}"
+            self._line(f"Training {event['done'] + 1} of {event['of']}: {what}")
+
     def _on_warning(self, event: dict[str, Any]) -> None:
         self._line(f"Note: {event['message']}")
 

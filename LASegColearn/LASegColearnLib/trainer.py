@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from LASegColearnLib.case_cache import CachedCase
-from LASegColearnLib.checkpoints import load_checkpoint, load_networks, other_layout, save_checkpoint
+from LASegColearnLib.checkpoints import load_checkpoint, load_modules, other_layout, save_checkpoint
 from LASegColearnLib.device import Device
 from LASegColearnLib.errors import TrainingError
 from LASegColearnLib.events import EventLog
@@ -103,7 +103,9 @@ class Trainer:
         """Go on from the run's last checkpoint. Raises :class:`InputError` if it cannot be read."""
         path = self.run.last_checkpoint
         content = load_checkpoint(path, self.device.device)
-        load_networks(self.method.networks, content, path.name)
+        load_modules(self.method.networks, content["networks"], path.name)
+        # Models from before there were auxiliary modules say nothing of them, and have none.
+        load_modules(self.method.auxiliary, content.get("auxiliary", {}), path.name)
         self.step.load_state(content)
         self.iteration = content["iteration"]
         self.best = content["best"]
@@ -188,6 +190,7 @@ class Trainer:
                 "settings": self.settings.to_dict(),
                 "predictor": self.method.predictor,
                 "networks": {name: network.state_dict() for name, network in self.method.networks.items()},
+                "auxiliary": {name: module.state_dict() for name, module in self.method.auxiliary.items()},
                 **self.step.state(),
                 "iteration": self.iteration,
                 "elapsed_seconds": self.elapsed_seconds,

@@ -205,8 +205,16 @@ def _shared_out(settings: Settings, processes: int) -> tuple[Settings, list[str]
     Raises
     ------
     InputError
-        If the patches of a batch cannot be shared out evenly.
+        If the patches of a batch cannot be shared out evenly, or the method is one for a single process.
     """
+    if processes > 1 and not method_class(settings.method).several_processes:
+        raise InputError(
+            Problem(
+                "torchrun",
+                f"Wanted a method that several processes can train together, found {settings.method}.",
+                "Start it without torchrun.",
+            )
+        )
     if settings.batch_parts % processes == 0:
         return settings, []
     shared = replace(settings, batch_parts=math.lcm(settings.batch_parts, processes))

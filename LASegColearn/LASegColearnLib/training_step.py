@@ -43,8 +43,8 @@ class TrainingStep:
         self.processes = processes
         torch.manual_seed(settings.seed)
         self.method: Method = create_method(settings)
-        for network in self.method.networks.values():
-            device.place(network)
+        for module in self.method.modules.values():
+            device.place(module)
         self.optimizer = _optimizer(self.method, settings)
         self.scaler = torch.amp.GradScaler(device.device.type, enabled=device.scales_gradients)
         self._losses: nn.Module = _Losses(self.method)
@@ -144,7 +144,7 @@ class _Losses(nn.Module):
 
     def __init__(self, method: Method) -> None:
         super().__init__()
-        self.networks = nn.ModuleDict(method.networks)
+        self.learned = nn.ModuleDict(method.modules)
         self._method = method
 
     def forward(self, batch: Batch, progress: float) -> Loss:
@@ -152,14 +152,14 @@ class _Losses(nn.Module):
 
 
 class _RunningStatistics:
-    """The networks' buffers over the parts of a batch: each part starts from the same, the mean of all is kept.
+    """All modules' buffers over the parts of a batch: each part starts from the same, the mean of all is kept.
 
     Until :meth:`average` they are as they were before the batch, so that one that is not followed leaves no trace.
     """
 
     def __init__(self, method: Method, processes: Processes) -> None:
         self._processes = processes
-        self._buffers = [buffer for network in method.networks.values() for buffer in network.buffers()]
+        self._buffers = [buffer for module in method.modules.values() for buffer in module.buffers()]
         self._averaged = [buffer for buffer in self._buffers if buffer.is_floating_point()]
         self._start = [buffer.clone() for buffer in self._buffers]
         self._counted: list[torch.Tensor] = []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import torch
 from monai.inferers import sliding_window_inference
 from torch import nn
@@ -14,11 +17,23 @@ _WINDOWS_AT_ONCE = 2
 
 
 def foreground_by_windows(
-    network: nn.Module, image: torch.Tensor, settings: Settings, device: Device, overlap: float | None = None
+    network: nn.Module,
+    image: torch.Tensor,
+    settings: Settings,
+    device: Device,
+    overlap: float | Sequence[float] | None = None,
+    weights: Literal["gaussian", "constant"] = "gaussian",
 ) -> torch.Tensor:
-    """Foreground probability (X, Y, Z) of a scan (1, 1, X, Y, Z), windows of the patch's size, Gaussian weights.
+    """Foreground probability (X, Y, Z) of a scan (1, 1, X, Y, Z), by windows of the patch's size.
 
     A scan smaller than the window is padded with zeros, which are its mean.
+
+    Parameters
+    ----------
+    overlap
+        Share by which windows overlap, of all axes or of each; the settings' by default.
+    weights
+        Of a window's voxels where windows overlap.
     """
 
     def probability(windows: torch.Tensor) -> torch.Tensor:
@@ -32,7 +47,7 @@ def foreground_by_windows(
             sw_batch_size=_WINDOWS_AT_ONCE,
             predictor=probability,
             overlap=settings.overlap if overlap is None else overlap,
-            mode="gaussian",
+            mode=weights,
         )
     if not isinstance(result, torch.Tensor):
         raise TypeError("A network with one output was expected.")

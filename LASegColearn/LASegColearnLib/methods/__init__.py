@@ -1,16 +1,71 @@
-"""The methods by name; each is one file of this folder."""
+"""The methods by name. Each is one file of this folder, and a file put here is a method: nothing lists them.
+
+Names and titles are read from the files, so that the panel can offer the methods without importing PyTorch.
+"""
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from LASegColearnLib.errors import InputError, Problem
-from LASegColearnLib.methods.base import Batch, Loss, Method
-from LASegColearnLib.methods.colearning import CoLearning
-from LASegColearnLib.methods.supervised import Supervised
 from LASegColearnLib.settings import Settings
 
-METHODS: dict[str, type[Method]] = {"colearning": CoLearning, "supervised": Supervised}
+if TYPE_CHECKING:
+    from LASegColearnLib.methods.base import Method
 
-__all__ = ["METHODS", "Batch", "Loss", "Method", "create_method", "method_class"]
+__all__ = ["METHODS", "create_method", "method_class", "method_names", "method_titles"]
+
+_FOLDER = Path(__file__).parent
+_NOT_METHODS = ("__init__", "base")
+
+
+def method_names() -> list[str]:
+    """The names of all methods: this project's own first, the others by the alphabet. Imports none of them."""
+    names = sorted(path.stem for path in _FOLDER.glob("*.py") if path.stem not in _NOT_METHODS)
+    return sorted(names, key=lambda name: name != Settings.method)
+
+
+def method_titles() -> dict[str, str]:
+    """For each method a sentence on what it does. Imports none of them."""
+    return {name: _title(_FOLDER / f"{name}.py") for name in method_names()}
+
+
+def _title(file: Path) -> str:
+    """The text that the class in ``file`` has as its ``title``."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "title" for t in node.targets):
+            return str(ast.literal_eval(node.value))
+    raise ValueError(f"The method in {file.name} has no title.")
+
+
+class _Methods(Mapping[str, "type[Method]"]):
+    """Classes by name; a method is imported when it is first asked for."""
+
+    def __getitem__(self, name: str) -> type[Method]:
+        if name not in method_names():
+            raise KeyError(name)
+        from LASegColearnLib.methods.base import Method
+
+        module = import_module(f"{__name__}.{name}")
+        (found,) = (
+            value
+            for value in vars(module).values()
+            if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
+        )
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(method_names())
+
+    def __len__(self) -> int:
+        return len(method_names())
+
+
+METHODS: Mapping[str, type[Method]] = _Methods()
 
 
 def method_class(name: str) -> type[Method]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -60,6 +61,12 @@ class Batch:
         )
 
 
+def gaussian_ramp(done: float) -> float:
+    """R = exp(-5 (1 - done)^2): 0.0067 at 0, 0.29 at a half, 1 from 1 on; the rise of all the benchmark's methods."""
+    missing = 1.0 - min(max(done, 0.0), 1.0)
+    return math.exp(-5.0 * missing**2)
+
+
 @dataclass
 class Loss:
     """The loss to follow, and its parts by name for the record (0-dimensional tensors)."""
@@ -77,17 +84,37 @@ class Method(ABC):
         All networks by name; they are saved, moved to the device and validated.
     predictor
         Name of the network that predicts.
+    auxiliary
+        Modules by name that help in training and predict nothing, such as a discriminator. They are saved, resumed and
+        moved to the device like the networks; they are neither validated nor part of a model that predicts, and a warm
+        start makes them anew.
+    title
+        One sentence: what the method does. A plain text, since it is read without importing the file.
+    citation
+        Where it was published.
+    needs_unlabeled
+        Whether it learns from unlabeled scans too.
+    several_processes
+        Whether it can be trained by several processes. It can where all that is learned gets its gradient from the
+        loss, and where :meth:`loss` keeps nothing of a batch for later: the trainer averages gradients, not memories.
     """
 
     title: ClassVar[str]
     citation: ClassVar[str]
     needs_unlabeled: ClassVar[bool]
+    several_processes: ClassVar[bool] = True
 
     networks: dict[str, nn.Module]
     predictor: str
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.auxiliary: dict[str, nn.Module] = {}
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The networks, and what helps them."""
+        return {**self.networks, **self.auxiliary}
 
     @abstractmethod
     def parameters(self) -> list[nn.Parameter]:
@@ -112,8 +139,12 @@ class Method(ABC):
     def after_step(self, progress: float) -> None:  # noqa: B027 - most methods have nothing to do here
         """Called after each step of the optimizer, with the share of the run that the step was made at."""
 
+    def teacher_sees(self, batch: Batch) -> torch.Tensor:
+        """The unlabeled patches as a teacher labels them, (N_u, 1, X, Y, Z): see ``plain_for_teacher``."""
+        return batch.plain if self.settings.plain_for_teacher else batch.unlabeled
+
     def state(self) -> dict[str, Any]:
-        """Plain values besides the networks' tensors that resuming needs."""
+        """Plain values and tensors besides those of the networks and auxiliary modules that resuming needs."""
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:  # noqa: B027 - the reverse of an empty state

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from LASegColearnLib.losses import dice_loss, foreground_probability, label_loss, mix_loss, pseudo_label
-from LASegColearnLib.methods.base import Batch, Loss, Method
+from LASegColearnLib.methods.base import Batch, Loss, Method, gaussian_ramp
 from LASegColearnLib.mixing import mix, mixing_mask
 from LASegColearnLib.networks import VNet, average_into
 from LASegColearnLib.settings import Settings
@@ -126,8 +126,7 @@ class CoLearning(Method):
         if self.settings.ramp_up == 0:
             return 1.0
         done = (progress - self.settings.pretraining) / (1.0 - self.settings.pretraining)
-        missing = 1.0 - min(max(done / self.settings.ramp_up, 0.0), 1.0)
-        return float(torch.exp(torch.tensor(-5.0 * missing**2)))
+        return gaussian_ramp(done / self.settings.ramp_up)
 
     def _pretraining_loss(self, batch: Batch) -> Loss:
         """Half of the labeled patches as they are, half copy-pasted among each other, labels alike."""
@@ -171,7 +170,7 @@ class CoLearning(Method):
         return _Views(*logits.split([len(batch.labeled), len(batch.unlabeled), len(mixed)]))
 
     def _colearning_loss(self, batch: Batch, progress: float) -> Loss:
-        taught = self._pseudo_labels(batch.plain if self.settings.plain_for_teacher else batch.unlabeled)
+        taught = self._pseudo_labels(self.teacher_sees(batch))
         images, targets = self._mixed(batch, taught)
         views = [
             self._look(student, batch, mixed)

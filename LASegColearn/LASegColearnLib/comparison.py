@@ -1,0 +1,285 @@
+"""The verb `compare`: several methods trained alike on the same scans, and one page that sets them side by side."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from LASegColearnLib.checkpoints import load_model
+from LASegColearnLib.cohort import Cohort, load_cohort, save_cohort
+from LASegColearnLib.comparison_page import write_comparison_page
+from LASegColearnLib.curves import read_events
+from LASegColearnLib.device import choose_device
+from LASegColearnLib.errors import InputError, Problem, TrainingError
+from LASegColearnLib.evaluation import EvaluatedCase, evaluate
+from LASegColearnLib.events import EventLog, Listener
+from LASegColearnLib.methods import METHODS
+from LASegColearnLib.metrics import Metrics
+from LASegColearnLib.prediction import predict
+from LASegColearnLib.published_protocol import evaluate_as_published
+from LASegColearnLib.run_folder import RunFolder, write_json_atomically
+from LASegColearnLib.settings import preset
+
+_RESULT = "comparison.json"
+_KIBIBYTES_A_GIGABYTE = 1e6
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared, and how each is trained.
+
+    Attributes
+    ----------
+    methods
+        Names; all others are compared with the first.
+    labeled
+        Numbers of labels; of the cohort's labeled cases the first so many, the others count as unlabeled.
+    seeds
+        Seeds; each is a training of its own.
+    minutes, iterations
+        Length of each training, one of the two.
+    preset, changes
+        Settings, the same for all methods: a preset's name and ``name=value`` texts.
+    """
+
+    methods: tuple[str, ...]
+    labeled: tuple[int, ...]
+    seeds: tuple[int, ...] = (0,)
+    minutes: float | None = None
+    iterations: int | None = None
+    preset: str = "cpu"
+    changes: tuple[str, ...] = ()
+
+    def problems(self, cohort: Cohort) -> list[Problem]:
+        """What is wrong with the plan for these scans."""
+        found = [
+            Problem("--methods", f"There is no method {name}.", f"Choose of {', '.join(METHODS)}.")
+            for name in self.methods
+            if name not in METHODS
+        ]
+        if (self.minutes is None) == (self.iterations is None):
+            found.append(Problem("--minutes", "Wanted minutes or iterations, one of them.", "Give one length."))
+        most = len(cohort.labeled)
+        for count in self.labeled:
+            if not 1 <= count <= most:
+                found.append(
+                    Problem("--labeled", f"Wanted between 1 and {most} labels, found {count}.", "Give such a number.")
+                )
+        if not cohort.validation:
+            remedy = "Give it some with `lasegcolearn cohort --validation`."
+            found.append(Problem("cohort", "Wanted validation cases to compare on, found none.", remedy))
+        return found
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training that is done, with its figures on the validation cases, by the last checkpoint.
+
+    Attributes
+    ----------
+    method, labeled, seed
+        Which one it is.
+    run
+        Its run folder.
+    iterations, seconds
+        What was made in which time.
+    peak_memory_gb
+        Largest resident memory of its process; None where the system does not tell.
+    published, own
+        Rows by the literature's protocol (distances in voxels) and by ours (in mm), a case each.
+    """
+
+    method: str
+    labeled: int
+    seed: int
+    run: RunFolder
+    iterations: int
+    seconds: float
+    peak_memory_gb: float | None
+    published: list[EvaluatedCase]
+    own: list[EvaluatedCase]
+
+
+def compare(
+    cohort: Path,
+    output: Path,
+    plan: Plan,
+    *,
+    device: str = "auto",
+    listeners: Sequence[Listener] = (),
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Path | None:
+    """Train each method for the same time, evaluate it on the validation cases, and write one page.
+
+    Each training is a process of its own, so that its memory can be measured and nothing of it is left to the next.
+    What is done already in the output folder is not done again, what was broken off goes on.
+
+    Parameters
+    ----------
+    cohort
+        Cohort file with validation cases, which nothing is trained on; no checkpoint is chosen by them.
+    output
+        Folder for the runs and the page.
+    plan
+        What is compared.
+    device
+        ``auto``, ``cuda``, ``mps`` or ``cpu``.
+    listeners
+        Called with the events of each training, and ``comparing`` (done, of, and what comes next).
+    should_stop
+        Asked all the time; when true, the training that runs saves, and the comparison ends.
+
+    Returns
+    -------
+    Path or None
+        The page; None if it was stopped before.
+
+    Raises
+    ------
+    InputError
+        With everything that is wrong, before anything is trained; for a run in the folder that was made otherwise.
+    TrainingError
+        When a training fails.
+    """
+    events = EventLog(None, *listeners)
+    with events.telling_failure():
+        members = load_cohort(cohort)
+        problems = plan.problems(members)
+        if problems:
+            raise InputError(problems)
+        preset(plan.preset).with_text(plan.changes)
+        wanted = [(m, n, s) for n in plan.labeled for s in plan.seeds for m in plan.methods]
+        trained: list[Trained] = []
+        for number, (method, labeled, seed) in enumerate(wanted):
+            events.emit("comparing", done=number, of=len(wanted), method=method, labeled=labeled, seed=seed)
+            run = RunFolder(output / f"{method}-{labeled}-seed{seed}")
+            if not _train(run, members, plan, (method, labeled, seed), device, events, should_stop):
+                return None
+            trained.append(_evaluated(run, method, labeled, seed, device))
+        page = write_comparison_page(output / "comparison.html", trained, members, plan)
+        events.emit("comparing", done=len(wanted), of=len(wanted))
+    return page
+
+
+def _train(
+    run: RunFolder,
+    members: Cohort,
+    plan: Plan,
+    which: tuple[str, int, int],
+    device: str,
+    events: EventLog,
+    should_stop: Callable[[], bool],
+) -> bool:
+    """Train in a child process unless that is done; returns whether it is."""
+    method, labeled, seed = which
+    note = run.path / _RESULT
+    wanted = {"plan": [plan.preset, list(plan.changes), plan.minutes, plan.iterations], "method": list(which)}
+    kept = json.loads(note.read_text("utf-8")) if note.exists() else None
+    if kept is not None and kept["wanted"] != wanted:
+        cause = "The run in this folder was made with other settings or for another time."
+        raise InputError(Problem(run.path.name, cause, "Give another --output, or the settings it was made with."))
+    if kept is not None and kept["complete"]:
+        return True
+    length = ["--minutes", f"{plan.minutes:g}"] if plan.minutes is not None else ["--iterations", f"{plan.iterations}"]
+    if run.last_checkpoint.exists():
+        arguments = ["--run", str(run.path), "--resume"]
+    else:
+        cohort = run.path.parent / f"{run.path.name}.cohort.json"
+        save_cohort(members.take_labeled(labeled), cohort)
+        arguments = ["--cohort", str(cohort), "--run", str(run.path), "--preset", plan.preset, "--method", method]
+        arguments += ["--seed", str(seed), *length]
+        arguments += ["--set", *plan.changes] if plan.changes else []
+    run.path.mkdir(parents=True, exist_ok=True)
+    memory = kept["peak_memory_gb"] if kept is not None else None
+    write_json_atomically(note, {"wanted": wanted, "complete": False, "peak_memory_gb": memory})
+    complete, peak = _child([*arguments, "--device", device], run, events, should_stop)
+    peaks = [value for value in (memory, peak) if value is not None]
+    memory = max(peaks) if peaks else None
+    write_json_atomically(note, {"wanted": wanted, "complete": complete, "peak_memory_gb": memory})
+    return complete
+
+
+def _child(
+    arguments: list[str], run: RunFolder, events: EventLog, should_stop: Callable[[], bool]
+) -> tuple[bool, float | None]:
+    """Run the verb `train` in a process; returns whether it came to its end, and its peak memory in GB.
+
+    Raises
+    ------
+    TrainingError
+        With the child's own sentence, if it failed.
+    """
+    command = [sys.executable, "-m", "LASegColearnLib", "train", *arguments, "--events"]
+    folder = Path(__file__).resolve().parent.parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
+    complete, failure, asked = False, "", False
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", env=environment) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            record = json.loads(line)
+            events.emit(record.pop("event"), **record)
+            if not asked and should_stop():
+                # Once: a file that is left over would stop the training that goes on from here.
+                asked = True
+                run.stop_file.touch()
+        peak = _peak_memory_gb(process)
+    run.stop_file.unlink(missing_ok=True)
+    last = [event for event in read_events(run.events) if event["event"] in ("finished", "failed")]
+    if last:
+        complete = bool(last[-1].get("complete"))
+        failure = str(last[-1].get("message", ""))
+    if not complete and not should_stop():
+        raise TrainingError(f"{run.path.name}: {failure or 'The training ended without a word.'}")
+    return complete, peak
+
+
+def _peak_memory_gb(process: subprocess.Popen[str]) -> float | None:
+    """Wait for a process and take what the system says of it."""
+    if not hasattr(os, "wait4"):
+        process.wait()
+        return None
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    # macOS counts bytes, Linux kibibytes.
+    return usage.ru_maxrss / (1e9 if sys.platform == "darwin" else _KIBIBYTES_A_GIGABYTE)
+
+
+def _evaluated(run: RunFolder, method: str, labeled: int, seed: int, device: str) -> Trained:
+    """The figures of a training that is done; kept in its folder, since nothing of them changes."""
+    note = run.path / _RESULT
+    kept = json.loads(note.read_text("utf-8"))
+    members = load_cohort(run.cohort).validation
+    if "published" not in kept:
+        place = choose_device(device)
+        model = load_model(run.last_checkpoint)
+        scans = [(case.id, case.image) for case in members]
+        start = time.monotonic()
+        predict(run.last_checkpoint, scans, run.predictions, figures=False, overwrite=True, device=device)
+        kept["seconds_a_scan"] = (time.monotonic() - start) / len(scans)
+        own = evaluate(Cohort((), (), members), run.predictions, network=model.predictor)
+        published = evaluate_as_published(model, members, place)
+        kept |= {"own": [asdict(row) for row in own], "published": [asdict(row) for row in published]}
+        write_json_atomically(note, kept)
+    (finished,) = [e for e in read_events(run.events) if e["event"] == "finished" and e["complete"]][-1:]
+    return Trained(
+        method,
+        labeled,
+        seed,
+        run,
+        finished["iteration"],
+        finished["elapsed_seconds"],
+        kept["peak_memory_gb"],
+        [_row(row) for row in kept["published"]],
+        [_row(row) for row in kept["own"]],
+    )
+
+
+def _row(content: dict[str, Any]) -> EvaluatedCase:
+    return EvaluatedCase(**{**content, "metrics": Metrics(**content["metrics"])})

@@ -1,0 +1,174 @@
+"""One page that sets trained methods side by side: tables, paired differences, curves, overlays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from LASegColearnLib.cohort import Cohort
+from LASegColearnLib.curves import dice_curves, read_events
+from LASegColearnLib.errors import InputError
+from LASegColearnLib.evaluation import EvaluatedCase
+from LASegColearnLib.methods import METHODS
+from LASegColearnLib.overlays import overlay_figure
+from LASegColearnLib.page import Picture, mean_text, picture, render
+from LASegColearnLib.paired_comparison import compare_paired
+from LASegColearnLib.run_folder import write_text_atomically
+from LASegColearnLib.scan_files import read_label, read_scan
+
+if TYPE_CHECKING:
+    from LASegColearnLib.comparison import Plan, Trained
+
+MEASURES = {"dice": ("Dice, %", 100.0), "jaccard": ("Jaccard, %", 100.0), "hd95": ("95HD", 1.0), "asd": ("ASD", 1.0)}
+
+
+def write_comparison_page(path: Path, trained: Sequence[Trained], cohort: Cohort, plan: Plan) -> Path:
+    """Write the page: one file that needs nothing else and names no path.
+
+    Parameters
+    ----------
+    path
+        The page.
+    trained
+        All trainings, of each method, number of labels and seed.
+    cohort
+        With the validation cases' scans, for the pictures.
+    plan
+        What was compared.
+    """
+    sections = []
+    for labeled in plan.labeled:
+        own = [one for one in trained if one.labeled == labeled]
+        sections.append(
+            {
+                "labeled": labeled,
+                "published": table_rows(own, plan.methods, "published"),
+                "own": table_rows(own, plan.methods, "own"),
+                "differences": difference_rows(own, plan.methods),
+                "cost": cost_rows(own, plan.methods),
+                "curves": _curves(own),
+                "overlays": _overlays(own, plan.methods, cohort),
+            }
+        )
+    page = render(
+        "comparison.html.j2",
+        methods=[(name, METHODS[name]) for name in plan.methods],
+        first=plan.methods[0],
+        measures=[title for title, _ in MEASURES.values()],
+        length=f"{plan.minutes:g} minutes" if plan.minutes is not None else f"{plan.iterations} iterations",
+        preset=plan.preset,
+        changes=plan.changes,
+        seeds=len(plan.seeds),
+        cases=len(cohort.validation),
+        unlabeled=len(cohort.labeled) + len(cohort.unlabeled),
+        sections=sections,
+    )
+    write_text_atomically(path, page)
+    return path
+
+
+def table_rows(trained: Sequence[Trained], methods: Sequence[str], protocol: str) -> list[dict[str, Any]]:
+    """A row for each method: mean ± standard deviation over cases and seeds by ``published`` or ``own`` protocol."""
+    rows = []
+    for method in methods:
+        found = [row for one in trained if one.method == method for row in getattr(one, protocol)]
+        cells = []
+        for name, (_, factor) in MEASURES.items():
+            values = np.array([getattr(row.metrics, name) for row in found])
+            defined = values[np.isfinite(values)]
+            cells.append(mean_text(defined * factor, len(values) - len(defined)))
+        rows.append({"method": method, "cells": cells})
+    return rows
+
+
+def difference_rows(trained: Sequence[Trained], methods: Sequence[str]) -> list[dict[str, Any]]:
+    """Dice of the first method minus each other's, case by case (means over the seeds), in points."""
+    dice = {method: _dice_by_case(trained, method) for method in methods}
+    rows = []
+    for method in methods[1:]:
+        found = compare_paired(list(dice[methods[0]].values()), list(dice[method].values()))
+        interval = "–" if found.low is None else f"{100 * found.low:+.2f} to {100 * (found.high or 0.0):+.2f}"
+        rows.append(
+            {
+                "method": method,
+                "mean": f"{100 * found.mean:+.2f}",
+                "interval": interval,
+                "verdict": found.verdict,
+                "cases": found.cases,
+            }
+        )
+    return rows
+
+
+def cost_rows(trained: Sequence[Trained], methods: Sequence[str]) -> list[dict[str, str]]:
+    """Iterations, iterations a second and peak memory of each method: means over the seeds, the memory's maximum."""
+    rows = []
+    for method in methods:
+        own = [one for one in trained if one.method == method]
+        memory = [one.peak_memory_gb for one in own if one.peak_memory_gb is not None]
+        rows.append(
+            {
+                "method": method,
+                "iterations": f"{np.mean([one.iterations for one in own]):.0f}",
+                "rate": f"{np.mean([one.iterations / one.seconds for one in own]):.2f}",
+                "memory": f"{max(memory):.2f}" if memory else "–",
+            }
+        )
+    return rows
+
+
+def _dice_by_case(trained: Sequence[Trained], method: str) -> dict[str, float]:
+    """Mean over the seeds, by the published protocol."""
+    by_case: dict[str, list[float]] = {}
+    for one in trained:
+        if one.method == method:
+            for row in one.published:
+                by_case.setdefault(row.case, []).append(row.metrics.dice)
+    return {case: float(np.mean(values)) for case, values in sorted(by_case.items())}
+
+
+def _curves(trained: Sequence[Trained]) -> Picture | None:
+    """Of the first seed: the predicting network's Dice over the minutes."""
+    runs = {}
+    for one in trained:
+        if one.method not in runs:
+            network = one.published[0].network if one.published else ""
+            runs[one.method] = [_only(event, network) for event in read_events(one.run.events)]
+    return picture(dice_curves(runs), "Dice on validation cases over the minutes")
+
+
+def _only(event: dict[str, Any], network: str) -> dict[str, Any]:
+    """A validation event with the predicting network alone."""
+    if event["event"] != "validated":
+        return event
+    return {**event, "dice": {name: value for name, value in event["dice"].items() if name == network}}
+
+
+def _overlays(trained: Sequence[Trained], methods: Sequence[str], cohort: Cohort) -> list[tuple[str, Picture]]:
+    """The median and the worst case of each method, of the first seed."""
+    pictures = []
+    for method in methods:
+        one = next(one for one in trained if one.method == method)
+        ranked = sorted(one.own, key=lambda row: row.metrics.dice)
+        for name, row in (("median", ranked[len(ranked) // 2]), ("worst", ranked[0])):
+            title = f"{method}, {name} case, {row.case}: Dice {100 * row.metrics.dice:.1f} %"
+            shown = picture(_overlay(one, row, cohort), f"Outlines on the scan, {title}")
+            if shown is not None:
+                pictures.append((title, shown))
+    return pictures
+
+
+def _overlay(one: Trained, row: EvaluatedCase, cohort: Cohort) -> bytes | None:
+    """None where the scan or its segmentation is not there any more."""
+    case = next(case for case in cohort.validation if case.id == row.case)
+    try:
+        scan = read_scan(case.image, case.id)
+        file = one.run.predictions / case.id / "segmentation.seg.nrrd"
+        prediction, _ = read_label(file, None, scan, case.id, may_be_empty=True)
+        label = None if case.label is None else read_label(case.label, case.segment, scan, case.id)[0]
+    except InputError:
+        return None
+    return overlay_figure(scan, prediction, label)

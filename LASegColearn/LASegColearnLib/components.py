@@ -1,0 +1,20 @@
+"""Connected parts of masks."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+
+def largest_component(mask: np.ndarray) -> np.ndarray:
+    """The largest connected part of a mask (x, y, z): voxels touch by faces, edges or corners; of equals the first."""
+    bounds = ndimage.find_objects(mask.astype(np.uint8))
+    kept = np.zeros(mask.shape, dtype=bool)
+    if not bounds:
+        return kept
+    # Labels are 32 bits a voxel: only around what was found, not for the whole scan.
+    parts, _ = ndimage.label(mask[bounds[0]], structure=np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    kept[bounds[0]] = parts == sizes.argmax()
+    return kept

@@ -1,0 +1,45 @@
+"""What the pages that the engine writes share: rendering, pictures inside the page, and figures as text."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from LASegColearnLib.version import __version__
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image inside the page, and what it shows in words."""
+
+    source: Markup
+    text: str
+
+
+def picture(png: bytes | None, text: str) -> Picture | None:
+    """A PNG for a page; None where there is nothing to show."""
+    if png is None:
+        return None
+    return Picture(Markup("data:image/png;base64,") + base64.b64encode(png).decode("ascii"), text)
+
+
+def mean_text(values: np.ndarray, undefined: int = 0) -> str:
+    """Mean ± standard deviation, and in how many cases there is no figure."""
+    if not len(values):
+        return "–"
+    deviation = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
+    missing = f" ({undefined} undefined)" if undefined else ""
+    return f"{values.mean():.2f}{deviation}{missing}"
+
+
+def render(template: str, **values: Any) -> str:
+    """A page from one of the engine's templates."""
+    environment = Environment(
+        loader=PackageLoader("LASegColearnLib"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template(template).render(version=__version__, **values)

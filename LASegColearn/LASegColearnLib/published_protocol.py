@@ -1,0 +1,57 @@
+"""Evaluation as the literature on the left atrium does it, beside our own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from LASegColearnLib.checkpoints import Model
+from LASegColearnLib.cohort import Case
+from LASegColearnLib.device import Device
+from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.evaluation import EvaluatedCase
+from LASegColearnLib.metrics import Metrics, segmentation_metrics
+from LASegColearnLib.preprocessing import prepare_scan, restore_to_scan, to_array
+from LASegColearnLib.scan_files import read_label, read_scan
+from LASegColearnLib.windows import foreground_by_windows
+
+# Of the published windows, 112 x 112 x 80 voxels with strides of 18, 18 and 4 (UA-MT's code/test_util.py).
+PUBLISHED_OVERLAP = (1 - 18 / 112, 1 - 18 / 112, 1 - 4 / 80)
+
+
+def evaluate_as_published(model: Model, cases: Sequence[Case], device: Device) -> list[EvaluatedCase]:
+    """Predict cases with a model and compare them with their labels by the published protocol.
+
+    Windows of the model's patch size overlap as much as the published ones do and count alike; the mask is where their
+    mean probability is above 0.5, all of it, without a choice of components; distances are in voxels of the scan.
+
+    Parameters
+    ----------
+    model
+        As read by :func:`~LASegColearnLib.checkpoints.load_model`, on the device.
+    cases
+        With labels.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, or a case has no label.
+    """
+    return [EvaluatedCase(case.id, model.predictor, "voxel", _metrics(model, case, device)) for case in cases]
+
+
+def _metrics(model: Model, case: Case, device: Device) -> Metrics:
+    if case.label is None:
+        raise InputError(Problem(case.id, "Wanted a label to compare with, found none.", "Add it to the cohort."))
+    scan = read_scan(case.image, case.id)
+    label, _ = read_label(case.label, case.segment, scan, case.id)
+    prepared = prepare_scan(scan, model.settings.spacing_mm, model.settings.region_mm)
+    image = torch.from_numpy(np.ascontiguousarray(prepared.array))[None, None].to(device.device)
+    network = device.place(model.networks[model.predictor]).eval()
+    probability = foreground_by_windows(
+        network, image, model.settings, device, overlap=PUBLISHED_OVERLAP, weights="constant"
+    )
+    mask = to_array(restore_to_scan(probability.float().cpu().numpy(), prepared.grid, scan)) > 0.5
+    return segmentation_metrics(mask, to_array(label), scan.GetSpacing(), in_voxels=True)

@@ -1,0 +1,165 @@
+"""Methods compared: trained alike, gone on with where it was broken off, and one page that says who is better."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from LASegColearnLib.cohort import Case, load_cohort
+from LASegColearnLib.command_line import main
+from LASegColearnLib.comparison import Plan, compare
+from LASegColearnLib.comparison_page import difference_rows, table_rows
+from LASegColearnLib.device import choose_device
+from LASegColearnLib.errors import InputError
+from LASegColearnLib.phantom import write_phantom_cohort
+from LASegColearnLib.published_protocol import PUBLISHED_OVERLAP
+from LASegColearnLib.settings import Settings
+from LASegColearnLib.windows import foreground_by_windows
+
+SMALL = ("spacing_mm=5,5,5", "patch_size=16,16,16", "filters=2", "normalization=group", "precision=float32")
+PLAN = Plan(("colearning", "supervised"), (2,), iterations=2, preset="demo", changes=SMALL)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("my scans")
+    return write_phantom_cohort(folder, labeled=3, unlabeled=2, validation=3, seed=3)
+
+
+@pytest.fixture(scope="module")
+def compared(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("compared")
+    assert compare(cohort, output, PLAN, device="cpu") == output / "comparison.html"
+    return output
+
+
+def test_the_page_has_a_row_for_each_method_and_names_no_path(compared: Path, cohort: Path) -> None:
+    page = html.unescape((compared / "comparison.html").read_text("utf-8"))
+    assert "2 labeled, 3 unlabeled" in page
+    for method in PLAN.methods:
+        assert len(re.findall(rf'<td class="text">{method}</td>', page)) >= 3
+    assert page.count("data:image/png;base64,") == 5, "Curves, and the median and the worst case of each method."
+    assert "my scans" not in page and str(cohort.parent) not in page
+    note = json.loads((compared / "colearning-2-seed0" / "comparison.json").read_text("utf-8"))
+    assert note["complete"] and 0.1 < note["peak_memory_gb"] < 8
+    assert [row["unit"] for row in note["published"]] == ["voxel"] * 3
+    assert [row["unit"] for row in note["own"]] == ["mm"] * 3
+
+
+def test_the_unlabeled_ones_labels_are_not_named_to_a_training(compared: Path) -> None:
+    members = load_cohort(compared / "supervised-2-seed0.cohort.json")
+    assert len(members.labeled) == 2
+    assert all(case.label is None for case in members.unlabeled)
+
+
+def test_what_is_done_is_not_done_again_and_other_settings_are_refused(compared: Path, cohort: Path) -> None:
+    checkpoint = compared / "colearning-2-seed0" / "checkpoints" / "last.pt"
+    before = checkpoint.stat().st_mtime_ns
+    told: list[dict] = []
+    compare(cohort, compared, PLAN, device="cpu", listeners=[told.append])
+    assert checkpoint.stat().st_mtime_ns == before
+    assert {event["event"] for event in told} == {"comparing"}
+    with pytest.raises(InputError, match="made with other settings or for another time"):
+        compare(cohort, compared, replace(PLAN, iterations=3), device="cpu")
+
+
+def test_a_comparison_that_was_broken_off_goes_on_where_it_was(cohort: Path, tmp_path: Path) -> None:
+    plan = replace(PLAN, methods=("supervised",), iterations=400)
+    seen: list[dict] = []
+
+    def stop() -> bool:
+        return any(event["event"] == "progress" for event in seen)
+
+    assert compare(cohort, tmp_path, plan, device="cpu", listeners=[seen.append], should_stop=stop) is None
+    assert not (tmp_path / "comparison.html").exists()
+    stopped = next(event["iteration"] for event in seen if event["event"] == "finished")
+    assert 0 < stopped < 400
+    seen.clear()
+    assert compare(cohort, tmp_path, plan, device="cpu", listeners=[seen.append]) is not None
+    assert next(event["iteration"] for event in seen if event["event"] == "started") == stopped
+    assert next(event["iteration"] for event in seen if event["event"] == "finished") == 400
+
+
+def test_all_that_is_wrong_with_a_plan_is_said_before_anything_is_trained(cohort: Path, tmp_path: Path) -> None:
+    plan = Plan(("colearning", "alchemy"), (2, 9), minutes=1.0, iterations=2)
+    with pytest.raises(InputError) as raised:
+        compare(cohort, tmp_path / "out", plan)
+    said = str(raised.value)
+    assert "There is no method alchemy" in said and "found 9" in said and "one of them" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_compares_and_says_where_the_page_is(
+    compared: Path, cohort: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["compare", "--cohort", str(cohort), "--methods", "colearning,supervised", "--labeled", "2"]
+    arguments += ["--iterations", "2", "--preset", "demo", "--device", "cpu", "--output", str(compared)]
+    assert main([*arguments, "--set", *SMALL]) == 0
+    assert capsys.readouterr().out.strip() == str(compared / "comparison.html")
+    assert main([*arguments[:6], "two", *arguments[7:]]) == 2
+    assert "Wanted whole numbers, found 'two'" in capsys.readouterr().err
+
+
+def test_differences_are_paired_by_case_and_averaged_over_seeds(compared: Path) -> None:
+    from types import SimpleNamespace
+
+    def row(case: str, dice: float) -> SimpleNamespace:
+        return SimpleNamespace(
+            case=case, metrics=SimpleNamespace(dice=dice, jaccard=dice, hd95=float("nan"), asd=float("nan"))
+        )
+
+    def trained(method: str, *dice: float) -> SimpleNamespace:
+        # Another order of the cases must not matter.
+        rows = [row(str(number), value) for number, value in enumerate(dice)][:: 1 if method == "a" else -1]
+        return SimpleNamespace(method=method, published=rows)
+
+    runs = [trained("a", 0.9, 0.8, 0.7), trained("a", 0.8, 0.7, 0.6), trained("b", 0.80, 0.70, 0.59)]
+    (found,) = difference_rows(runs, ["a", "b"])  # type: ignore[arg-type]
+    assert (found["mean"], found["verdict"], found["cases"]) == ("+5.33", "better", 3)
+    rows = table_rows(runs, ["a", "b"], "published")  # type: ignore[arg-type]
+    assert rows[0]["cells"][0] == "75.00 ± 10.49"
+    assert rows[0]["cells"][2] == "–"
+
+
+def test_published_windows_overlap_densely_and_count_alike() -> None:
+    settings = Settings(patch_size=(16, 16, 16))
+    starts: list[int] = []
+
+    class Ramp(torch.nn.Module):
+        """Foreground by the place in the window, so that the weights of overlapping windows can be told."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            starts.extend([0] * len(x))
+            place = torch.linspace(-3, 3, 16)[:, None, None].expand(16, 16, 16)
+            return torch.stack([torch.zeros_like(x[:, 0]), place.expand(len(x), 16, 16, 16)], 1)
+
+    image = torch.zeros(1, 1, 20, 16, 16)
+    device = choose_device("cpu", "float32")
+    found = foreground_by_windows(Ramp(), image, settings, device, PUBLISHED_OVERLAP, "constant")
+    # Strides of 16 x 18/112 voxels, 2 by MONAI's rounding: windows at 0, 2 and 4.
+    assert len(starts) == 3
+    window = torch.sigmoid(torch.linspace(-3, 3, 16))
+    expected = torch.zeros(20)
+    count = torch.zeros(20)
+    for start in (0, 2, 4):
+        expected[start : start + 16] += window
+        count[start : start + 16] += 1
+    np.testing.assert_allclose(found[:, 0, 0].numpy(), (expected / count).numpy(), rtol=1e-5)
+
+
+def test_a_case_without_label_cannot_be_evaluated_as_published(tmp_path: Path) -> None:
+    from LASegColearnLib.checkpoints import Model
+    from LASegColearnLib.methods import create_method
+    from LASegColearnLib.published_protocol import evaluate_as_published
+
+    method = create_method(Settings(filters=2))
+    model = Model(method.settings, method.networks, method.predictor, 0)
+    with pytest.raises(InputError, match="Wanted a label to compare with"):
+        evaluate_as_published(model, [Case("a", tmp_path / "a.nrrd")], choose_device("cpu", "float32"))

@@ -73,7 +73,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("verb", ["cohort", "train", "predict", "suggest", "evaluate", "judge", "compare", "report", "demo"])
+@pytest.mark.parametrize(
+    "verb", ["cohort", "train", "predict", "suggest", "evaluate", "judge", "compare", "report", "demo"]
+)
 def test_every_verb_explains_itself(verb: str) -> None:
     result = _run(verb, "--help")
     assert result.returncode == 0

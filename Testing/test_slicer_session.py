@@ -125,7 +125,7 @@ def test_plots_are_updated_and_not_made_again(core: SlicerCore) -> None:
     assert plots.chart("Dice") is None
     assert chart.GetNumberOfPlotSeriesNodes() == 2
     table = chart.GetNthPlotSeriesNode(0).GetTableNode()
-    assert slicer.util.arrayFromTableColumn(table, "iteration").tolist() == [1, 2, 3]
+    assert slicer.util.arrayFromTableColumn(table, "Iteration").tolist() == [1, 2, 3]
     assert np.allclose(slicer.util.arrayFromTableColumn(table, "total"), [1, 1 / 2, 1 / 3])
     assert core.scene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 2
 

@@ -10,7 +10,7 @@ from torch import nn
 from LASegColearnLib.convolutions import Convolution
 
 # How many convolutions stand in a block, from full resolution to the coarsest.
-_CONVOLUTIONS = (1, 2, 3, 3, 3)
+CONVOLUTIONS = (1, 2, 3, 3, 3)
 _GROUPS = 16
 
 
@@ -105,7 +105,7 @@ class VNet(nn.Module):
         channels = [filters * 2**level for level in range(5)]
 
         def block(channels_in: int, level: int) -> Block:
-            count = _CONVOLUTIONS[level]
+            count = CONVOLUTIONS[level]
             return Block(channels_in, channels[level], count, normalization, activation, residual)
 
         self.encoder = nn.ModuleList(block(1 if level == 0 else channels[level], level) for level in range(5))
@@ -128,11 +128,11 @@ class VNet(nn.Module):
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """What the head sees of patches (N, 1, X, Y, Z): (N, filters, X, Y, Z)."""
-        return self.head_dropout(self.decode(*self.encode(x)))
+        bottom, skips = self.encode(x)
+        return self.head_dropout(self.decode(self.bottom_dropout(bottom), skips))
 
     def decode(self, x: torch.Tensor, skips: list[torch.Tensor]) -> torch.Tensor:
         """From what :meth:`encode` returns to features (N, filters, X, Y, Z)."""
-        x = self.bottom_dropout(x)
         for level in reversed(range(4)):
             x = self.decoder[level](self.up[level](x) + skips[level])
         return x

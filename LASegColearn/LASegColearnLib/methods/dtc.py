@@ -1,0 +1,67 @@
+"""DTC: the mask and the signed distance of one network must say the same."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from LASegColearnLib.losses import dice_loss
+from LASegColearnLib.methods.base import Batch, Loss, Method, gaussian_ramp
+from LASegColearnLib.settings import Settings
+from LASegColearnLib.shape_network import ShapeVNet, mask_and_distance, signed_distance
+
+# All from the published code, train_la_dtc.py.
+_DISTANCE_WEIGHT = 0.3
+_CONSISTENCY_WEIGHT = 1.0
+_STEEPNESS = 1500.0
+
+
+class DualTaskConsistency(Method):
+    """A V-Net with a head for the mask and one for the signed distance, which must agree (Luo et al., AAAI 2021).
+
+    Losses and weights are those of the published code; the agreement counts on labeled and unlabeled patches, and
+    its gradient goes through both heads. The mask's head predicts. The rise lasts 6000 of 6000 iterations there, so the
+    whole run here.
+
+    Common to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch and dropout are the
+    settings'.
+    """
+
+    title = "DTC: mask and signed distance from one network must agree, on unlabeled scans too"
+    citation = (
+        "X. Luo, J. Chen, T. Song, G. Wang. Semi-supervised medical image segmentation through dual-task consistency. "
+        "AAAI 2021."
+    )
+    needs_unlabeled = True
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.network = ShapeVNet(settings.filters, settings.normalization, settings.dropout)
+        self.networks = {"network": self.network}
+        self.predictor = "network"
+
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.network.parameters())
+
+    def phase(self, progress: float) -> str:
+        return "dual-task consistency"
+
+    def batch_sizes(self, progress: float) -> tuple[int, int]:
+        return self.settings.labeled_batch, self.settings.unlabeled_batch
+
+    def loss(self, batch: Batch, progress: float) -> Loss:
+        self.network.train()
+        mask, distance = mask_and_distance(self.network(torch.cat([batch.labeled, batch.unlabeled])))
+        labeled = slice(len(batch.labeled))
+        parts = {
+            "labeled": dice_loss(mask[labeled], batch.labels),
+            "distance": nn.functional.mse_loss(distance[labeled], signed_distance(batch.labels)),
+            "consistency": nn.functional.mse_loss(mask_of(distance), mask),
+        }
+        total = parts["labeled"] + _DISTANCE_WEIGHT * parts["distance"]
+        return Loss(total + _CONSISTENCY_WEIGHT * gaussian_ramp(progress) * parts["consistency"], parts)
+
+
+def mask_of(distance: torch.Tensor) -> torch.Tensor:
+    """The task transform: a nearly sharp mask, inside where the signed distance is negative."""
+    return torch.sigmoid(-_STEEPNESS * distance)

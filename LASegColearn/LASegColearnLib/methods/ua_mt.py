@@ -1,0 +1,126 @@
+"""UA-MT: a mean teacher whose doubtful voxels do not count."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from LASegColearnLib.losses import cross_entropy, dice_loss, foreground_probability
+from LASegColearnLib.methods.base import Batch, Loss, Method, gaussian_ramp
+from LASegColearnLib.networks import VNet, average_into
+from LASegColearnLib.settings import Settings
+
+# All from the published code, train_LA_meanteacher_certainty_unlabel.py.
+_WEIGHT = 0.1
+_KEEP = 0.99
+_NOISE, _MOST_NOISE = 0.1, 0.2
+# Passes for the uncertainty: each of the unlabeled patches twice, four times over.
+_PASSES, _COPIES = 4, 2
+_LEAST_THRESHOLD = 0.75
+# After so many steps the teacher's average is settled: 1 - 1 / 100 is _KEEP.
+_SETTLED = 100
+
+
+class UncertaintyAwareMeanTeacher(Method):
+    """Student and averaged teacher agree on unlabeled patches, where the teacher is sure (Yu et al., MICCAI 2019).
+
+    Losses, weights, noise, the number of passes and the teacher's average are those of the published code. The student
+    sees the patches as they are and predicts; the teacher sees them with noise, drops out, and re-estimates its own
+    batch-norm statistics. Both rises last 6000 of 6000 iterations there, so the whole run here.
+
+    Common to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch and dropout are the
+    settings'. The teacher starts as a copy of the student, which its first average would make it anyway.
+    """
+
+    title = "UA-MT: the student agrees with its averaged teacher on unlabeled scans, where the teacher is sure"
+    citation = (
+        "L. Yu, S. Wang, X. Li, C.-W. Fu, P.-A. Heng. Uncertainty-aware self-ensembling model for semi-supervised 3D "
+        "left atrium segmentation. MICCAI 2019."
+    )
+    needs_unlabeled = True
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.student = VNet(settings.filters, settings.normalization, settings.dropout)
+        self.teacher = VNet(settings.filters, settings.normalization, settings.dropout)
+        self.teacher.requires_grad_(False)
+        self.networks = {"student": self.student, "teacher": self.teacher}
+        self.predictor = "student"
+        self.steps = 0
+        self.start_from(self.student.state_dict())
+
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.student.parameters())
+
+    def phase(self, progress: float) -> str:
+        return "mean teacher"
+
+    def batch_sizes(self, progress: float) -> tuple[int, int]:
+        return self.settings.labeled_batch, self.settings.unlabeled_batch
+
+    def loss(self, batch: Batch, progress: float) -> Loss:
+        seen = self.teacher_sees(batch)
+        target, uncertainty = self.teachers_opinion(seen)
+        self.student.train()
+        logits = self.student(torch.cat([batch.labeled, batch.unlabeled]))
+        labeled, unlabeled = logits.split([len(batch.labeled), len(batch.unlabeled)])
+        supervised = 0.5 * (
+            cross_entropy(labeled, batch.labels) + dice_loss(foreground_probability(labeled), batch.labels)
+        )
+        sure = (uncertainty < threshold(progress)).float()
+        consistency = masked_consistency(foreground_probability(unlabeled), target, sure)
+        total = supervised + _WEIGHT * gaussian_ramp(progress) * consistency
+        return Loss(total, {"labeled": supervised, "consistency": consistency, "sure": sure.mean()})
+
+    @torch.no_grad()
+    def teachers_opinion(self, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Foreground probability of one noisy pass, and uncertainty of eight more; both (N_u, X, Y, Z).
+
+        The uncertainty is the entropy of the eight passes' mean, 0 to ln 2.
+        """
+        self.teacher.train()
+        target = foreground_probability(self.teacher(_noisy(seen)))
+        mean = torch.zeros_like(target)
+        for _ in range(_PASSES):
+            probability = foreground_probability(self.teacher(_noisy(torch.cat([seen] * _COPIES))))
+            mean += probability.unflatten(0, (_COPIES, len(seen))).sum(0)
+        mean /= _PASSES * _COPIES
+        both = torch.stack([mean, 1.0 - mean])
+        return target, -(both * torch.log(both + 1e-6)).sum(0)
+
+    def after_step(self, progress: float) -> None:
+        """Move the teacher's weights; its statistics are its own."""
+        self.steps += 1
+        keep = min(1.0 - 1.0 / self.steps, _KEEP)
+        average_into(self.teacher, {self.student: 1.0 - keep}, keep, statistics=False)
+
+    def state(self) -> dict[str, Any]:
+        return {"steps": self.steps}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.steps = int(state["steps"])
+
+    def warm_start(self, networks: dict[str, dict[str, torch.Tensor]], predictor: str, state: dict[str, Any]) -> None:
+        """As :meth:`Method.warm_start`; the teacher that is there is worth keeping, so its average goes on."""
+        super().warm_start(networks, predictor, state)
+        self.steps = _SETTLED
+
+
+def threshold(progress: float) -> float:
+    """The entropy below which a voxel counts: from 0.752 ln 2 at the start of the run to ln 2 at its end."""
+    return (_LEAST_THRESHOLD + (1.0 - _LEAST_THRESHOLD) * gaussian_ramp(progress)) * math.log(2.0)
+
+
+def masked_consistency(probability: torch.Tensor, target: torch.Tensor, sure: torch.Tensor) -> torch.Tensor:
+    """Sum over sure voxels and both classes of squared differences of softmaxes, over twice the number of sure voxels.
+
+    With two classes both differ by the same amount, so the classes' sum is twice the foreground's.
+    """
+    return (2.0 * sure * (probability - target) ** 2).sum() / (2.0 * sure.sum() + 1e-16)
+
+
+def _noisy(patches: torch.Tensor) -> torch.Tensor:
+    return patches + (torch.randn_like(patches) * _NOISE).clamp(-_MOST_NOISE, _MOST_NOISE)

@@ -27,6 +27,7 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 from LASegColearnLib.errors import InputError, Problem, sentence_for
+from LASegColearnLib.methods import method_names, method_titles
 from LASegColearnLib.settings import Settings, preset, setting_text
 from LASegColearnSlicer.case_table import CaseTable
 from LASegColearnSlicer.correct_section import CorrectSection
@@ -38,7 +39,7 @@ from LASegColearnSlicer.training_plots import CHARTS, TrainingPlots
 from LASegColearnSlicer.training_progress import TrainingProgress
 
 _PRESETS = ["cpu", "paper", "demo"]
-_METHODS = ["colearning", "supervised"]
+_METHODS = method_names()
 _DEVICES = ["auto", "cuda", "mps", "cpu"]
 # These have widgets of their own.
 _NOT_IN_TABLE = ("preset", "method", "minutes", "iterations")
@@ -251,7 +252,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for place in ("inputs", "train", "predict", "correct", "rounds"):
             self._say(place, "")
         self.initializeParameterNode()
-        self.update()
+        self.onMethodChosen()
 
     def cleanup(self) -> None:
         """Before the module is unloaded or Slicer ends: what runs is saved and ended."""
@@ -716,6 +717,11 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             kept = {"preset": self.ui.presetComboBox.currentText, "changed": self.changedSettings()}
             self._parameterNode.changedSettings = json.dumps(kept)
 
+    def onMethodChosen(self) -> None:
+        """Say what the chosen method does."""
+        self.ui.methodTitleLabel.text = _(method_titles().get(self.ui.methodComboBox.currentText, ""))
+        self.update()
+
     def changedSettings(self) -> dict[str, str]:
         """The settings that differ from the preset's."""
         values = _settingTexts(self.ui.presetComboBox.currentText or _PRESETS[0])
@@ -831,7 +837,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.presetComboBox.connect("currentIndexChanged(int)", lambda index: self.showSettings())
         ui.settingsTable.connect("cellChanged(int,int)", lambda row, column: self.onSettingChanged())
         ui.deviceComboBox.connect("currentIndexChanged(int)", lambda index: self.onDeviceChosen())
-        ui.methodComboBox.connect("currentIndexChanged(int)", lambda index: self.update())
+        ui.methodComboBox.connect("currentIndexChanged(int)", lambda index: self.onMethodChosen())
         ui.curvesComboBox.connect("activated(int)", lambda index: self._showChart())
         ui.minutesSpinBox.connect("valueChanged(double)", lambda value: self.update())
         ui.iterationsSpinBox.connect("valueChanged(int)", lambda value: self.update())

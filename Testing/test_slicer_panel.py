@@ -290,6 +290,17 @@ def test_too_few_cases_are_said_before_anything_starts(filled: Any) -> None:
     assert filled.ui.trainButton.toolTip == "Training needs at least 2 labeled cases"
 
 
+def test_every_method_can_be_chosen_and_says_what_it_does(panel: Any) -> None:
+    from LASegColearnLib.methods import method_names, method_titles
+
+    ui = panel.ui
+    assert [ui.methodComboBox.itemText(n) for n in range(ui.methodComboBox.count)] == method_names()
+    assert ui.methodTitleLabel.text == method_titles()["colearning"]
+    ui.methodComboBox.setCurrentText("ua_mt")
+    assert ui.methodTitleLabel.text == method_titles()["ua_mt"]
+    assert panel.options().method == "ua_mt"
+
+
 def test_a_study_folder_that_cannot_be_written_to_is_a_sentence(panel: Any) -> None:
     panel.ui.studyFolderEdit.currentPath = "/proc/study"
     assert "The study's folder cannot be written to" in panel.ui.inputsMessageLabel.text

@@ -19,6 +19,7 @@ import torch
 
 from LASegColearnLib.allocation import keep_freed_memory
 from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
+from LASegColearnLib.methods import method_names
 from LASegColearnLib.network_comparison import compare_networks
 from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.settings import preset
@@ -33,8 +34,9 @@ def main() -> None:
     keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
+    methods = method_names() if options.methods == ["all"] else options.methods
     for labeled in options.labeled:
-        for method in options.methods:
+        for method in methods:
             run = options.output / f"{method}-{labeled}-seed{options.seed}"
             _train(run, method, labeled, options)
             table = compare_networks(
@@ -51,7 +53,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, default=root / "runs" / "left_atrium")
     parser.add_argument("--labeled", type=int, nargs="+", default=[8, 4])
-    parser.add_argument("--methods", nargs="+", default=["colearning", "supervised"])
+    parser.add_argument("--methods", nargs="+", default=["colearning", "supervised"], help="names, or all")
     parser.add_argument("--preset", default="cpu")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--threads", type=int, default=0, help="processor threads; 0: all")

@@ -1,0 +1,108 @@
+"""BCP: labeled boxes in unlabeled patches and unlabeled ones in labeled patches, for student and teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from LASegColearnLib.copy_paste import (
+    connected_pseudo_labels,
+    labeled_loss,
+    labeled_mixture,
+    mixture_loss,
+    mixtures,
+)
+from LASegColearnLib.methods.base import Batch, Loss, Method
+from LASegColearnLib.networks import VNet, average_into
+from LASegColearnLib.settings import Settings
+
+# From the published code, LA_BCP_train.py.
+_KEEP = 0.99
+_WAYS = ("unlabeled_in_labeled", "labeled_in_unlabeled")
+
+
+class BidirectionalCopyPaste(Method):
+    """A student learns from patches pasted into each other, with its teacher's labels (Bai et al., CVPR 2023).
+
+    Losses, weights, box, the teacher's average and its pseudo-labels, of which the largest part is kept, are those of
+    the published code; there is no rise. The student predicts. Training begins, for the share that the setting
+    ``pretraining`` says, with labeled patches pasted into each other; student and teacher then start from what that
+    came to (there 2000 of 17000 iterations, and the best on the test scans). Without it the teacher starts untrained.
+
+    Common to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch and dropout are the
+    settings'. Both ways of pasting go through the student together, so that batch normalization sees as many patches at
+    once as in the paper, whose batches are twice as large. The box may lie anywhere in the patch, also at its very end.
+    """
+
+    title = "BCP: labeled and unlabeled patches are pasted into each other, both ways, under the teacher's labels"
+    citation = (
+        "Y. Bai, D. Chen, Q. Li, W. Shen, Y. Wang. Bidirectional copy-paste for semi-supervised medical image "
+        "segmentation. CVPR 2023."
+    )
+    needs_unlabeled = True
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.student = VNet(settings.filters, settings.normalization, settings.dropout)
+        self.teacher = VNet(settings.filters, settings.normalization, settings.dropout)
+        self.teacher.requires_grad_(False)
+        self.networks = {"student": self.student, "teacher": self.teacher}
+        self.predictor = "student"
+        self.pretrained = settings.pretraining == 0
+        self.start_from(self.student.state_dict())
+
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.student.parameters())
+
+    def phase(self, progress: float) -> str:
+        return "copy-paste" if self.pretrained else "pretraining"
+
+    def batch_sizes(self, progress: float) -> tuple[int, int]:
+        if self.pretrained:
+            return self.settings.labeled_batch, self.settings.unlabeled_batch
+        return self.settings.labeled_batch + self.settings.unlabeled_batch, 0
+
+    def networks_in_training(self) -> dict[str, nn.Module]:
+        """The teacher has not started while the student is pretrained."""
+        return self.networks if self.pretrained else {"student": self.student}
+
+    def loss(self, batch: Batch, progress: float) -> Loss:
+        self.student.train()
+        if not self.pretrained:
+            mixture = labeled_mixture(batch)
+            loss = labeled_loss(self.student(mixture.images), mixture)
+            return Loss(loss, {"labeled": loss})
+        # In training mode as in the published code: the teacher re-estimates its own statistics.
+        self.teacher.train()
+        with torch.no_grad():
+            taught = connected_pseudo_labels(self.teacher(self.teacher_sees(batch)))
+        both = mixtures(batch, taught)
+        outputs = self.student(torch.cat([mixture.images for mixture in both])).chunk(2)
+        parts = {
+            name: mixture_loss(logits, mixture) for name, logits, mixture in zip(_WAYS, outputs, both, strict=True)
+        }
+        return Loss(sum(parts.values(), torch.zeros(())), {**parts, "pseudo_label_volume": taught.mean()})
+
+    def after_step(self, progress: float) -> None:
+        """Move the teacher's weights; at the end of the pretraining make it a copy of the student."""
+        if self.pretrained:
+            average_into(self.teacher, {self.student: 1.0 - _KEEP}, _KEEP, statistics=False)
+        elif progress >= self.settings.pretraining:
+            self.pretrained = True
+            self.teacher.load_state_dict(self.student.state_dict())
+
+    def state(self) -> dict[str, Any]:
+        return {"pretrained": self.pretrained}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.pretrained = bool(state["pretrained"])
+
+    def warm_start(self, networks: dict[str, dict[str, torch.Tensor]], predictor: str, state: dict[str, Any]) -> None:
+        """As :meth:`Method.warm_start`, without pretraining; one stopped in it has no teacher worth keeping."""
+        if state.get("pretrained", True):
+            super().warm_start(networks, predictor, state)
+        else:
+            self.start_from(networks[predictor])
+        self.pretrained = True

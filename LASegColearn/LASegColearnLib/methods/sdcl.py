@@ -1,0 +1,180 @@
+"""SDCL: two unlike students learn from where they differ, on patches pasted into each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from LASegColearnLib.copy_paste import (
+    Mixture,
+    connected_pseudo_labels,
+    labeled_loss,
+    labeled_mixture,
+    mixture_loss,
+    mixtures,
+)
+from LASegColearnLib.losses import foreground_probability, pseudo_label
+from LASegColearnLib.methods.base import Batch, Loss, Method
+from LASegColearnLib.networks import VNet, average_into
+from LASegColearnLib.settings import Settings
+
+# All from the published code, LA_train.py and pancreas/losses.py.
+_KEEP = 0.99
+_CORRECTION_WEIGHT = 0.5
+_ENTROPY_WEIGHT = 0.05
+
+
+class StudentPair(nn.Module):
+    """Two V-Nets, the second with residual blocks, that predict by the mean of their softmaxes."""
+
+    def __init__(self, filters: int = 16, normalization: str = "batch", dropout: float = 0.5) -> None:
+        super().__init__()
+        self.student_1 = VNet(filters, normalization, dropout)
+        self.student_2 = VNet(filters, normalization, dropout, residual=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (N, 2, X, Y, Z), whose softmax is the mean of both students', of patches (N, 1, X, Y, Z)."""
+        logs = [torch.log_softmax(student(x).float(), dim=1) for student in (self.student_1, self.student_2)]
+        return torch.logaddexp(*logs)
+
+    def bottom_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Those of the first student."""
+        return self.student_1.bottom_features(x)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """The students each, since they learn one by one."""
+        self.student_1.compile(*args, **kwargs)
+        self.student_2.compile(*args, **kwargs)
+
+
+class StudentDiscrepancy(Method):
+    """Two students on BCP's mixtures, corrected and made less sure where they differ (Song, Wang, MICCAI 2024).
+
+    Losses, weights and the teacher, an average of the first student alone, are those of the published code, as are
+    BCP's mixtures, see ``copy_paste``; there is no rise. The students predict together, by the mean of their softmaxes.
+    Training begins, for the share that the setting ``pretraining`` says, with labeled patches pasted into each other
+    (there 3200 of 14200 iterations), on which both students learn apart.
+
+    Where this departs from it: the second student is the V-Net with residual blocks, with weights of its own from
+    the start, in place of a ResNet-34 with the V-Net's decoder, so that all methods have the same backbone and cost.
+    Common to all methods here, and not the paper's: optimizer (Adam there), rate, patches, augmentation, batch,
+    normalization and dropout are the settings'.
+    """
+
+    title = "SDCL: two unlike students, on patches pasted into each other, are corrected where they differ"
+    citation = (
+        "B. Song, Q. Wang. SDCL: Students discrepancy-informed correction learning for semi-supervised medical image "
+        "segmentation. MICCAI 2024."
+    )
+    needs_unlabeled = True
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.pair = StudentPair(settings.filters, settings.normalization, settings.dropout)
+        self.teacher = VNet(settings.filters, settings.normalization, settings.dropout)
+        self.teacher.requires_grad_(False)
+        self.teacher.load_state_dict(self.pair.student_1.state_dict())
+        self.networks = {"students": self.pair, "teacher": self.teacher}
+        self.predictor = "students"
+        self.pretrained = settings.pretraining == 0
+
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.pair.parameters())
+
+    def phase(self, progress: float) -> str:
+        return "discrepancy" if self.pretrained else "pretraining"
+
+    def batch_sizes(self, progress: float) -> tuple[int, int]:
+        if self.pretrained:
+            return self.settings.labeled_batch, self.settings.unlabeled_batch
+        return self.settings.labeled_batch + self.settings.unlabeled_batch, 0
+
+    def networks_in_training(self) -> dict[str, nn.Module]:
+        """The teacher has not started while the students are pretrained."""
+        return self.networks if self.pretrained else {"students": self.pair}
+
+    def start_from(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Start students and teacher from the weights of one V-Net."""
+        for network in (self.pair.student_1, self.pair.student_2, self.teacher):
+            network.load_state_dict(tensors)
+
+    def loss(self, batch: Batch, progress: float) -> Loss:
+        self.pair.train()
+        students = (self.pair.student_1, self.pair.student_2)
+        parts: dict[str, torch.Tensor] = {}
+        if not self.pretrained:
+            mixture = labeled_mixture(batch)
+            for number, student in enumerate(students, start=1):
+                parts[f"labeled_{number}"] = labeled_loss(student(mixture.images), mixture)
+            return Loss(parts["labeled_1"] + parts["labeled_2"], parts)
+        # In training mode as in the published code: the teacher re-estimates its own statistics.
+        self.teacher.train()
+        with torch.no_grad():
+            taught = connected_pseudo_labels(self.teacher(self.teacher_sees(batch)))
+        both = mixtures(batch, taught)
+        images = torch.cat([mixture.images for mixture in both])
+        outputs = [student(images).chunk(2) for student in students]
+        # For each way of pasting, where the students differ.
+        apart = [(pseudo_label(first) != pseudo_label(second)).float() for first, second in zip(*outputs, strict=True)]
+        total = torch.zeros((), device=images.device)
+        for number, output in enumerate(outputs, start=1):
+            views = list(zip(output, both, apart, strict=True))
+            mixed = _sum([mixture_loss(logits, mixture) for logits, mixture, _ in views])
+            correction = _sum([correction_loss(*view) for view in views])
+            entropy = _sum([entropy_loss(*view) for view in views])
+            parts |= {f"mixed_{number}": mixed, f"correction_{number}": correction, f"entropy_{number}": entropy}
+            total = total + mixed + _CORRECTION_WEIGHT * correction + _ENTROPY_WEIGHT * entropy
+        parts["disagreement"] = torch.cat(apart).mean()
+        parts["pseudo_label_volume"] = taught.mean()
+        return Loss(total, parts)
+
+    def after_step(self, progress: float) -> None:
+        """Move the teacher after the first student; at the end of the pretraining make it a copy of that."""
+        if self.pretrained:
+            average_into(self.teacher, {self.pair.student_1: 1.0 - _KEEP}, _KEEP, statistics=False)
+        elif progress >= self.settings.pretraining:
+            self.pretrained = True
+            self.teacher.load_state_dict(self.pair.student_1.state_dict())
+
+    def state(self) -> dict[str, Any]:
+        return {"pretrained": self.pretrained}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.pretrained = bool(state["pretrained"])
+
+    def warm_start(self, networks: dict[str, dict[str, torch.Tensor]], predictor: str, state: dict[str, Any]) -> None:
+        """As :meth:`Method.warm_start`, without pretraining; one stopped in it has no teacher worth keeping."""
+        super().warm_start(networks, predictor, state)
+        if not state.get("pretrained", True):
+            self.teacher.load_state_dict(self.pair.student_1.state_dict())
+        self.pretrained = True
+
+
+def correction_loss(logits: torch.Tensor, mixture: Mixture, apart: torch.Tensor) -> torch.Tensor:
+    """Weighted squared error of the softmax where the students differ, over the number of such voxels.
+
+    Parameters
+    ----------
+    logits
+        (N, 2, X, Y, Z).
+    apart
+        (N, X, Y, Z), 1 where the students differ.
+    """
+    # The mean over both classes is the foreground's, which both differ by.
+    errors = (foreground_probability(logits) - mixture.targets) ** 2 * mixture.weights
+    return (errors * apart).sum() / apart.sum().clamp(min=1.0)
+
+
+def entropy_loss(logits: torch.Tensor, mixture: Mixture, apart: torch.Tensor) -> torch.Tensor:
+    """Weighted cross-entropy to the uniform distribution where the students differ and this one is wrong."""
+    wrong = apart * (pseudo_label(logits) != mixture.targets)
+    difference = logits[:, 1].float() - logits[:, 0].float()
+    to_uniform = -0.5 * (F.logsigmoid(difference) + F.logsigmoid(-difference)) * mixture.weights
+    return (to_uniform * wrong).sum() / wrong.sum().clamp(min=1.0)
+
+
+def _sum(values: list[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(values).sum()

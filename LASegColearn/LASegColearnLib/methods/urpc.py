@@ -1,0 +1,130 @@
+"""URPC: four scales of one network agree, where they are not too unlike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from monai.losses import DiceLoss
+from torch import nn
+
+from LASegColearnLib.losses import cross_entropy, foreground_probability
+from LASegColearnLib.methods.base import Batch, Loss, Method, gaussian_ramp
+from LASegColearnLib.networks import VNet
+from LASegColearnLib.settings import Settings
+
+# All from the published code, train_uncertainty_rectified_pyramid_consistency_3D.py.
+_WEIGHT = 0.1
+_SCALES = 4
+# Rates after the decoder's levels, from full resolution on, as shares of the coarsest's: 0.1, 0.2, 0.3, 0.5 of 0.5.
+_DROPOUT_SHARES = (0.2, 0.4, 0.6, 1.0)
+_dice_of_both = DiceLoss(include_background=True, squared_pred=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)
+
+
+class PyramidVNet(VNet):
+    """The V-Net with a head after each of its decoder's levels; the coarser outputs are interpolated to full size.
+
+    Dropout is after each level of the decoder, and not at the coarsest level.
+    """
+
+    def __init__(self, filters: int = 16, normalization: str = "batch", dropout: float = 0.5) -> None:
+        super().__init__(filters, normalization, dropout=0.0)
+        self.coarse_heads = nn.ModuleList(nn.Conv3d(filters * 2**level, 2, 1) for level in range(1, _SCALES))
+        self.dropouts = nn.ModuleList(nn.Dropout3d(dropout * share) for share in _DROPOUT_SHARES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (N, 2, X, Y, Z) of full resolution; in training the coarser levels' follow, (N, 8, X, Y, Z)."""
+        x, skips = self.encode(x)
+        coarse: list[torch.Tensor] = []
+        for level in reversed(range(_SCALES)):
+            x = self.dropouts[level](self.decoder[level](self.up[level](x) + skips[level]))
+            if self.training and level > 0:
+                coarse.insert(0, self._enlarged(self.coarse_heads[level - 1](x), 2**level))
+        return torch.cat([self.head(x), *coarse], dim=1)
+
+    @staticmethod
+    def _enlarged(logits: torch.Tensor, factor: int) -> torch.Tensor:
+        return F.interpolate(logits, scale_factor=factor, mode="trilinear")
+
+
+class UncertaintyRectifiedPyramid(Method):
+    """Each of four scales agrees with their mean, less where it is far from it (Luo et al., MICCAI 2021).
+
+    Losses and weights are those of the published code, in which nothing is detached. The full resolution predicts. The
+    rise lasts 60000 of 60000 iterations there, so the whole run here.
+
+    Where this departs from it: the four heads are on the V-Net that all methods here share, not on a U-Net, and the
+    dropout after the decoder's levels is in the published proportion to the settings' rate. Common to all methods
+    here, and not the paper's: optimizer, rate, patches, augmentation, batch and normalization are the settings'.
+    """
+
+    title = "URPC: the outputs of four scales must agree on unlabeled scans, less where one is unsure"
+    citation = (
+        "X. Luo, W. Liao, J. Chen, T. Song, Y. Chen, S. Zhang, N. Chen, G. Wang, S. Zhang. Efficient semi-supervised "
+        "gross target volume of nasopharyngeal carcinoma segmentation via uncertainty rectified pyramid consistency. "
+        "MICCAI 2021."
+    )
+    needs_unlabeled = True
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.network = PyramidVNet(settings.filters, settings.normalization, settings.dropout)
+        self.networks = {"network": self.network}
+        self.predictor = "network"
+
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.network.parameters())
+
+    def phase(self, progress: float) -> str:
+        return "pyramid consistency"
+
+    def batch_sizes(self, progress: float) -> tuple[int, int]:
+        return self.settings.labeled_batch, self.settings.unlabeled_batch
+
+    def loss(self, batch: Batch, progress: float) -> Loss:
+        self.network.train()
+        output = self.network(torch.cat([batch.labeled, batch.unlabeled]))
+        labeled, unlabeled = output.split([len(batch.labeled), len(batch.unlabeled)])
+        supervised = torch.stack(
+            [
+                cross_entropy(logits, batch.labels) + _dice_loss(foreground_probability(logits), batch.labels)
+                for logits in labeled.split(2, dim=1)
+            ]
+        ).sum() / (2 * _SCALES)
+        consistency = rectified_consistency(unlabeled.split(2, dim=1))
+        total = supervised + _WEIGHT * gaussian_ramp(progress) * consistency
+        return Loss(total, {"labeled": supervised, "consistency": consistency})
+
+
+def rectified_consistency(scales: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Mean over the scales of their weighted squared distance from the mean softmax, and of their divergence from it.
+
+    D_s = KL(mean || p_s) of each voxel is a scale's uncertainty, exp(-D_s) its weight. Logarithms are taken of logits,
+    so that nothing is infinite.
+
+    Parameters
+    ----------
+    scales
+        Logits (N, 2, X, Y, Z) of each scale.
+    """
+    differences = torch.stack([logits[:, 1].float() - logits[:, 0].float() for logits in scales])
+    # (scales, classes, N, X, Y, Z)
+    logs = torch.stack([F.logsigmoid(-differences), F.logsigmoid(differences)], dim=1)
+    probabilities = logs.exp()
+    mean = probabilities.mean(0)
+    log_of_mean = torch.logsumexp(logs, dim=0) - torch.log(torch.tensor(float(len(scales))))
+    divergence = (mean * (log_of_mean - logs)).sum(1)
+    weights = torch.exp(-divergence)
+    # Both classes are as far from their means, so the foreground's mean is the mean over both.
+    errors = (mean[1] - probabilities[:, 1]) ** 2
+    of_each = (1, 2, 3, 4)
+    rectified = (errors * weights).mean(of_each) / (weights.mean(of_each) + 1e-8)
+    return (rectified + divergence.mean(of_each)).mean()
+
+
+def _dice_loss(probability: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Dice loss with squares in the denominator, mean over both classes, each summed over the whole batch."""
+    return _dice_of_both(
+        torch.stack([1.0 - probability, probability], dim=1), torch.stack([1.0 - labels, labels], dim=1)
+    )

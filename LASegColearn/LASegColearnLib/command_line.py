@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from LASegColearnLib.errors import InputError, Problem, UserError, sentence_for
+from LASegColearnLib.methods import method_names
 from LASegColearnLib.version import __version__
 
 if TYPE_CHECKING:
@@ -141,7 +142,8 @@ Ctrl-C saves and stops. Presets: `paper` (the published settings; wants a GPU), 
     parser.add_argument("--cohort", type=Path, metavar="FILE", help="cohort file")
     parser.add_argument("--run", type=Path, metavar="FOLDER", help="run folder")
     parser.add_argument("--preset", default="cpu", metavar="NAME", help="paper, cpu or demo (default: cpu)")
-    parser.add_argument("--method", metavar="NAME", help="colearning or supervised (default: colearning)")
+    names = method_names()
+    parser.add_argument("--method", metavar="NAME", help=f"{', '.join(names)} (default: {names[0]})")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cuda, mps or cpu (default: auto)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--iterations", type=int, metavar="N", help="length of the run in iterations")

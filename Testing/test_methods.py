@@ -239,14 +239,20 @@ def test_every_method_learns_to_segment_unseen_phantoms(phantoms: Path, tmp_path
         spacing_mm=(5.0, 5.0, 5.0),
         patch_size=(16, 16, 16),
         filters=4,
+        # Patches so small have too few voxels at the coarsest level for statistics of a batch.
+        normalization="group",
+        foreground_patches=1.0,
+        # A teacher that starts from a student that finds nothing never teaches it anything.
+        pretraining=0.6,
         learning_rate=0.1,
         minutes=None,
-        iterations=100,
+        iterations=150,
+        validations=1,
         precision="float32",
     )
     seen: list[dict[str, Any]] = []
     result = train(phantoms, tmp_path / "run", settings, device="cpu", listeners=[seen.append])
     predictor = load_model(result.run.last_checkpoint).predictor
-    dice = [event["dice"][predictor] for event in seen if event["event"] == "validated"]
+    (dice,) = (event["dice"][predictor] for event in seen if event["event"] == "validated")
     # An untrained network calls everything left atrium, or nothing: a Dice of 0.1 at most.
-    assert dice[-1] > 0.4, dice
+    assert dice > 0.4

@@ -231,14 +231,8 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_phantom_cohort(tmp_path_factory.mktemp("phantoms"), labeled=4, unlabeled=4, validation=3, seed=5)
 
 
-# These are slow to find the atrium: two decoders that must agree, heads at coarse levels, pseudo-labels of a teacher that
-# was pretrained for a part of the time.
-_SLOW = ("bcp", "mc_net", "sdcl", "urpc")
-
-
 @every_method
 def test_every_method_learns_to_segment_unseen_phantoms(phantoms: Path, tmp_path: Path, name: str) -> None:
-    slow = name in _SLOW
     settings = replace(
         preset("demo"),
         method=name,

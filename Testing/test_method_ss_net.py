@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -88,12 +89,15 @@ def test_noise_gives_the_weights_a_gradient_only_through_the_last_pass() -> None
 def test_of_found_voxels_of_the_foreground_the_32_that_count_least_are_remembered() -> None:
     method = _method()
     features, correct = torch.randn(2, 2, *SIDE), torch.rand(2, *SIDE) > 0.9
+    with torch.no_grad():
+        # So that the vectors' own statistics are unlike those that the selector has seen before.
+        method.heads.selector[0].bias.normal_(0, 3)
     memory = method._remembered(features, correct)
     assert memory is not None
-    method.heads.eval()
     with torch.no_grad():
-        vectors = method.heads.projection(features.movedim(1, -1)[correct])
-        weights = torch.sigmoid(method.heads.selector(vectors))[:, 0]
+        # The projection predicts and the selector trains, as in the published code.
+        vectors = method.heads.projection.eval()(features.movedim(1, -1)[correct])
+        weights = torch.sigmoid(method.heads.selector.train()(vectors))[:, 0]
     assert memory.shape == (32, 32)
     assert not memory.requires_grad
     torch.testing.assert_close(memory, vectors[weights.argsort(stable=True)[:32]])
@@ -152,6 +156,42 @@ def test_the_selector_learns_and_passes_no_gradient_to_the_features() -> None:
 def test_without_a_memory_to_compare_with_the_contrast_is_zero(memory: torch.Tensor | None) -> None:
     method = _method()
     assert float(method.contrast(torch.randn(1, 2, *SIDE), torch.rand(1, *SIDE) > 0.5, memory).detach()) == 0.0
+
+
+def test_labels_say_what_is_foreground_of_labeled_patches_and_the_output_of_unlabeled_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    method, batch = _method(), noise_batch(SIDE)
+    seen: dict[str, list[tuple]] = {"smoothness": [], "_remembered": [], "contrast": []}
+
+    def recorded(name: str) -> Callable:
+        own = getattr(method, name)
+
+        def record(*inputs):
+            seen[name].append(inputs)
+            return own(*inputs)
+
+        return record
+
+    for name in seen:
+        monkeypatch.setattr(method, name, recorded(name))
+    method.loss(batch, 0.5)
+    images = torch.cat([batch.labeled, batch.unlabeled])
+    output = method.network(images)
+    features, found, inside = output[:, 2:], output[:, 1] > output[:, 0], batch.labels == 1
+    ((smoothed,),) = seen["smoothness"]
+    assert torch.equal(smoothed, images)
+    ((remembered, correct),) = seen["_remembered"]
+    torch.testing.assert_close(remembered, features[:2])
+    assert torch.equal(correct, inside & found[:2])
+    (labeled, truly, memory), (unlabeled, presumably, same_memory) = seen["contrast"]
+    torch.testing.assert_close(labeled, features[:2])
+    assert torch.equal(truly, inside)
+    torch.testing.assert_close(unlabeled, features[2:])
+    assert torch.equal(presumably, found[2:])
+    assert memory is same_memory
+    assert labeled.requires_grad
+    assert unlabeled.requires_grad
 
 
 @pytest.mark.parametrize(("progress", "ramp"), [(0.0, math.exp(-5)), (0.2, math.exp(-1.25)), (0.4, 1.0), (1.0, 1.0)])

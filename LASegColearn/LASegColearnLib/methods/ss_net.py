@@ -67,8 +67,8 @@ class SmoothAndSeparate(Method):
     the foreground is remembered, so features are drawn together and not apart. The rise lasts 0.4 of the run, as there.
     The noise's norm is 10 whatever the patch's size.
 
-    Common to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch and dropout are the
-    settings'.
+    Common to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch, normalization and
+    dropout are the settings'.
     """
 
     title = "SS-Net: the output withstands adversarial noise, and features stay near those of voxels known well"
@@ -164,9 +164,10 @@ class SmoothAndSeparate(Method):
         if len(chosen):
             self.heads.eval()
             vectors = self.heads.projection(chosen).float()
+            # In the published code the selector ranks in training mode, by these vectors' own statistics.
+            self.heads.train()
             if len(vectors) > _MEMORY_SIZE:
                 vectors = vectors[torch.argsort(self.heads.weights(vectors), stable=True)[:_MEMORY_SIZE]]
-            self.heads.train()
             self._new_memory = vectors
         return self._new_memory
 

@@ -121,6 +121,15 @@ def test_first_step_copies_the_students_average_into_the_teacher() -> None:
     torch.testing.assert_close(method.teacher.head.weight, expected)
 
 
+def test_an_early_teacher_looks_back_over_a_tenth_of_the_steps_so_far() -> None:
+    method = _method(alpha=0.005, beta=0.005)
+    method.steps = 90
+    before = method.teacher.head.weight.clone()
+    method.after_step(0.1)
+    expected = 0.9 * before + 0.05 * (method.student_1.head.weight + method.student_2.head.weight)
+    torch.testing.assert_close(method.teacher.head.weight, expected)
+
+
 def test_pretraining_uses_labels_alone_and_then_starts_all_three_from_the_teacher() -> None:
     method = CoLearning(replace(PLAIN, pretraining=0.5))
     assert method.batch_sizes(0.0) == (4, 0)

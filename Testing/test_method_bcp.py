@@ -53,6 +53,7 @@ def test_the_student_gets_a_gradient_and_the_teacher_none() -> None:
     method.loss(noise_batch(SIDE), 0.5).total.backward()
     assert all(p.grad is not None for p in method.student.parameters())
     assert all(p.grad is None for p in method.teacher.parameters())
+    assert method.predictor == "student"
 
 
 def test_the_teacher_keeps_99_hundredths_of_its_weights_and_re_estimates_its_statistics() -> None:

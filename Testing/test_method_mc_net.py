@@ -45,9 +45,30 @@ def test_the_first_decoder_predicts_alone() -> None:
 def test_both_decoders_get_the_bottom_with_the_same_channels_dropped_once() -> None:
     network = TwoDecoderVNet(2, "instance", 0.5).train()
     calls: list[torch.Tensor] = []
+    seen: list[torch.Tensor] = []
     network.bottom_dropout.register_forward_hook(lambda _, __, output: calls.append(output))
+    for up in (network.up[-1], network.second_up[-1]):
+        up.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     network(torch.randn(1, 1, 32, 32, 32))
     assert len(calls) == 1
+    assert len(seen) == 2
+    assert all(inputs is calls[0] for inputs in seen)
+
+
+def test_each_decoder_drops_channels_of_its_own_before_its_head() -> None:
+    network = TwoDecoderVNet(2, "instance", 0.4).train()
+    dropped: list[torch.Tensor] = []
+    seen: list[torch.Tensor] = []
+    for dropout, head in (
+        (network.head_dropout, network.head),
+        (network.second_head_dropout, network.second_head),
+    ):
+        assert dropout.p == 0.4
+        dropout.register_forward_hook(lambda _, __, output: dropped.append(output))
+        head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    network(torch.randn(1, 1, 32, 32, 32))
+    assert len(dropped) == 2
+    assert all(one is other for one, other in zip(dropped, seen, strict=True))
 
 
 @pytest.mark.parametrize("p", [0.1, 0.45, 0.5, 0.6, 0.99])

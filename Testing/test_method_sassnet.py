@@ -24,6 +24,14 @@ def _method(**changes) -> ShapeAware:
     return ShapeAware(replace(PLAIN, **changes))
 
 
+def _outspoken(discriminator: Discriminator) -> Discriminator:
+    """With larger weights: a new discriminator says nearly the same of everything."""
+    with torch.no_grad():
+        for parameter in discriminator.parameters():
+            parameter.mul_(3.0)
+    return discriminator
+
+
 def _weights(module: torch.nn.Module) -> list[torch.Tensor]:
     return [value.clone() for value in module.state_dict().values()]
 
@@ -40,9 +48,24 @@ def test_the_discriminator_takes_patches_of_any_size_and_tells_two_classes() -> 
     assert Discriminator(2)(torch.randn(3, 1, *SIDE), torch.randn(3, 1, *SIDE)).shape == (3, 2)
 
 
+def test_the_discriminator_looks_at_distance_and_image_and_drops_out_before_all_convolutions_but_the_first() -> None:
+    discriminator = _outspoken(Discriminator(2)).eval()
+    inputs = torch.randn(2, 1, *SIDE)
+    verdict = discriminator(inputs, inputs)
+    assert not torch.allclose(discriminator(inputs, -inputs), verdict, atol=0.01)
+    assert not torch.allclose(discriminator(-inputs, inputs), verdict, atol=0.01)
+    block = ["LeakyReLU", "Dropout3d", "Conv3d"]
+    names = [type(layer).__name__ for layer in discriminator.layers]
+    assert names == [*block, *block, *block, "LeakyReLU", "AdaptiveAvgPool3d", "Flatten"]
+    for layer in discriminator.layers:
+        assert getattr(layer, "negative_slope", 0.2) == 0.2
+        assert getattr(layer, "p", 0.5) == 0.5
+
+
 @pytest.mark.parametrize(("progress", "ramp"), [(0.0, math.exp(-5)), (0.5, math.exp(-1.25)), (1.0, 1.0)])
 def test_the_loss_is_dice_three_tenths_of_the_distance_and_the_risen_verdict(progress: float, ramp: float) -> None:
     method, batch = _method(), noise_batch(SIDE)
+    _outspoken(method.discriminator)
     loss = method.loss(batch, progress)
     mask, distance = mask_and_distance(method.network(torch.cat([batch.labeled, batch.unlabeled])))
     of_distance = ((distance[:2] - signed_distance(batch.labels)) ** 2).mean()
@@ -59,6 +82,16 @@ def test_the_networks_loss_gives_the_network_a_gradient_and_the_discriminator_no
     assert float(method.network.distance_head.weight.grad.abs().max()) > 0
     assert all(p.grad is None for p in method.discriminator.parameters())
     assert not any(p is q for p in method.parameters() for q in method.discriminator.parameters())
+
+
+def test_each_of_the_two_learns_in_training_mode_from_the_other_in_evaluation_mode() -> None:
+    method = _method()
+    modes: list[tuple[str, bool]] = []
+    method.network.head_dropout.register_forward_hook(lambda *_: modes.append(("network", method.network.training)))
+    method.discriminator.register_forward_hook(lambda module, *_: modes.append(("discriminator", module.training)))
+    method.loss(noise_batch(SIDE), 0.5)
+    method.after_step(0.5)
+    assert modes == [("network", True), ("discriminator", False), ("network", False), ("discriminator", True)]
 
 
 def test_the_adversarial_step_changes_the_discriminator_alone() -> None:

@@ -85,6 +85,7 @@ def test_the_students_are_unlike_from_the_start_and_predict_by_the_mean_of_their
     patch = torch.randn(1, 1, *SIDE)
     mean = (torch.softmax(first(patch), 1) + torch.softmax(second(patch), 1)) / 2
     torch.testing.assert_close(torch.softmax(method.pair(patch), 1), mean)
+    assert method.predictor == "students"
 
 
 def test_the_teacher_follows_the_first_student_alone() -> None:
@@ -95,6 +96,15 @@ def test_the_teacher_follows_the_first_student_alone() -> None:
     before = method.teacher.head.weight.clone()
     method.after_step(0.5)
     torch.testing.assert_close(method.teacher.head.weight, before + 0.01)
+
+
+def test_the_teacher_re_estimates_its_own_statistics() -> None:
+    method = _method(normalization="batch")
+    method.loss(noise_batch(SIDE), 0.5)
+    mean = method.teacher.encoder[0].normalizations[0].running_mean.clone()
+    assert float(mean.abs().max()) > 0
+    method.after_step(0.5)
+    assert torch.equal(method.teacher.encoder[0].normalizations[0].running_mean, mean)
 
 
 def test_in_the_first_stage_both_students_learn_from_labels_alone_and_the_teacher_is_then_the_first() -> None:

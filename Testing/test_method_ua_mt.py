@@ -66,6 +66,30 @@ def test_the_agreement_is_the_mean_squared_difference_where_the_teacher_is_sure(
     assert float(masked_consistency(p, q, torch.zeros_like(sure))) == 0.0
 
 
+@pytest.mark.parametrize(("progress", "ramp"), [(0.0, math.exp(-5)), (0.5, math.exp(-1.25)), (1.0, 1.0)])
+def test_only_voxels_below_the_threshold_of_the_moment_count(
+    monkeypatch: pytest.MonkeyPatch, progress: float, ramp: float
+) -> None:
+    method, batch = _method(), noise_batch(SIDE)
+    target, uncertainty = torch.rand(2, *SIDE), torch.rand(2, *SIDE)
+    monkeypatch.setattr(method, "teachers_opinion", lambda _: (target, uncertainty))
+    parts = method.loss(batch, progress).parts
+    sure = uncertainty < (0.75 + 0.25 * ramp) * math.log(2)
+    errors = (foreground_probability(method.student(batch.unlabeled)) - target) ** 2
+    torch.testing.assert_close(parts["consistency"], errors[sure].mean())
+    torch.testing.assert_close(parts["sure"], sure.float().mean())
+
+
+def test_the_student_sees_the_patches_as_they_are_and_predicts() -> None:
+    method, batch = _method(), noise_batch(SIDE)
+    seen: list[torch.Tensor] = []
+    method.student.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    method.loss(batch, 0.5)
+    assert len(seen) == 1
+    assert torch.equal(seen[0], torch.cat([batch.labeled, batch.unlabeled]))
+    assert method.predictor == "student"
+
+
 @pytest.mark.parametrize(("progress", "weight"), [(0.0, 0.1 * math.exp(-5)), (0.5, 0.1 * math.exp(-1.25)), (1.0, 0.1)])
 def test_the_total_is_half_of_cross_entropy_and_dice_plus_the_risen_agreement(progress: float, weight: float) -> None:
     method, batch = _method(), noise_batch(SIDE)

@@ -45,10 +45,30 @@ def test_in_training_there_are_four_scales_of_full_size_and_in_prediction_the_fi
     assert sizes == [(4, 2, 2), (8, 4, 4), (16, 8, 8)]
 
 
+def test_coarser_outputs_are_interpolated_linearly() -> None:
+    network = _method().network.train()
+    coarse: list[torch.Tensor] = []
+    for head in network.coarse_heads:
+        head.register_forward_hook(lambda _, __, result: coarse.insert(0, result))
+    scales = network(torch.randn(1, 1, *SIDE)).split(2, dim=1)
+    for logits, scale in zip(coarse, scales[1:], strict=True):
+        torch.testing.assert_close(scale, F.interpolate(logits, SIDE, mode="trilinear", align_corners=False))
+
+
 def test_dropout_follows_each_level_in_the_published_proportion() -> None:
-    network = PyramidVNet(2, dropout=0.5)
+    network = PyramidVNet(2, dropout=0.5).train()
     assert [dropout.p for dropout in network.dropouts] == pytest.approx([0.1, 0.2, 0.3, 0.5])
     assert network.bottom_dropout.p == network.head_dropout.p == 0.0
+    dropped: list[torch.Tensor] = []
+    seen: list[torch.Tensor] = []
+    for dropout in network.dropouts:
+        dropout.register_forward_hook(lambda _, __, result: dropped.append(result))
+    for head in (network.head, *network.coarse_heads):
+        head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    network(torch.randn(1, 1, *SIDE))
+    assert [result.shape[1] for result in dropped] == [16, 8, 4, 2]
+    # What is dropped is missing from each head's input.
+    assert all(one is other for one, other in zip(dropped, seen, strict=True))
 
 
 def test_the_rectified_agreement_is_the_published_formula_with_its_gradient() -> None:

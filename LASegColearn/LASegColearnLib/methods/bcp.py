@@ -31,9 +31,10 @@ class BidirectionalCopyPaste(Method):
     ``pretraining`` says, with labeled patches pasted into each other; student and teacher then start from what that
     came to (there 2000 of 17000 iterations, and the best on the test scans). Without it the teacher starts untrained.
 
-    Common to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch and dropout are the
-    settings'. Both ways of pasting go through the student together, so that batch normalization sees as many patches at
-    once as in the paper, whose batches are twice as large. The box may lie anywhere in the patch, also at its very end.
+    Common to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch, normalization and
+    dropout are the settings'; after the pretraining the rate goes on falling, while there it starts anew. Both ways of
+    pasting go through the student together, so that batch normalization sees as many patches at once as in the paper,
+    whose batches are twice as large. The box may lie anywhere in the patch, also at its very end.
     """
 
     title = "BCP: labeled and unlabeled patches are pasted into each other, both ways, under the teacher's labels"

@@ -48,7 +48,8 @@ class CoLearning(Method):
 
     All three networks start from one set of weights, since an average of two networks that were initialized apart
     predicts nothing. With ``pretraining`` above 0, that start is itself learned first, by one network on labeled
-    patches and copy-pasted pairs of them; the teacher follows it, and all three go on from the teacher.
+    patches and copy-pasted pairs of them; the teacher follows it, and all three go on from the teacher. In the first
+    steps the teacher's average looks back less far than alpha and beta say, about which the paper is silent.
     """
 
     title = "Co-learning: two students and their averaged teacher learn from labeled and unlabeled scans"

@@ -23,8 +23,8 @@ class DualTaskConsistency(Method):
     its gradient goes through both heads. The mask's head predicts. The rise lasts 6000 of 6000 iterations there, so the
     whole run here.
 
-    Common to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch and dropout are the
-    settings'.
+    Common to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch, normalization and
+    dropout are the settings'.
     """
 
     title = "DTC: mask and signed distance from one network must agree, on unlabeled scans too"

@@ -64,8 +64,8 @@ class MutualConsistency(Method):
     decoder's probability and the other's sharpened one, on labeled and unlabeled patches; the sharpened side is not
     detached. The first decoder predicts. The rise lasts 0.4 of the run, as there.
 
-    Common to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch and dropout are the
-    settings'.
+    Common to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch, normalization and
+    dropout are the settings'.
     """
 
     title = "MC-Net: two unlike decoders on one encoder, each following the other's sharpened opinion"

@@ -58,8 +58,8 @@ class ShapeAware(Method):
     each step of the network the discriminator makes one, on the same patches. The rise lasts 6000 of 6000
     iterations there, so the whole run here. The weight is the one for eight labels, whatever their number.
 
-    Common to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch and dropout of the
-    network are the settings', and the discriminator's width follows the network's.
+    Common to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch, normalization and
+    dropout of the network are the settings', and the discriminator's width follows the network's.
     """
 
     title = "SASSNet: shapes found in unlabeled scans must look, to a discriminator, like those in labeled ones"

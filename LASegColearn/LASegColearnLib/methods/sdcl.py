@@ -56,10 +56,13 @@ class StudentDiscrepancy(Method):
     Losses, weights and the teacher, an average of the first student alone, are those of the published code, as are
     BCP's mixtures, see ``copy_paste``; there is no rise. The students predict together, by the mean of their softmaxes.
     Training begins, for the share that the setting ``pretraining`` says, with labeled patches pasted into each other
-    (there 3200 of 14200 iterations), on which both students learn apart.
+    (there 3200 of 14200 iterations, and the best on the test scans), on which both students learn apart.
 
     Where this departs from it: the second student is the V-Net with residual blocks, with weights of its own from
     the start, in place of a ResNet-34 with the V-Net's decoder, so that all methods have the same backbone and cost.
+    After the pretraining the optimizer's state is cleared, as for all methods here, while there it is kept. Both ways
+    of pasting go through a student together, as for BCP.
+
     Common to all methods here, and not the paper's: optimizer (Adam there), rate, patches, augmentation, batch,
     normalization and dropout are the settings'.
     """

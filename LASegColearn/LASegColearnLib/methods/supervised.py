@@ -11,7 +11,12 @@ from LASegColearnLib.settings import Settings
 
 
 class Supervised(Method):
-    """One V-Net trained on labeled patches; its batch has as many patches as a semi-supervised one."""
+    """One V-Net trained on labeled patches; its batch has as many patches as a semi-supervised one.
+
+    Its loss is what co-learning has on labels: Dice, and cross-entropy by the weight in the settings. The benchmark's
+    code, train_LA.py of UA-MT, has half of their sum instead. Optimizer, rate, patches, augmentation, normalization
+    and dropout are the settings'.
+    """
 
     title = "Supervised V-Net: learns from the labeled scans alone"
     citation = "F. Milletari, N. Navab, S.-A. Ahmadi. V-Net. 3DV 2016."

@@ -31,8 +31,9 @@ class UncertaintyAwareMeanTeacher(Method):
     sees the patches as they are and predicts; the teacher sees them with noise, drops out, and re-estimates its own
     batch-norm statistics. Both rises last 6000 of 6000 iterations there, so the whole run here.
 
-    Common to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch and dropout are the
-    settings'. The teacher starts as a copy of the student, which its first average would make it anyway.
+    Common to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch, normalization and
+    dropout are the settings'. The teacher starts as a copy of the student, which its first average would make it
+    anyway.
     """
 
     title = "UA-MT: the student agrees with its averaged teacher on unlabeled scans, where the teacher is sure"

@@ -54,9 +54,10 @@ class UncertaintyRectifiedPyramid(Method):
     Losses and weights are those of the published code, in which nothing is detached. The full resolution predicts. The
     rise lasts 60000 of 60000 iterations there, so the whole run here.
 
-    Where this departs from it: the four heads are on the V-Net that all methods here share, not on a U-Net, and the
-    dropout after the decoder's levels is in the published proportion to the settings' rate. Common to all methods
-    here, and not the paper's: optimizer, rate, patches, augmentation, batch and normalization are the settings'.
+    Where this departs from it: the four heads are on the V-Net that all methods here share, initialized like that, not
+    on a U-Net, and the dropout after the decoder's levels is in the published proportion to the settings' rate. Common
+    to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch and normalization are the
+    settings'.
     """
 
     title = "URPC: the outputs of four scales must agree on unlabeled scans, less where one is unsure"

@@ -113,6 +113,18 @@ def test_what_is_not_finite_leaves_weights_and_statistics_as_they_were(alone: bo
         assert bool(after[name].isfinite().all())
 
 
+def test_a_gradient_that_is_not_finite_leaves_them_too_though_the_loss_is() -> None:
+    step = TrainingStep(replace(SETTINGS, normalization="batch"), PLACE)
+    before = _weights(step)
+    broken = step.method.parameters()[-1].register_hook(lambda gradient: gradient * math.nan)
+    losses = step([_batch(0)], 0.5, 0.1)
+    assert math.isnan(losses["total"])
+    assert math.isnan(losses["gradient"])
+    assert all(torch.equal(value, before[name]) for name, value in _weights(step).items())
+    broken.remove()
+    assert math.isfinite(step([_batch(1)], 0.5, 0.1)["total"])
+
+
 def test_without_a_compiler_the_networks_run_as_they_were() -> None:
     from torch._inductor import config
 

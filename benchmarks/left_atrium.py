@@ -1,30 +1,27 @@
 """Train on real left-atrium scans and report on scans that were not trained on.
 
     .venv/bin/python benchmarks/left_atrium.py --labeled 8 4 --methods colearning supervised --minutes 60
+    .venv/bin/python benchmarks/left_atrium.py --labeled 8 4 --methods all --minutes 20 --threads 1
 
-For each method and number of labels a run is trained in ``--output`` (resumed where it was interrupted, left alone
-where it is complete) on the first N labeled scans and la_(N+1)-la_060 without their labels. Reported is the last
-checkpoint, on la_061-la_080, in voxels as the literature does; nothing is selected on those scans.
+Each method and number of labels is trained on the first N labeled scans and la_(N+1)-la_060 without their labels, by
+`lasegcolearn compare`, which goes on where it was interrupted and writes a page. Reported is the last checkpoint, on
+la_061-la_080, in voxels as the literature does; nothing is selected on those scans.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import sys
-from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from LASegColearnLib.allocation import keep_freed_memory
 from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
+from LASegColearnLib.comparison import Plan, Trained, compare, read_trained
+from LASegColearnLib.comparison_page import MEASURES, table_rows
 from LASegColearnLib.methods import method_names
 from LASegColearnLib.network_comparison import compare_networks
-from LASegColearnLib.run_folder import RunFolder
-from LASegColearnLib.settings import preset
 from LASegColearnLib.terminal import TerminalProgress
-from LASegColearnLib.training import resume, train
 
 _LAST_TRAINED, _LAST_REPORTED = 60, 80
 
@@ -33,16 +30,28 @@ def main() -> None:
     options = _options()
     keep_freed_memory()
     if options.threads:
-        torch.set_num_threads(options.threads)
-    methods = method_names() if options.methods == ["all"] else options.methods
-    for labeled in options.labeled:
-        for method in methods:
-            run = options.output / f"{method}-{labeled}-seed{options.seed}"
-            _train(run, method, labeled, options)
-            table = compare_networks(
-                RunFolder(run), load_cohort(RunFolder(run).cohort), device=options.device, unit="voxel"
-            )
-            sys.stdout.write(f"\n{method}, {labeled} labels, la_061-la_080, distances in voxels\n{table}\n")
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    options.output.mkdir(parents=True, exist_ok=True)
+    cohort = options.output / "cohort.json"
+    save_cohort(_cohort(options.scans, max(options.labeled)), cohort)
+    methods = tuple(method_names() if options.methods == ["all"] else options.methods)
+    plan = Plan(
+        methods=methods,
+        labeled=tuple(options.labeled),
+        seeds=tuple(options.seeds),
+        minutes=options.minutes,
+        preset=options.preset,
+        changes=tuple(options.set),
+    )
+    page = compare(cohort, options.output, plan, device=options.device, listeners=[TerminalProgress()])
+    trained = read_trained(options.output, plan)
+    for labeled in plan.labeled:
+        sys.stdout.write(_table([one for one in trained if one.labeled == labeled], methods, labeled))
+    if options.networks:
+        for one in trained:
+            table = compare_networks(one.run, load_cohort(one.run.cohort), device=options.device, unit="voxel")
+            sys.stdout.write(f"\n{one.run.path.name}, all networks, largest component\n{table}\n")
+    sys.stdout.write(f"\n{page}\n")
 
 
 def _options() -> argparse.Namespace:
@@ -58,24 +67,23 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--threads", type=int, default=0, help="processor threads; 0: all")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--networks", action="store_true", help="a table of each run's students and teacher as well")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
     return parser.parse_args()
 
 
-def _train(run: Path, method: str, labeled: int, options: argparse.Namespace) -> None:
-    folder = RunFolder(run)
-    progress = TerminalProgress()
-    if folder.last_checkpoint.exists():
-        if not _is_complete(folder):
-            resume(run, device=options.device, listeners=[progress])
-        return
-    cohort = options.output / f"cohort-{labeled}.json"
-    save_cohort(_cohort(options.scans, labeled), cohort)
-    settings = replace(preset(options.preset), method=method, minutes=options.minutes, seed=options.seed).with_text(
-        options.set
-    )
-    train(cohort, run, settings, device=options.device, listeners=[progress])
+def _table(trained: list[Trained], methods: tuple[str, ...], labeled: int) -> str:
+    """A Markdown table of the published protocol's figures, mean and standard deviation over cases and seeds."""
+    lines = [
+        f"\n{labeled} labels, la_061-la_080, distances in voxels\n",
+        f"| method | iterations | {' | '.join(title for title, _ in MEASURES.values())} |",
+        f"|{'---|' * (len(MEASURES) + 2)}",
+    ]
+    for row in table_rows(trained, methods, "published"):
+        iterations = "/".join(str(one.iterations) for one in trained if one.method == row["method"])
+        lines.append(f"| {row['method']} | {iterations} | {' | '.join(row['cells'])} |")
+    return "\n".join(lines) + "\n"
 
 
 def case(scans: Path, number: int, with_label: bool) -> Case:
@@ -91,12 +99,6 @@ def _cohort(scans: Path, labeled: int) -> Cohort:
         unlabeled=tuple(case(scans, n, False) for n in range(labeled + 1, _LAST_TRAINED + 1)),
         validation=tuple(case(scans, n, True) for n in range(_LAST_TRAINED + 1, _LAST_REPORTED + 1)),
     )
-
-
-def _is_complete(folder: RunFolder) -> bool:
-    lines = folder.events.read_text(encoding="utf-8").splitlines()
-    events = [json.loads(line) for line in lines if line.endswith("}")]
-    return any(event["event"] == "finished" and event["complete"] for event in events)
 
 
 if __name__ == "__main__":

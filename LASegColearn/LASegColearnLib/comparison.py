@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,6 +91,8 @@ class Trained:
         What was made in which time.
     peak_memory_gb
         Largest resident memory of its process; None where the system does not tell.
+    device
+        What it was computed on.
     published, own
         Rows by the literature's protocol (distances in voxels) and by ours (in mm), a case each.
     """
@@ -103,6 +104,7 @@ class Trained:
     iterations: int
     seconds: float
     peak_memory_gb: float | None
+    device: str
     published: list[EvaluatedCase]
     own: list[EvaluatedCase]
 
@@ -156,16 +158,24 @@ def compare(
             raise InputError(problems)
         preset(plan.preset).with_text(plan.changes)
         wanted = [(m, n, s) for n in plan.labeled for s in plan.seeds for m in plan.methods]
-        trained: list[Trained] = []
         for number, (method, labeled, seed) in enumerate(wanted):
             events.emit("comparing", done=number, of=len(wanted), method=method, labeled=labeled, seed=seed)
-            run = RunFolder(output / f"{method}-{labeled}-seed{seed}")
+            run = _run_folder(output, method, labeled, seed)
             if not _train(run, members, plan, (method, labeled, seed), device, events, should_stop):
                 return None
-            trained.append(_evaluated(run, method, labeled, seed, device))
-        page = write_comparison_page(output / "comparison.html", trained, members, plan)
+            _evaluate(run, device)
+        page = write_comparison_page(output / "comparison.html", read_trained(output, plan), members, plan)
         events.emit("comparing", done=len(wanted), of=len(wanted))
     return page
+
+
+def read_trained(output: Path, plan: Plan) -> list[Trained]:
+    """The trainings of a comparison that has come to its end, with their figures."""
+    return [_read(output, m, n, s) for n in plan.labeled for s in plan.seeds for m in plan.methods]
+
+
+def _run_folder(output: Path, method: str, labeled: int, seed: int) -> RunFolder:
+    return RunFolder(output / f"{method}-{labeled}-seed{seed}")
 
 
 def _train(
@@ -251,23 +261,28 @@ def _peak_memory_gb(process: subprocess.Popen[str]) -> float | None:
     return usage.ru_maxrss / (1e9 if sys.platform == "darwin" else _KIBIBYTES_A_GIGABYTE)
 
 
-def _evaluated(run: RunFolder, method: str, labeled: int, seed: int, device: str) -> Trained:
-    """The figures of a training that is done; kept in its folder, since nothing of them changes."""
+def _evaluate(run: RunFolder, device: str) -> None:
+    """Add the figures of a training that is done to its note; once, since nothing of them changes."""
     note = run.path / _RESULT
     kept = json.loads(note.read_text("utf-8"))
+    if "published" in kept:
+        return
     members = load_cohort(run.cohort).validation
-    if "published" not in kept:
-        place = choose_device(device)
-        model = load_model(run.last_checkpoint)
-        scans = [(case.id, case.image) for case in members]
-        start = time.monotonic()
-        predict(run.last_checkpoint, scans, run.predictions, figures=False, overwrite=True, device=device)
-        kept["seconds_a_scan"] = (time.monotonic() - start) / len(scans)
-        own = evaluate(Cohort((), (), members), run.predictions, network=model.predictor)
-        published = evaluate_as_published(model, members, place)
-        kept |= {"own": [asdict(row) for row in own], "published": [asdict(row) for row in published]}
-        write_json_atomically(note, kept)
-    (finished,) = [e for e in read_events(run.events) if e["event"] == "finished" and e["complete"]][-1:]
+    place = choose_device(device)
+    model = load_model(run.last_checkpoint)
+    scans = [(case.id, case.image) for case in members]
+    predict(run.last_checkpoint, scans, run.predictions, figures=False, overwrite=True, device=device)
+    own = evaluate(Cohort((), (), members), run.predictions, network=model.predictor)
+    published = evaluate_as_published(model, members, place)
+    kept |= {"own": [asdict(row) for row in own], "published": [asdict(row) for row in published]}
+    write_json_atomically(note, kept)
+
+
+def _read(output: Path, method: str, labeled: int, seed: int) -> Trained:
+    run = _run_folder(output, method, labeled, seed)
+    kept = json.loads((run.path / _RESULT).read_text("utf-8"))
+    events = read_events(run.events)
+    (finished,) = [e for e in events if e["event"] == "finished" and e["complete"]][-1:]
     return Trained(
         method,
         labeled,
@@ -276,6 +291,7 @@ def _evaluated(run: RunFolder, method: str, labeled: int, seed: int, device: str
         finished["iteration"],
         finished["elapsed_seconds"],
         kept["peak_memory_gb"],
+        next(e["device"] for e in reversed(events) if e["event"] == "started"),
         [_row(row) for row in kept["published"]],
         [_row(row) for row in kept["own"]],
     )

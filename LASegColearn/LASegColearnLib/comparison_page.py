@@ -49,6 +49,7 @@ def write_comparison_page(path: Path, trained: Sequence[Trained], cohort: Cohort
                 "own": table_rows(own, plan.methods, "own"),
                 "differences": difference_rows(own, plan.methods),
                 "cost": cost_rows(own, plan.methods),
+                "devices": sorted({one.device for one in own}),
                 "curves": _curves(own),
                 "overlays": _overlays(own, plan.methods, cohort),
             }

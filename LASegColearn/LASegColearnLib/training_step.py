@@ -79,7 +79,7 @@ class TrainingStep:
         -------
         dict
             The losses by name, as means over the parts of all processes; ``total`` is the one that was followed. Where
-            it is not finite, nothing was changed.
+            it is not finite, or its gradient is not, it is NaN and nothing was changed.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -96,10 +96,19 @@ class TrainingStep:
             parts.append(_values(loss))
             statistics.take()
         means = self._means(parts)
+        if math.isfinite(means["total"]) and not self._gradients_are_finite():
+            means |= {"total": math.nan, "gradient": math.nan}
         if math.isfinite(means["total"]):
             statistics.average()
             self._follow(progress)
         return means
+
+    def _gradients_are_finite(self) -> bool:
+        """Where gradients are scaled, the scaler looks after them: it is meant to find the largest scale that works."""
+        if self.device.scales_gradients:
+            return True
+        gradients = [parameter.grad for parameter in self.method.parameters() if parameter.grad is not None]
+        return bool(torch.nn.utils.get_total_norm(gradients, foreach=True).isfinite())
 
     def _follow(self, progress: float) -> None:
         if self.settings.gradient_clip:

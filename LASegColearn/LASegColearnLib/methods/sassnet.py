@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from LASegColearnLib.convolutions import SafeConv3d
 from LASegColearnLib.losses import dice_loss
 from LASegColearnLib.methods.base import Batch, Loss, Method, gaussian_ramp
 from LASegColearnLib.settings import Settings
@@ -47,8 +48,8 @@ class Discriminator(nn.Module):
         return self.classes(self.layers(self.of_distance(distance) + self.of_image(image))).float()
 
 
-def _halving(channels_in: int, channels: int) -> nn.Conv3d:
-    return nn.Conv3d(channels_in, channels, kernel_size=4, stride=2, padding=1)
+def _halving(channels_in: int, channels: int) -> nn.Module:
+    return SafeConv3d(channels_in, channels, kernel_size=4, stride=2, padding=1)
 
 
 class ShapeAware(Method):

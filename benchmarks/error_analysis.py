@@ -1,0 +1,130 @@
+"""Where a model's errors lie: by case, by part of the atrium, and what its voxel size alone would cost.
+
+    .venv/bin/python benchmarks/error_analysis.py --run runs/left_atrium/colearning-8-seed0
+
+Parts are told by shape, as no reference marks them: what a ball of 7 mm does not fit into is veins, behind the middle of
+the rest, or appendage and the mitral ring, before it; of the remaining wall, the mitral side faces forward and down.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from LASegColearnLib.checkpoints import load_model
+from LASegColearnLib.cohort import Case, load_cohort
+from LASegColearnLib.device import choose_device
+from LASegColearnLib.metrics import segmentation_metrics
+from LASegColearnLib.predictor import Predictor
+from LASegColearnLib.preprocessing import prepare_label, restore_to_scan, to_array, working_grid
+from LASegColearnLib.run_folder import RunFolder
+from LASegColearnLib.scan_files import read_label, read_scan
+
+_BALL_MM = 7.0
+_PARTS = ("wall", "mitral side", "veins", "appendage and mitral ring")
+_FAR_MM = 1.25
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True, help="run folder")
+    parser.add_argument("--cohort", type=Path, help="cohort file whose validation cases are used (default: the run's)")
+    parser.add_argument("--network", help="default: the one that predicts")
+    options = parser.parse_args()
+    run = RunFolder(options.run)
+    predictor = Predictor(load_model(run.last_checkpoint), device=choose_device("cpu"), network=options.network)
+    rows, parts = [], []
+    sys.stdout.write("| case | mL | Dice % | 95HD | ASD | missed % | too much % | voxel size alone: Dice % |\n")
+    sys.stdout.write("|---|---|---|---|---|---|---|---|\n")
+    for case in load_cohort(options.cohort or run.cohort).validation:
+        row, by_part = _case(predictor, case)
+        rows.append(row)
+        parts.append(by_part)
+        sys.stdout.write(f"| {case.id} | {_cells(row)} |\n")
+    sys.stdout.write(f"| mean | {_cells(np.mean(rows, 0))} |\n\n")
+    sys.stdout.write(
+        "| part | of the surface % | mean distance mm | farther than 1.25 mm % | missed % | too much % |\n"
+    )
+    sys.stdout.write("|---|---|---|---|---|---|\n")
+    for name, row in zip(_PARTS, np.nanmean(parts, 0), strict=True):
+        sys.stdout.write(f"| {name} | {row[0]:.1f} | {row[1]:.2f} | {row[2]:.1f} | {row[3]:.2f} | {row[4]:.2f} |\n")
+    sys.stdout.write("\nDistances in voxels in the first table; missed and too much as shares of the true volume.\n")
+
+
+def _cells(row: np.ndarray) -> str:
+    return " | ".join(f"{value:.{digits}f}" for value, digits in zip(row, (1, 2, 2, 2, 1, 1, 2), strict=True))
+
+
+def _case(predictor: Predictor, case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """A row of the first table, and the second table's rows, (parts, 5)."""
+    assert case.label is not None
+    scan = read_scan(case.image, case.id)
+    image, _ = read_label(case.label, case.segment, scan, case.id)
+    label = to_array(image) > 0
+    mask = to_array(predictor.predict(scan, figures=False).mask) > 0
+    spacing = scan.GetSpacing()
+    metrics = segmentation_metrics(mask, label, spacing, in_voxels=True)
+    missed, extra = label & ~mask, mask & ~label
+    row = [
+        metrics.reference_volume_ml,
+        100 * metrics.dice,
+        metrics.hd95,
+        metrics.asd,
+        100 * missed.sum() / label.sum(),
+        100 * extra.sum() / label.sum(),
+        100 * _of_voxel_size(predictor, scan, image, label),
+    ]
+    part = _parts(label, spacing)
+    surface = label & ~ndimage.binary_erosion(label)
+    # Every voxel belongs to the part of the true surface that is nearest to it.
+    nearest = ndimage.distance_transform_edt(~surface, sampling=spacing, return_distances=False, return_indices=True)
+    owner = part[tuple(nearest)]
+    found = mask & ~ndimage.binary_erosion(mask)
+    distance = ndimage.distance_transform_edt(~found, sampling=spacing)
+    by_part = []
+    for number in range(len(_PARTS)):
+        own = surface & (part == number)
+        far = distance[own]
+        by_part.append(
+            [
+                100 * own.sum() / surface.sum(),
+                far.mean() if far.size else np.nan,
+                100 * (far > _FAR_MM).mean() if far.size else np.nan,
+                100 * (missed & (owner == number)).sum() / label.sum(),
+                100 * (extra & (owner == number)).sum() / label.sum(),
+            ]
+        )
+    return np.array(row), np.array(by_part)
+
+
+def _of_voxel_size(predictor: Predictor, scan: sitk.Image, image: sitk.Image, label: np.ndarray) -> float:
+    """Dice of the true label, brought to the networks' voxel size and back."""
+    settings = predictor.model.settings
+    grid = working_grid(scan, settings.spacing_mm, settings.region_mm)
+    there = prepare_label(image, grid).astype(np.float32)
+    back = to_array(restore_to_scan(there, grid, scan)) > 0.5
+    return segmentation_metrics(back, label, scan.GetSpacing()).dice
+
+
+def _parts(label: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
+    """The number of its part for every voxel of the array (those outside the label mean nothing)."""
+    core = ndimage.distance_transform_edt(label, sampling=spacing_mm) > _BALL_MM
+    if not core.any():
+        return np.zeros(label.shape, int)
+    body = label & (ndimage.distance_transform_edt(~core, sampling=spacing_mm) <= _BALL_MM)
+    middle = np.array(ndimage.center_of_mass(body))
+    offset = np.stack(np.indices(label.shape), -1) - middle
+    direction = offset / np.maximum(np.linalg.norm(offset, axis=-1, keepdims=True), 1e-6)
+    # Scans lie in LPS: the second axis points back, the third up.
+    mitral = -(direction[..., 1] + direction[..., 2]) / np.sqrt(2.0) > 0.6
+    behind = offset[..., 1] >= 0
+    return np.where(body, np.where(mitral, 1, 0), np.where(behind, 2, 3))
+
+
+if __name__ == "__main__":
+    main()

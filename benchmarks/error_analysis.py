@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/error_analysis.py --run runs/left_atrium/colearning-8-seed0
 
-Parts are told by shape, as no reference marks them: what a ball of 7 mm does not fit into is veins, behind the middle of
-the rest, or appendage and the mitral ring, before it; of the remaining wall, the mitral side faces forward and down.
+Parts are told by shape, as no reference marks them: what a ball of 7 mm does not fit into is veins, behind the middle
+of the rest, or appendage and the mitral ring, before it; of the remaining wall, the mitral side faces forward and down.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from LASegColearnLib.networks import VNet
 from LASegColearnLib.settings import Settings
 
 
@@ -124,9 +125,9 @@ class Method(ABC):
     def phase(self, progress: float) -> str:
         """Name of what is going on at this share of the run."""
 
-    @abstractmethod
     def batch_sizes(self, progress: float) -> tuple[int, int]:
-        """Labeled and unlabeled patches wanted at this share of the run."""
+        """Labeled and unlabeled patches wanted at this share of the run; the settings' by default."""
+        return self.settings.labeled_batch, self.settings.unlabeled_batch
 
     @abstractmethod
     def loss(self, batch: Batch, progress: float) -> Loss:
@@ -178,3 +179,36 @@ class Method(ABC):
                 network.load_state_dict(networks[name])
         else:
             self.start_from(networks[predictor])
+
+
+class TwoStageMethod(Method):
+    """A method that begins with labeled patches alone, for the share of the run that the setting ``pretraining`` says.
+
+    Attributes
+    ----------
+    pretrained
+        Whether that is over. The method's :meth:`after_step` sets it, with what is to be done then.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.pretrained = settings.pretraining == 0
+
+    def batch_sizes(self, progress: float) -> tuple[int, int]:
+        """The settings'; in the pretraining as many patches, all of them labeled."""
+        labeled, unlabeled = super().batch_sizes(progress)
+        return (labeled, unlabeled) if self.pretrained else (labeled + unlabeled, 0)
+
+    def state(self) -> dict[str, Any]:
+        return {"pretrained": self.pretrained}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.pretrained = bool(state["pretrained"])
+
+
+def teacher_of(student: VNet, settings: Settings) -> VNet:
+    """A V-Net that starts as a copy of the student and gets no gradient, for the method to average the student into."""
+    # Made like any network and not copied, which would take fewer random numbers: runs would not be those of before.
+    teacher = VNet(settings.filters, settings.normalization, settings.dropout)
+    teacher.load_state_dict(student.state_dict())
+    return teacher.requires_grad_(False)

@@ -14,7 +14,7 @@ from LASegColearnLib.copy_paste import (
     mixture_loss,
     mixtures,
 )
-from LASegColearnLib.methods.base import Batch, Loss, Method
+from LASegColearnLib.methods.base import Batch, Loss, TwoStageMethod, teacher_of
 from LASegColearnLib.networks import VNet, average_into
 from LASegColearnLib.settings import Settings
 
@@ -23,7 +23,7 @@ _KEEP = 0.99
 _WAYS = ("unlabeled_in_labeled", "labeled_in_unlabeled")
 
 
-class BidirectionalCopyPaste(Method):
+class BidirectionalCopyPaste(TwoStageMethod):
     """A student learns from patches pasted into each other, with its teacher's labels (Bai et al., CVPR 2023).
 
     Losses, weights, box, the teacher's average and its pseudo-labels, of which the largest part is kept, are those of
@@ -47,23 +47,15 @@ class BidirectionalCopyPaste(Method):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.student = VNet(settings.filters, settings.normalization, settings.dropout)
-        self.teacher = VNet(settings.filters, settings.normalization, settings.dropout)
-        self.teacher.requires_grad_(False)
+        self.teacher = teacher_of(self.student, settings)
         self.networks = {"student": self.student, "teacher": self.teacher}
         self.predictor = "student"
-        self.pretrained = settings.pretraining == 0
-        self.start_from(self.student.state_dict())
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self.student.parameters())
 
     def phase(self, progress: float) -> str:
         return "copy-paste" if self.pretrained else "pretraining"
-
-    def batch_sizes(self, progress: float) -> tuple[int, int]:
-        if self.pretrained:
-            return self.settings.labeled_batch, self.settings.unlabeled_batch
-        return self.settings.labeled_batch + self.settings.unlabeled_batch, 0
 
     def networks_in_training(self) -> dict[str, nn.Module]:
         """The teacher has not started while the student is pretrained."""
@@ -93,12 +85,6 @@ class BidirectionalCopyPaste(Method):
         elif progress >= self.settings.pretraining:
             self.pretrained = True
             self.teacher.load_state_dict(self.student.state_dict())
-
-    def state(self) -> dict[str, Any]:
-        return {"pretrained": self.pretrained}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.pretrained = bool(state["pretrained"])
 
     def warm_start(self, networks: dict[str, dict[str, torch.Tensor]], predictor: str, state: dict[str, Any]) -> None:
         """As :meth:`Method.warm_start`, without pretraining; one stopped in it has no teacher worth keeping."""

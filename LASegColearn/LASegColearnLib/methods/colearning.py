@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from LASegColearnLib.losses import dice_loss, foreground_probability, label_loss, mix_loss, pseudo_label
-from LASegColearnLib.methods.base import Batch, Loss, Method, gaussian_ramp
+from LASegColearnLib.methods.base import Batch, Loss, TwoStageMethod, gaussian_ramp
 from LASegColearnLib.mixing import mix, mixing_mask
 from LASegColearnLib.networks import VNet, average_into
 from LASegColearnLib.settings import Settings
@@ -43,7 +43,7 @@ class _Views:
     mixed: torch.Tensor
 
 
-class CoLearning(Method):
+class CoLearning(TwoStageMethod):
     """Multi-model mutual learning, eqs. 1-18 of the paper.
 
     All three networks start from one set of weights, since an average of two networks that were initialized apart
@@ -64,7 +64,6 @@ class CoLearning(Method):
         self.networks = {"student_1": self.student_1, "student_2": self.student_2, "teacher": self.teacher}
         self.predictor = "teacher"
         self.steps = 0
-        self.pretrained = settings.pretraining == 0
         self.teacher.requires_grad_(False)
         self.start_from(self.student_1.state_dict())
 
@@ -73,11 +72,6 @@ class CoLearning(Method):
 
     def phase(self, progress: float) -> str:
         return "co-learning" if self.pretrained else "pretraining"
-
-    def batch_sizes(self, progress: float) -> tuple[int, int]:
-        if self.pretrained:
-            return self.settings.labeled_batch, self.settings.unlabeled_batch
-        return self.settings.labeled_batch + self.settings.unlabeled_batch, 0
 
     def networks_in_training(self) -> dict[str, nn.Module]:
         """Student 2 has not started while one network is pretrained."""
@@ -104,11 +98,11 @@ class CoLearning(Method):
             self.start_from(self.teacher.state_dict())
 
     def state(self) -> dict[str, Any]:
-        return {"steps": self.steps, "pretrained": self.pretrained}
+        return {"steps": self.steps, **super().state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
         self.steps = int(state["steps"])
-        self.pretrained = bool(state["pretrained"])
 
     def warm_start(self, networks: dict[str, dict[str, torch.Tensor]], predictor: str, state: dict[str, Any]) -> None:
         """As :meth:`Method.warm_start`; the teacher that is there is worth keeping, so its average does not start anew.

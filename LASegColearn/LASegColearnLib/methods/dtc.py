@@ -46,9 +46,6 @@ class DualTaskConsistency(Method):
     def phase(self, progress: float) -> str:
         return "dual-task consistency"
 
-    def batch_sizes(self, progress: float) -> tuple[int, int]:
-        return self.settings.labeled_batch, self.settings.unlabeled_batch
-
     def loss(self, batch: Batch, progress: float) -> Loss:
         self.network.train()
         mask, distance = mask_and_distance(self.network(torch.cat([batch.labeled, batch.unlabeled])))

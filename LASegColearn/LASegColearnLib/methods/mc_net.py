@@ -87,9 +87,6 @@ class MutualConsistency(Method):
     def phase(self, progress: float) -> str:
         return "mutual consistency"
 
-    def batch_sizes(self, progress: float) -> tuple[int, int]:
-        return self.settings.labeled_batch, self.settings.unlabeled_batch
-
     def loss(self, batch: Batch, progress: float) -> Loss:
         self.network.train()
         both = self.network(torch.cat([batch.labeled, batch.unlabeled])).split(2, dim=1)

@@ -88,9 +88,6 @@ class ShapeAware(Method):
     def phase(self, progress: float) -> str:
         return "adversarial"
 
-    def batch_sizes(self, progress: float) -> tuple[int, int]:
-        return self.settings.labeled_batch, self.settings.unlabeled_batch
-
     def loss(self, batch: Batch, progress: float) -> Loss:
         self.network.train()
         self.discriminator.eval()

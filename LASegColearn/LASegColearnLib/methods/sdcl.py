@@ -17,7 +17,7 @@ from LASegColearnLib.copy_paste import (
     mixtures,
 )
 from LASegColearnLib.losses import foreground_probability, pseudo_label
-from LASegColearnLib.methods.base import Batch, Loss, Method
+from LASegColearnLib.methods.base import Batch, Loss, TwoStageMethod, teacher_of
 from LASegColearnLib.networks import VNet, average_into
 from LASegColearnLib.settings import Settings
 
@@ -50,7 +50,7 @@ class StudentPair(nn.Module):
         self.student_2.compile(*args, **kwargs)
 
 
-class StudentDiscrepancy(Method):
+class StudentDiscrepancy(TwoStageMethod):
     """Two students on BCP's mixtures, corrected and made less sure where they differ (Song, Wang, MICCAI 2024).
 
     Losses, weights and the teacher, an average of the first student alone, are those of the published code, as are
@@ -77,23 +77,15 @@ class StudentDiscrepancy(Method):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.pair = StudentPair(settings.filters, settings.normalization, settings.dropout)
-        self.teacher = VNet(settings.filters, settings.normalization, settings.dropout)
-        self.teacher.requires_grad_(False)
-        self.teacher.load_state_dict(self.pair.student_1.state_dict())
+        self.teacher = teacher_of(self.pair.student_1, settings)
         self.networks = {"students": self.pair, "teacher": self.teacher}
         self.predictor = "students"
-        self.pretrained = settings.pretraining == 0
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self.pair.parameters())
 
     def phase(self, progress: float) -> str:
         return "discrepancy" if self.pretrained else "pretraining"
-
-    def batch_sizes(self, progress: float) -> tuple[int, int]:
-        if self.pretrained:
-            return self.settings.labeled_batch, self.settings.unlabeled_batch
-        return self.settings.labeled_batch + self.settings.unlabeled_batch, 0
 
     def networks_in_training(self) -> dict[str, nn.Module]:
         """The teacher has not started while the students are pretrained."""
@@ -141,12 +133,6 @@ class StudentDiscrepancy(Method):
         elif progress >= self.settings.pretraining:
             self.pretrained = True
             self.teacher.load_state_dict(self.pair.student_1.state_dict())
-
-    def state(self) -> dict[str, Any]:
-        return {"pretrained": self.pretrained}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.pretrained = bool(state["pretrained"])
 
     def warm_start(self, networks: dict[str, dict[str, torch.Tensor]], predictor: str, state: dict[str, Any]) -> None:
         """As :meth:`Method.warm_start`, without pretraining; one stopped in it has no teacher worth keeping."""

@@ -96,9 +96,6 @@ class SmoothAndSeparate(Method):
     def phase(self, progress: float) -> str:
         return "smoothness and separation"
 
-    def batch_sizes(self, progress: float) -> tuple[int, int]:
-        return self.settings.labeled_batch, self.settings.unlabeled_batch
-
     def loss(self, batch: Batch, progress: float) -> Loss:
         self.network.train()
         self.heads.train()

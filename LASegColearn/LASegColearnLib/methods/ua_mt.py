@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from LASegColearnLib.losses import cross_entropy, dice_loss, foreground_probability
-from LASegColearnLib.methods.base import Batch, Loss, Method, gaussian_ramp
+from LASegColearnLib.methods.base import Batch, Loss, Method, gaussian_ramp, teacher_of
 from LASegColearnLib.networks import VNet, average_into
 from LASegColearnLib.settings import Settings
 
@@ -46,21 +46,16 @@ class UncertaintyAwareMeanTeacher(Method):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.student = VNet(settings.filters, settings.normalization, settings.dropout)
-        self.teacher = VNet(settings.filters, settings.normalization, settings.dropout)
-        self.teacher.requires_grad_(False)
+        self.teacher = teacher_of(self.student, settings)
         self.networks = {"student": self.student, "teacher": self.teacher}
         self.predictor = "student"
         self.steps = 0
-        self.start_from(self.student.state_dict())
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self.student.parameters())
 
     def phase(self, progress: float) -> str:
         return "mean teacher"
-
-    def batch_sizes(self, progress: float) -> tuple[int, int]:
-        return self.settings.labeled_batch, self.settings.unlabeled_batch
 
     def loss(self, batch: Batch, progress: float) -> Loss:
         seen = self.teacher_sees(batch)

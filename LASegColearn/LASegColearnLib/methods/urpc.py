@@ -80,9 +80,6 @@ class UncertaintyRectifiedPyramid(Method):
     def phase(self, progress: float) -> str:
         return "pyramid consistency"
 
-    def batch_sizes(self, progress: float) -> tuple[int, int]:
-        return self.settings.labeled_batch, self.settings.unlabeled_batch
-
     def loss(self, batch: Batch, progress: float) -> Loss:
         self.network.train()
         output = self.network(torch.cat([batch.labeled, batch.unlabeled]))

@@ -18,7 +18,7 @@ from LASegColearnSlicer.rounds import judgeRound, readRound, startRound
 from LASegColearnSlicer.session import Session, TrainingOptions
 from LASegColearnSlicer.study import LabelOrigin, LabelSource, Study, StudyCase
 from LASegColearnSlicer.training_plots import TrainingPlots
-from mrml_scene import SlicerCore, startSlicerCore
+from mrml_scene import startSlicerCore
 from predicted_case import makePredictedCase
 
 SMALL = {
@@ -29,18 +29,6 @@ SMALL = {
     "learning_rate": "0.1",
 }
 LABELED, UNLABELED, VALIDATION = range(2), range(2, 6), range(6, 10)
-
-
-@pytest.fixture
-def core() -> SlicerCore:
-    core = startSlicerCore()
-    core.scene.Clear(0)
-    return core
-
-
-@pytest.fixture
-def session(core: SlicerCore) -> Session:
-    return Session(core.scene, core.loadVolume, core.loadSegmentation)
 
 
 @pytest.fixture(scope="module")

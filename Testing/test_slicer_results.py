@@ -12,14 +12,7 @@ import SimpleITK as sitk
 from LASegColearnLib.phantom import make_phantom
 from LASegColearnLib.segmentation_files import write_segmentation, write_volume
 from LASegColearnSlicer.results import CASE_ATTRIBUTE, KIND_ATTRIBUTE, PredictionDisplay
-from mrml_scene import SlicerCore, startSlicerCore
-
-
-@pytest.fixture
-def core() -> SlicerCore:
-    core = startSlicerCore()
-    core.scene.Clear(0)
-    return core
+from mrml_scene import SlicerCore
 
 
 @pytest.fixture

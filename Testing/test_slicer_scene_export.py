@@ -11,14 +11,7 @@ import SimpleITK as sitk
 
 from LASegColearnLib.errors import InputError
 from LASegColearnSlicer.scene_export import labelImage, scanImage, writeLabel, writeScan
-from mrml_scene import SlicerCore, startSlicerCore
-
-
-@pytest.fixture
-def core() -> SlicerCore:
-    core = startSlicerCore()
-    core.scene.Clear(0)
-    return core
+from mrml_scene import SlicerCore
 
 
 def _matrix(rows: Any) -> Any:

@@ -14,19 +14,7 @@ from LASegColearnLib.run_folder import RunFolder
 from LASegColearnSlicer.session import Session, TrainingOptions, progressOf
 from LASegColearnSlicer.training_plots import TrainingPlots
 from LASegColearnSlicer.training_progress import TrainingProgress
-from mrml_scene import SlicerCore, startSlicerCore
-
-
-@pytest.fixture
-def core() -> SlicerCore:
-    core = startSlicerCore()
-    core.scene.Clear(0)
-    return core
-
-
-@pytest.fixture
-def session(core: SlicerCore) -> Session:
-    return Session(core.scene, core.loadVolume, core.loadSegmentation)
+from mrml_scene import SlicerCore
 
 
 def _volume(name: str, *, labeled: bool = False, seed: int = 0) -> Any:

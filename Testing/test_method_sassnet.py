@@ -54,7 +54,7 @@ def test_the_discriminator_looks_at_distance_and_image_and_drops_out_before_all_
     verdict = discriminator(inputs, inputs)
     assert not torch.allclose(discriminator(inputs, -inputs), verdict, atol=0.01)
     assert not torch.allclose(discriminator(-inputs, inputs), verdict, atol=0.01)
-    block = ["LeakyReLU", "Dropout3d", "Conv3d"]
+    block = ["LeakyReLU", "Dropout3d", "SafeConv3d"]
     names = [type(layer).__name__ for layer in discriminator.layers]
     assert names == [*block, *block, *block, "LeakyReLU", "AdaptiveAvgPool3d", "Flatten"]
     for layer in discriminator.layers:

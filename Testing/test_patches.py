@@ -108,7 +108,7 @@ def test_plain_patches_are_the_unlabeled_ones_before_their_intensities_changed(t
     assert 5 < sum(not torch.equal(batch.plain, batch.unlabeled) for batch in batches) < 15
 
 
-def test_tilting_moves_label_and_image_together(tmp_path: Path) -> None:
+def test_moving_moves_label_and_image_together(tmp_path: Path) -> None:
     case = _case(tmp_path, "a", shape=(32, 32, 32))
     label = np.zeros((32, 32, 32), np.uint8)
     label[10:24, 8:20, 12:28] = 1
@@ -121,7 +121,7 @@ def test_tilting_moves_label_and_image_together(tmp_path: Path) -> None:
         torch.testing.assert_close(batch.labels, (batch.labeled[:, 0] >= 0.5).float())
         overlap = float((batch.labels[0] * torch.from_numpy(label)).sum())
         dice = 2 * overlap / (float(batch.labels.sum()) + label.sum())
-        assert dice > 0.6
+        assert dice > 0.4
         moved += dice < 0.99
     assert moved >= 8
 

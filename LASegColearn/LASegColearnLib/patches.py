@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
-from monai.transforms import Affine
 
+from LASegColearnLib.augmentation import moved_patch, other_intensities
 from LASegColearnLib.case_cache import CachedCase
 from LASegColearnLib.methods.base import Batch
 from LASegColearnLib.settings import Settings
 
 _LABELED, _UNLABELED, _METHOD = 0, 1, 2
-_MOST_TURN = math.radians(10)
 
 
 class PatchSource:
@@ -44,7 +42,7 @@ class PatchSource:
         for case, rng in self._chosen(_LABELED, self.labeled, number, labeled):
             label = case.label()
             start = self._patch_start(case.image().shape, rng, label)
-            image_patch, label_patch = self._turned(self._cut(case.image(), start), self._cut(label, start), rng)
+            image_patch, label_patch = self._turned(*self._cut(case.image(), label, start, rng), rng)
             images.append(self._recolored(image_patch, rng))
             labels.append(label_patch)
         others: list[np.ndarray] = []
@@ -52,8 +50,7 @@ class PatchSource:
         for case, rng in self._chosen(_UNLABELED, self.unlabeled, number, unlabeled):
             start = self._patch_start(case.image().shape, rng, None)
             # A label of nothing goes through the same steps, so that both kinds of patch are augmented alike.
-            image_patch = self._cut(case.image(), start)
-            image_patch, _ = self._turned(image_patch, np.zeros(image_patch.shape, np.uint8), rng)
+            image_patch, _ = self._turned(*self._cut(case.image(), None, start, rng), rng)
             plain.append(image_patch)
             others.append(self._recolored(image_patch, rng))
         shape = tuple(self.settings.patch_size)
@@ -91,24 +88,22 @@ class PatchSource:
                         start[axis] = int(np.clip(center[axis] - self.settings.patch_size[axis] // 2, 0, free))
         return start
 
-    def _cut(self, array: np.ndarray, start: Sequence[int]) -> np.ndarray:
-        """A copy of the patch; zeros (the scan's mean, or background) where the scan ends."""
-        patch = np.zeros(self.settings.patch_size, dtype=array.dtype)
-        source, target = [], []
-        for first, side, wanted in zip(start, array.shape, self.settings.patch_size, strict=True):
-            begin, end = max(first, 0), min(first + wanted, side)
-            source.append(slice(begin, end))
-            target.append(slice(begin - first, end - first))
-        patch[tuple(target)] = array[tuple(source)]
-        return patch
+    def _cut(
+        self, image: np.ndarray, label: np.ndarray | None, start: Sequence[int], rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The patch as it is, or moved; zeros (the scan's mean, or background) where the scan ends."""
+        size = self.settings.patch_size
+        if rng.random() < self.settings.affine_augmentation:
+            return moved_patch(image, label, start, size, self.settings.spacing_mm, rng)
+        image_patch = _filled(np.zeros(size, np.float32), image, start)
+        label_patch = np.zeros(size, np.uint8)
+        return image_patch, label_patch if label is None else _filled(label_patch, label, start)
 
     def _turned(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Image and label patch, moved alike.
+        """Image and label patch, turned alike.
 
         Quarter turns and a flip together make all eight symmetries of the axial square equally likely.
         """
-        if rng.random() < self.settings.affine_augmentation:
-            image, label = _tilted(image, label, rng)
         if self.settings.axial_rotations:
             turns = int(rng.integers(4))
             image, label = np.rot90(image, turns, axes=(0, 1)), np.rot90(label, turns, axes=(0, 1))
@@ -117,31 +112,18 @@ class PatchSource:
         return image, label
 
     def _recolored(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return _other_intensities(image, rng) if rng.random() < self.settings.intensity_augmentation else image
+        return other_intensities(image, rng) if rng.random() < self.settings.intensity_augmentation else image
 
 
-def _tilted(image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Turned by up to 10 degrees about each axis and scaled by up to 10 percent; the patch's edge goes on outside."""
-    affine = Affine(
-        rotate_params=rng.uniform(-_MOST_TURN, _MOST_TURN, 3).tolist(),
-        scale_params=[float(rng.uniform(0.9, 1.1))] * 3,
-        padding_mode="border",
-        image_only=True,
-    )
-    both = torch.from_numpy(np.stack([image, label.astype(np.float32)]))
-    turned = np.asarray(affine(both, mode="bilinear"))
-    return turned[0], (turned[1] >= 0.5).astype(np.uint8)
-
-
-def _other_intensities(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Another contrast, brightness, gamma and a little noise; the input has zero mean and unit variance."""
-    low, high = float(image.min()), float(image.max())
-    if high > low:
-        gamma = np.float32(np.exp(rng.uniform(-0.35, 0.35)))
-        image = ((image - low) / (high - low)) ** gamma * (high - low) + low
-    image = image * np.float32(rng.uniform(0.8, 1.25)) + np.float32(rng.uniform(-0.2, 0.2))
-    noise = rng.standard_normal(image.shape, dtype=np.float32)
-    return image + noise * np.float32(rng.uniform(0.0, 0.1))
+def _filled(patch: np.ndarray, array: np.ndarray, start: Sequence[int]) -> np.ndarray:
+    """``patch`` with what ``array`` has from ``start`` on, where it has something."""
+    source, target = [], []
+    for first, side, wanted in zip(start, array.shape, patch.shape, strict=True):
+        begin, end = max(first, 0), min(first + wanted, side)
+        source.append(slice(begin, end))
+        target.append(slice(begin - first, end - first))
+    patch[tuple(target)] = array[tuple(source)]
+    return patch
 
 
 def _stack(arrays: list[np.ndarray], shape: tuple[int, ...]) -> torch.Tensor:

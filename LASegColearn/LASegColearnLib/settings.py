@@ -40,9 +40,9 @@ class Settings:
     axial_rotations, axial_flips
         Rotate training patches by 0, 90, 180 or 270 degrees, and flip them, in the axial plane.
     affine_augmentation
-        Share of the training patches that are tilted by up to 10 degrees and scaled by up to 10 percent.
+        Share of the training patches that are turned by up to 15 degrees, scaled, stretched and bent.
     intensity_augmentation
-        Random brightness, contrast, gamma and noise on training patches, as a share of the patches (0: none).
+        Share of the training patches with another brightness, contrast, gamma and coil, blur and noise.
     plain_for_teacher
         The teacher labels the unlabeled patches as they were before their intensities were changed.
     foreground_patches

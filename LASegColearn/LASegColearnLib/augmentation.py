@@ -1,0 +1,119 @@
+"""Patches as another scanner, or another patient, might have given them: moved, bent, and with other intensities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
+
+_MOST_TURN = math.radians(15)
+# Common to all axes, and for each axis on its own, as logarithms: together 0.75 to 1.3.
+_MOST_SCALE, _MOST_STRETCH = 0.16, 0.11
+# Displacements of so many mm are drawn at points so many mm apart; between them they are interpolated.
+_BEND_MM, _BEND_SPACING_MM = 3.0, 20.0
+# The coil's field: logarithms at so many points along each axis.
+_LIGHT_POINTS = 3
+_LIGHT = 0.25
+
+
+def moved_patch(
+    image: np.ndarray,
+    label: np.ndarray | None,
+    start: Sequence[int],
+    size: Sequence[int],
+    spacing_mm: Sequence[float],
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The patch at ``start`` of a scan that is turned about each axis, scaled, stretched and bent at random.
+
+    It is read from the whole scan, so that what comes in at its sides is there. Zeros (the scan's mean, or background)
+    where the scan ends, as in a patch that is cut as it is.
+
+    Parameters
+    ----------
+    image, label
+        Of the whole scan, (x, y, z); without a label, an empty one is returned.
+    start, size
+        First voxel and sides of the patch, in voxels.
+    spacing_mm
+        Voxel size along each axis.
+
+    Returns
+    -------
+    tuple
+        float32 image and uint8 label of ``size``.
+    """
+    spacing = torch.tensor(spacing_mm, dtype=torch.float32)
+    extent_mm = [side * voxel for side, voxel in zip(size, spacing_mm, strict=True)]
+    moved_mm = (_offsets(size) * spacing) @ _matrix(rng).T + _bend_mm(size, extent_mm, rng)
+    middle = torch.tensor([first + (side - 1) / 2 for first, side in zip(start, size, strict=True)])
+    places = moved_mm / spacing + middle
+    found = _read(image, places)
+    empty = np.zeros(tuple(size), np.uint8)
+    return found, empty if label is None else (_read(label, places) >= 0.5).astype(np.uint8)
+
+
+def other_intensities(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Another contrast, brightness, gamma and coil, a little blur and noise; the input has mean 0 and variance 1."""
+    low, high = float(image.min()), float(image.max())
+    if high > low:
+        gamma = np.float32(np.exp(rng.uniform(-0.35, 0.35)))
+        image = ((image - low) / (high - low)) ** gamma * (high - low) + low
+    image = image * np.float32(rng.uniform(0.8, 1.25)) + np.float32(rng.uniform(-0.2, 0.2))
+    if rng.random() < 0.5:
+        field = _smooth(rng.normal(0.0, _LIGHT, (1, *[_LIGHT_POINTS] * 3)), image.shape)[..., 0].numpy()
+        image = (image - image.min()) * np.exp(field) + image.min()
+    if rng.random() < 0.25:
+        image = gaussian_filter(image, rng.uniform(0.3, 1.0))
+    noise = rng.standard_normal(image.shape, dtype=np.float32)
+    return image + noise * np.float32(rng.uniform(0.0, 0.1))
+
+
+def _read(array: np.ndarray, places: torch.Tensor) -> np.ndarray:
+    """An array (x, y, z) at places (X, Y, Z, 3) in voxels: linear, 0 outside of it; float32 (X, Y, Z).
+
+    Only the part around the places is read, since the array may be a file.
+    """
+    shape = torch.tensor(array.shape)
+    first = places.amin((0, 1, 2)).floor().long().clamp(min=0).minimum(shape - 1)
+    last = places.amax((0, 1, 2)).ceil().long().clamp(min=0).minimum(shape - 1)
+    part = np.array(array[tuple(slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True))], np.float32)
+    # The sampler wants z, y, x, from -1 at the first voxel's middle to 1 at the last one's.
+    grid = (2 * (places - first) / (last - first).clamp(min=1) - 1).flip(-1)
+    sampled = F.grid_sample(torch.from_numpy(part)[None, None], grid[None], padding_mode="border", align_corners=True)
+    inside = ((places > -0.5) & (places < shape - 0.5)).all(-1)
+    return (sampled[0, 0] * inside).numpy()
+
+
+def _offsets(size: Sequence[int]) -> torch.Tensor:
+    """Of each voxel from the patch's middle, (x, y, z, 3)."""
+    axes = [torch.arange(side, dtype=torch.float32) - (side - 1) / 2 for side in size]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+
+
+def _matrix(rng: np.random.Generator) -> torch.Tensor:
+    """Three turns, a scale and a stretch of each axis, (3, 3)."""
+    matrix = np.diag(np.exp(rng.uniform(-_MOST_SCALE, _MOST_SCALE) + rng.uniform(-_MOST_STRETCH, _MOST_STRETCH, 3)))
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        angle = rng.uniform(-_MOST_TURN, _MOST_TURN)
+        turn = np.eye(3)
+        turn[[first, second], [first, second]] = math.cos(angle)
+        turn[first, second], turn[second, first] = -math.sin(angle), math.sin(angle)
+        matrix = turn @ matrix
+    return torch.from_numpy(matrix.astype(np.float32))
+
+
+def _bend_mm(size: Sequence[int], extent_mm: Sequence[float], rng: np.random.Generator) -> torch.Tensor:
+    """A displacement of each voxel in mm, (x, y, z, 3)."""
+    points = [max(round(length / _BEND_SPACING_MM), 1) + 1 for length in extent_mm]
+    return _smooth(rng.normal(0.0, _BEND_MM, (3, *points)), size)
+
+
+def _smooth(values: np.ndarray, size: Sequence[int]) -> torch.Tensor:
+    """Values (C, x, y, z) at some points, linear between them: (X, Y, Z, C)."""
+    control = torch.from_numpy(values.astype(np.float32))[None]
+    return F.interpolate(control, size=tuple(size), mode="trilinear", align_corners=True)[0].movedim(0, -1)

@@ -242,6 +242,9 @@ def test_every_method_learns_to_segment_unseen_phantoms(phantoms: Path, tmp_path
         # Patches so small have too few voxels at the coarsest level for statistics of a batch.
         normalization="group",
         foreground_patches=1.0,
+        # Patches of all shapes and intensities take longer to learn from.
+        affine_augmentation=0.0,
+        intensity_augmentation=0.0,
         # A teacher that starts from a student that finds nothing never teaches it anything.
         pretraining=0.6,
         learning_rate=0.1,

@@ -334,6 +334,8 @@ PRESETS: dict[str, Settings] = {
     "demo": replace(
         _CPU,
         preset="demo",
+        affine_augmentation=0.3,
+        intensity_augmentation=0.5,
         foreground_patches=0.5,
         spacing_mm=(2.5, 2.5, 2.5),
         patch_size=(32, 32, 32),

@@ -2,23 +2,28 @@
 
     .venv/bin/python benchmarks/settings_trial.py --method supervised --minutes 6 --threads 1 --set learning_rate=0.03
 
-Trains on the first N scans with labels and the others up to la_050 without, and prints the mean Dice of each network on
-la_051-la_060 at the networks' spacing. Settings are chosen here, never on la_061-la_080, which the docs report on.
+Trains on the first N scans with labels and the others up to la_050 without, and prints the Dice of each network on
+la_051-la_060: in the course of the training at the networks' spacing, for the last checkpoint on the scans' own grid,
+with and without la_051. Settings are chosen here, never on la_061-la_080, which the docs report on.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 
 import torch
 
 from LASegColearnLib.allocation import keep_freed_memory
 from LASegColearnLib.cohort import Cohort, save_cohort
+from LASegColearnLib.network_comparison import compare_networks
+from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.settings import preset
 from LASegColearnLib.terminal import TerminalProgress
 from LASegColearnLib.training import train
@@ -58,6 +63,8 @@ def main() -> None:
         save_cohort(cohort, Path(folder) / "cohort.json")
         run = Path(folder) / "run"
         train(Path(folder) / "cohort.json", run, settings, listeners=[TerminalProgress()])
+        compare_networks(RunFolder(run), cohort)
+        figures = RunFolder(run).metrics.read_text("utf-8").splitlines()
         events = [json.loads(line) for line in (run / "events.jsonl").read_text("utf-8").splitlines()]
     for event in events:
         if event["event"] == "validated":
@@ -65,6 +72,11 @@ def main() -> None:
             sys.stdout.write(
                 f"{event['elapsed_seconds'] / 60:5.1f} min  {event['iteration']:5} iterations  Dice %  {dice}\n"
             )
+    rows = list(csv.DictReader(figures))
+    for name in dict.fromkeys(row["network"] for row in rows):
+        found = {row["case"]: 100 * float(row["dice"]) for row in rows if row["network"] == name}
+        others = [value for case_id, value in found.items() if case_id != "la_051"]
+        sys.stdout.write(f"{name:10}  last: {mean(found.values()):.2f}  without la_051: {mean(others):.2f}\n")
 
 
 if __name__ == "__main__":

@@ -10,38 +10,31 @@ be larger where its Dice is smaller.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage, stats
 
-from LASegColearnLib.checkpoints import load_model
-from LASegColearnLib.cohort import Case, load_cohort
-from LASegColearnLib.device import choose_device
+from LASegColearnLib.cohort import Case
 from LASegColearnLib.metrics import segmentation_metrics
 from LASegColearnLib.predictor import Predictor
 from LASegColearnLib.preprocessing import to_array
-from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.scan_files import read_label, read_scan
+from measuring import model_and_cases, model_parser
 
 _BINS = 10
 _NEAR_MM = 5.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, help="run folder")
-    parser.add_argument("--cohort", type=Path, help="cohort file whose validation cases are used (default: the run's)")
-    parser.add_argument("--network", help="default: the one that predicts")
+    parser = model_parser(__doc__)
     parser.add_argument("--output", type=Path, help="picture to draw")
     options = parser.parse_args()
-    run = RunFolder(options.run)
-    predictor = Predictor(load_model(run.last_checkpoint), device=choose_device("cpu"), network=options.network)
+    predictor, members = model_and_cases(options)
     bins = np.zeros((_BINS, 3))
     cases = []
-    for case in load_cohort(options.cohort or run.cohort).validation:
+    for case in members:
         found, row = _case(predictor, case)
         bins += found
         cases.append(row)

@@ -8,22 +8,18 @@ of the rest, or appendage and the mitral ring, before it; of the remaining wall,
 
 from __future__ import annotations
 
-import argparse
 import sys
-from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from LASegColearnLib.checkpoints import load_model
-from LASegColearnLib.cohort import Case, load_cohort
-from LASegColearnLib.device import choose_device
+from LASegColearnLib.cohort import Case
 from LASegColearnLib.metrics import segmentation_metrics
 from LASegColearnLib.predictor import Predictor
 from LASegColearnLib.preprocessing import prepare_label, restore_to_scan, to_array, working_grid
-from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.scan_files import read_label, read_scan
+from measuring import model_and_cases, model_parser
 
 _BALL_MM = 7.0
 _PARTS = ("wall", "mitral side", "veins", "appendage and mitral ring")
@@ -31,17 +27,11 @@ _FAR_MM = 1.25
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, help="run folder")
-    parser.add_argument("--cohort", type=Path, help="cohort file whose validation cases are used (default: the run's)")
-    parser.add_argument("--network", help="default: the one that predicts")
-    options = parser.parse_args()
-    run = RunFolder(options.run)
-    predictor = Predictor(load_model(run.last_checkpoint), device=choose_device("cpu"), network=options.network)
+    predictor, members = model_and_cases(model_parser(__doc__).parse_args())
     rows, parts = [], []
     sys.stdout.write("| case | mL | Dice % | 95HD | ASD | missed % | too much % | voxel size alone: Dice % |\n")
     sys.stdout.write("|---|---|---|---|---|---|---|---|\n")
-    for case in load_cohort(options.cohort or run.cohort).validation:
+    for case in members:
         row, by_part = _case(predictor, case)
         rows.append(row)
         parts.append(by_part)

@@ -1,7 +1,8 @@
-"""What the benchmark scripts share: the line about the machine, and measuring variants in turns."""
+"""What the benchmark scripts share: the line about the machine, measuring in turns, and which model is looked at."""
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import os
 import platform
@@ -10,6 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
+from LASegColearnLib.checkpoints import load_model
+from LASegColearnLib.cohort import Case, load_cohort
+from LASegColearnLib.device import choose_device
+from LASegColearnLib.predictor import Predictor
+from LASegColearnLib.run_folder import RunFolder
 
 
 def machine() -> str:
@@ -33,6 +40,22 @@ def interleaved(
             if repetition >= warm_up:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+def model_parser(description: str | None) -> argparse.ArgumentParser:
+    """Options that say which model is looked at, on which cases."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True, help="run folder")
+    parser.add_argument("--cohort", type=Path, help="cohort file whose validation cases are used (default: the run's)")
+    parser.add_argument("--network", help="default: the one that predicts")
+    return parser
+
+
+def model_and_cases(options: argparse.Namespace) -> tuple[Predictor, tuple[Case, ...]]:
+    """The run's last checkpoint, and the validation cases, of :func:`model_parser`'s options."""
+    run = RunFolder(options.run)
+    predictor = Predictor(load_model(run.last_checkpoint), device=choose_device("cpu"), network=options.network)
+    return predictor, load_cohort(options.cohort or run.cohort).validation
 
 
 def _processor() -> str:

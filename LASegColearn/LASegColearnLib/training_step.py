@@ -108,7 +108,7 @@ class TrainingStep:
         if self.device.scales_gradients:
             return True
         gradients = [parameter.grad for parameter in self.method.parameters() if parameter.grad is not None]
-        return bool(torch.nn.utils.get_total_norm(gradients, foreach=True).isfinite())
+        return bool(torch.stack(torch._foreach_norm(gradients)).isfinite().all())
 
     def _follow(self, progress: float) -> None:
         if self.settings.gradient_clip:

@@ -49,12 +49,15 @@ def moved_patch(
     """
     spacing = torch.tensor(spacing_mm, dtype=torch.float32)
     extent_mm = [side * voxel for side, voxel in zip(size, spacing_mm, strict=True)]
-    moved_mm = (_offsets(size) * spacing) @ _matrix(rng).T + _bend_mm(size, extent_mm, rng)
-    middle = torch.tensor([first + (side - 1) / 2 for first, side in zip(start, size, strict=True)])
-    places = moved_mm / spacing + middle
-    found = _read(image, places)
-    empty = np.zeros(tuple(size), np.uint8)
-    return found, empty if label is None else (_read(label, places) >= 0.5).astype(np.uint8)
+    places = _offsets(size) @ (_matrix(rng) * spacing).T
+    places += _bend_mm(size, extent_mm, rng)
+    places /= spacing
+    places += torch.tensor([first + (side - 1) / 2 for first, side in zip(start, size, strict=True)])
+    if label is None:
+        (found,) = _read([image], places)
+        return found, np.zeros(tuple(size), np.uint8)
+    found, found_label = _read([image, label], places)
+    return found, (found_label >= 0.5).astype(np.uint8)
 
 
 def other_intensities(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -73,20 +76,24 @@ def other_intensities(image: np.ndarray, rng: np.random.Generator) -> np.ndarray
     return image + noise * np.float32(rng.uniform(0.0, 0.1))
 
 
-def _read(array: np.ndarray, places: torch.Tensor) -> np.ndarray:
-    """An array (x, y, z) at places (X, Y, Z, 3) in voxels: linear, 0 outside of it; float32 (X, Y, Z).
+def _read(arrays: Sequence[np.ndarray], places: torch.Tensor) -> list[np.ndarray]:
+    """Arrays of one shape (x, y, z) at places (X, Y, Z, 3) in voxels: linear, 0 outside; float32 (X, Y, Z) of each.
 
-    Only the part around the places is read, since the array may be a file.
+    Only the part around the places is read, since the arrays may be files.
     """
-    shape = torch.tensor(array.shape)
-    first = places.amin((0, 1, 2)).floor().long().clamp(min=0).minimum(shape - 1)
-    last = places.amax((0, 1, 2)).ceil().long().clamp(min=0).minimum(shape - 1)
-    part = np.array(array[tuple(slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True))], np.float32)
+    shape = torch.tensor(arrays[0].shape)
+    lowest, highest = places.amin((0, 1, 2)), places.amax((0, 1, 2))
+    first = lowest.floor().long().clamp(min=0).minimum(shape - 1)
+    last = highest.ceil().long().clamp(min=0).minimum(shape - 1)
+    box = tuple(slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True))
+    parts = torch.from_numpy(np.stack([np.asarray(array[box], np.float32) for array in arrays]))
     # The sampler wants z, y, x, from -1 at the first voxel's middle to 1 at the last one's.
-    grid = (2 * (places - first) / (last - first).clamp(min=1) - 1).flip(-1)
-    sampled = F.grid_sample(torch.from_numpy(part)[None, None], grid[None], padding_mode="border", align_corners=True)
-    inside = ((places > -0.5) & (places < shape - 0.5)).all(-1)
-    return (sampled[0, 0] * inside).numpy()
+    step = 2.0 / (last - first).clamp(min=1)
+    grid = (places * step - (first * step + 1.0)).flip(-1)
+    sampled = F.grid_sample(parts[None], grid[None], padding_mode="border", align_corners=True)[0]
+    if bool((lowest <= -0.5).any() or (highest >= shape - 0.5).any()):
+        sampled *= ((places > -0.5) & (places < shape - 0.5)).all(-1)
+    return list(sampled.numpy())
 
 
 def _offsets(size: Sequence[int]) -> torch.Tensor:

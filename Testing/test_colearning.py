@@ -146,6 +146,22 @@ def test_pretraining_uses_labels_alone_and_then_starts_all_three_from_the_teache
     assert torch.equal(method.student_2.head.weight, method.teacher.head.weight)
 
 
+@pytest.mark.parametrize("count", [2, 4])
+def test_pretraining_pastes_a_box_of_another_patch_into_half_of_them(count: int) -> None:
+    method = CoLearning(replace(PLAIN, pretraining=0.5))
+    seen: list[torch.Tensor] = []
+    method.student_1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    batch = _batch(labeled=count, unlabeled=0)
+    method.loss(batch, progress=0.1)
+    (images,) = seen
+    half = count // 2
+    torch.testing.assert_close(images[:half], batch.labeled[:half])
+    for place in range(half, count):
+        pasted = images[place] != batch.labeled[place]
+        assert pasted.sum() == np.prod(SIDE) // 8, "A box of half of each side."
+        assert torch.equal(images[place][pasted], batch.labeled[place - 1][pasted])
+
+
 @pytest.mark.parametrize(("progress", "expected"), [(0.2, np.exp(-5.0)), (0.4, np.exp(-1.25)), (0.6, 1.0), (0.9, 1.0)])
 def test_unlabeled_losses_ramp_up_after_the_pretraining(progress: float, expected: float) -> None:
     method = CoLearning(replace(PLAIN, pretraining=0.2, ramp_up=0.5))

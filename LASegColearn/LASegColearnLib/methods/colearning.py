@@ -124,13 +124,13 @@ class CoLearning(TwoStageMethod):
         return gaussian_ramp(done / self.settings.ramp_up)
 
     def _pretraining_loss(self, batch: Batch) -> Loss:
-        """Half of the labeled patches as they are, half copy-pasted among each other, labels alike."""
+        """Half of the labeled patches as they are; in the others a box of the patch before, labels alike."""
         self.student_1.train()
         half = len(batch.labeled) // 2
         images, labels = batch.labeled.clone(), batch.labels.clone()
         mask = mixing_mask(images.shape[2:], self.settings.mix_crop, batch.rng).to(images.device)
-        images[half:] = mix(batch.labeled[half:], batch.labeled[half:].roll(1, 0), mask)
-        labels[half:] = mix(batch.labels[half:], batch.labels[half:].roll(1, 0), mask)
+        images[half:] = mix(batch.labeled[half:], batch.labeled.roll(1, 0)[half:], mask)
+        labels[half:] = mix(batch.labels[half:], batch.labels.roll(1, 0)[half:], mask)
         loss = label_loss(self.student_1(images), labels, self.settings.cross_entropy_weight)
         return Loss(loss, {"labeled_1": loss})
 

@@ -2,9 +2,10 @@
 
     .venv/bin/python benchmarks/settings_trial.py --method supervised --minutes 6 --threads 1 --set learning_rate=0.03
 
-Trains on the first N scans with labels and the others up to la_050 without, and prints the Dice of each network on
-la_051-la_060: in the course of the training at the networks' spacing, for the last checkpoint on the scans' own grid,
-with and without la_051. Settings are chosen here, never on la_061-la_080, which the docs report on.
+Trains on the first N scans with labels and the others up to la_040 without, and prints the Dice of each network on
+la_041-la_060: in the course of the training at the networks' spacing, for the last checkpoint on the scans' own grid.
+With --first 51 it is judged by la_051-la_060 alone, and la_041-la_050 are unlabeled too. Settings are chosen here,
+never on la_061-la_080, which the docs report on.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--threads", type=int, default=0, help="processor threads; 0: all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=41, help="first of the scans that the trial is judged by")
+    parser.add_argument("--init", type=Path, help="checkpoint to go on from")
+    parser.add_argument("--keep", type=Path, help="new folder to keep the run in")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     keep_freed_memory()
@@ -56,13 +60,13 @@ def main() -> None:
     ).with_text(options.set)
     cohort = Cohort(
         labeled=tuple(case(options.scans, n, True) for n in range(1, options.labeled + 1)),
-        unlabeled=tuple(case(options.scans, n, False) for n in range(options.labeled + 1, 51)),
-        validation=tuple(case(options.scans, n, True) for n in range(51, 61)),
+        unlabeled=tuple(case(options.scans, n, False) for n in range(options.labeled + 1, options.first)),
+        validation=tuple(case(options.scans, n, True) for n in range(options.first, 61)),
     )
     with tempfile.TemporaryDirectory() as folder:
         save_cohort(cohort, Path(folder) / "cohort.json")
-        run = Path(folder) / "run"
-        train(Path(folder) / "cohort.json", run, settings, listeners=[TerminalProgress()])
+        run = options.keep or Path(folder) / "run"
+        train(Path(folder) / "cohort.json", run, settings, init=options.init, listeners=[TerminalProgress()])
         compare_networks(RunFolder(run), cohort)
         figures = RunFolder(run).metrics.read_text("utf-8").splitlines()
         events = [json.loads(line) for line in (run / "events.jsonl").read_text("utf-8").splitlines()]
@@ -75,8 +79,11 @@ def main() -> None:
     rows = list(csv.DictReader(figures))
     for name in dict.fromkeys(row["network"] for row in rows):
         found = {row["case"]: 100 * float(row["dice"]) for row in rows if row["network"] == name}
-        others = [value for case_id, value in found.items() if case_id != "la_051"]
-        sys.stdout.write(f"{name:10}  last: {mean(found.values()):.2f}  without la_051: {mean(others):.2f}\n")
+        last_ten = [value for case_id, value in found.items() if case_id >= "la_051"]
+        worst = ", ".join(f"{case_id} {found[case_id]:.1f}" for case_id in sorted(found, key=found.__getitem__)[:3])
+        sys.stdout.write(
+            f"{name:10}  last: {mean(found.values()):.2f}  la_051-la_060: {mean(last_ten):.2f}  worst: {worst}\n"
+        )
 
 
 if __name__ == "__main__":

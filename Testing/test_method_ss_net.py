@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from batches import noise_batch
 from LASegColearnLib.losses import foreground_probability, linear_dice_loss
+from LASegColearnLib.methods import ss_net
 from LASegColearnLib.methods.ss_net import SmoothAndSeparate
 from LASegColearnLib.settings import Settings
 
@@ -45,6 +46,19 @@ def test_two_passes_have_noise_of_norm_10_in_each_patch_and_the_second_is_the_wo
         target = _both(method.network(images))
         random, adversarial = (linear_dice_loss(_both(method.network(images + n)), target) for n in noises)
     assert float(adversarial) > float(random)
+
+
+def test_float16_holds_the_noises_gradient_of_a_patch_with_many_voxels(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = _method()
+    method.network.train()
+    images = noise_batch(SIDE).labeled
+    seen: list[torch.Tensor] = []
+    method.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
+    # A voxel's share of the loss is the smaller the more of them there are.
+    monkeypatch.setattr(ss_net, "linear_dice_loss", lambda *inputs: 1e-4 * linear_dice_loss(*inputs))
+    with torch.autocast("cpu", dtype=torch.float16):
+        method.smoothness(images)
+    assert (seen[2] - images).flatten(1).norm(dim=1).tolist() == pytest.approx([10.0, 10.0], rel=1e-3)
 
 
 def test_the_noise_is_one_step_of_the_power_method_from_uniform_noise() -> None:

@@ -20,6 +20,8 @@ from LASegColearnLib.settings import Settings
 _CONTRAST_WEIGHT = 0.1
 _RAMP_UP = 0.4
 _NOISE_NORM = 10.0
+# Not from there: the noise's gradient is normalized, so this changes nothing but what float16 can hold of it.
+_GRADIENT_SCALE = 2.0**14
 _MEMORY_SIZE = 32
 _WIDTH = 32
 _SLOPE = 0.2
@@ -141,7 +143,7 @@ class SmoothAndSeparate(Method):
         with _statistics_untouched(self.network):
             noise = direction.requires_grad_(True)
             apart = linear_dice_loss(_both(self.network(images + _NOISE_NORM * noise)), target)
-            (gradient,) = torch.autograd.grad(apart, noise)
+            (gradient,) = torch.autograd.grad(_GRADIENT_SCALE * apart, noise)
             direction = _normalized(gradient)
             return linear_dice_loss(_both(self.network(images + _NOISE_NORM * direction)), target)
 

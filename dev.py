@@ -88,7 +88,7 @@ def test(arguments: list[str]) -> int:
         return subprocess.call([*pytest, *arguments], cwd=ROOT)
     # A worker for each core, each computing on one; what measures time afterwards, alone.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    together = [*pytest, "-n", str(os.cpu_count() or 1), "--dist", "loadfile", "-m", "not alone"]
+    together = [*pytest, "-n", str(os.cpu_count() or 1), "--dist", "loadfile", "-m", "not alone", "--durations", "20"]
     failed = subprocess.call(together, cwd=ROOT, env=environment)
     return subprocess.call([*pytest, "-m", "alone"], cwd=ROOT) or failed
 

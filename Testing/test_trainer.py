@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -70,22 +71,44 @@ def _weights(run: Path) -> dict[str, torch.Tensor]:
     return {f"{name}.{key}": value for name, state in networks.items() for key, value in state.items()}
 
 
+@pytest.mark.parametrize("settings", [SETTINGS, replace(SETTINGS, normalization="batch", statistics_batches=2)])
 @pytest.mark.parametrize("stop_after", [1, 2, 5])
 def test_a_stopped_and_resumed_run_has_the_same_weights_to_the_bit(
-    tmp_path: Path, cases: TrainingCases, stop_after: int
+    tmp_path: Path, cases: TrainingCases, stop_after: int, settings: Settings
 ) -> None:
-    whole, _ = _trainer(tmp_path / "whole", cases)
+    whole, _ = _trainer(tmp_path / "whole", cases, settings)
     assert whole.train()
     count = iter(range(100))
-    broken, _ = _trainer(tmp_path / "broken", cases, stop=lambda: next(count) == stop_after - 1)
+    broken, _ = _trainer(tmp_path / "broken", cases, settings, stop=lambda: next(count) == stop_after - 1)
     assert not broken.train()
-    resumed, _ = _trainer(tmp_path / "broken", cases)
+    resumed, _ = _trainer(tmp_path / "broken", cases, settings)
     resumed.resume()
     assert resumed.iteration == stop_after
     assert resumed.train()
     expected, found = _weights(tmp_path / "whole"), _weights(tmp_path / "broken")
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_only_a_finished_run_has_its_statistics_taken_anew(tmp_path: Path, cases: TrainingCases) -> None:
+    plain = replace(SETTINGS, normalization="batch")
+    anew = replace(plain, statistics_batches=2)
+    finished = {}
+    for name, settings in (("plain", plain), ("anew", anew)):
+        trainer, seen = _trainer(tmp_path / name, cases, settings)
+        trainer.train()
+        # The last validation already sees what the checkpoint keeps.
+        finished[name] = [event["dice"] for event in seen if event["event"] == "validated"]
+        after_five = iter([False] * 4 + [True])
+        _trainer(tmp_path / f"{name}-stopped", cases, settings, stop=partial(next, after_five))[0].train()
+    assert finished["plain"][0] == finished["anew"][0]
+    assert finished["plain"][-1] != finished["anew"][-1]
+    first, second = _weights(tmp_path / "plain"), _weights(tmp_path / "anew")
+    differing = {name for name in first if not torch.equal(first[name], second[name])}
+    assert {name.split(".")[0] for name in differing} == {"student_1", "student_2", "teacher"}
+    assert all(name.rpartition(".")[2].startswith(("running_", "num_batches")) for name in differing)
+    first, second = _weights(tmp_path / "plain-stopped"), _weights(tmp_path / "anew-stopped")
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_another_seed_gives_other_weights(tmp_path: Path, cases: TrainingCases) -> None:

@@ -58,6 +58,9 @@ class Settings:
         Weights of the students in the teacher's moving average (eq. 1).
     teacher_statistics
         The teacher's batch-norm statistics: the same average (``average``), or re-estimated by its own passes.
+    statistics_batches
+        Batches of patches that are not augmented, from which all batch-norm statistics are taken anew at the end (0: as
+        the training left them).
     unlabeled_weight, mix_weight
         Lambda and mu of eq. 18.
     ramp_up
@@ -113,6 +116,7 @@ class Settings:
     alpha: float = 0.005
     beta: float = 0.005
     teacher_statistics: Literal["average", "reestimate"] = "average"
+    statistics_batches: int = 0
     unlabeled_weight: float = 1.0
     mix_weight: float = 1.0
     ramp_up: float = 0.0
@@ -189,6 +193,7 @@ class Settings:
             "weight_decay",
             "momentum",
             "gradient_clip",
+            "statistics_batches",
             "validations",
             "validation_cases",
         ):
@@ -319,6 +324,7 @@ _CPU = Settings(
     filters=8,
     dropout=0.1,
     pretraining=0.3,
+    statistics_batches=20,
     unlabeled_weight=0.5,
     ramp_up=0.2,
     cross_entropy_weight=1.0,

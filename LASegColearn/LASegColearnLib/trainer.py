@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from LASegColearnLib.batch_statistics import retake_statistics
 from LASegColearnLib.case_cache import CachedCase
 from LASegColearnLib.checkpoints import load_checkpoint, load_modules, other_layout, save_checkpoint
 from LASegColearnLib.device import Device
@@ -152,6 +153,8 @@ class Trainer:
                 if record.due():
                     self._report_progress(record, phase)
                 now, stopped = self._agreed()
+                if now >= 1.0 and not stopped:
+                    self._retake_statistics()
                 if not stopped:
                     self._validate_if_due(progress, now)
                 if stopped or _crossed(progress, now, self.settings.checkpoints):
@@ -165,6 +168,11 @@ class Trainer:
             self._report_progress(record, self.method.phase(1.0))
         self.save(self.run.last_checkpoint)
         return True
+
+    def _retake_statistics(self) -> None:
+        """At the end of the training: what predicts from now on shall know scans as they are."""
+        cases = [*self.cases.labeled, *self.cases.unlabeled]
+        retake_statistics(self.method.networks.values(), cases, self.settings, self.device)
 
     def _agreed(self) -> tuple[float, bool]:
         """Progress, and whether to stop, as the first process sees them: clocks and signals differ."""

@@ -1,0 +1,46 @@
+"""Batch-norm statistics taken anew when a training is over, from scans as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from torch import nn
+from torch.optim.swa_utils import update_bn
+
+from LASegColearnLib.case_cache import CachedCase
+from LASegColearnLib.device import Device
+from LASegColearnLib.patches import PatchSource
+from LASegColearnLib.settings import Settings
+
+
+def retake_statistics(
+    networks: Iterable[nn.Module], cases: Sequence[CachedCase], settings: Settings, device: Device
+) -> None:
+    """Replace each network's running means and variances by those of patches that are not augmented.
+
+    What a network keeps from its training are the last few batches, moved, recolored, pasted and often centered on the
+    atrium; the scans that it will segment are none of that. Averages of equal weight over many plain patches: the
+    precise batch normalization of Wu and Johnson, Rethinking "Batch" in BatchNorm, 2021. Networks without batch
+    normalization stay as they are.
+
+    Parameters
+    ----------
+    networks
+        Changed in place; their modes are restored.
+    cases
+        Where the patches are from, with or without a label: no label is read.
+    settings
+        ``statistics_batches`` says from how many batches; none: nothing is done.
+    device
+        Where the networks are.
+    """
+    if settings.statistics_batches == 0:
+        return
+    plain = replace(settings, affine_augmentation=0.0, axial_rotations=False, axial_flips=False)
+    source = PatchSource([], cases, plain)
+    size = settings.labeled_batch + settings.unlabeled_batch
+    for network in networks:
+        patches = (source.batch(number, 0, size).plain for number in range(settings.statistics_batches))
+        with device.autocast():
+            update_bn(patches, network, device.device)

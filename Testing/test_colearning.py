@@ -146,6 +146,63 @@ def test_pretraining_uses_labels_alone_and_then_starts_all_three_from_the_teache
     assert torch.equal(method.student_2.head.weight, method.teacher.head.weight)
 
 
+def test_self_training_learns_from_labels_and_from_the_teachers_labels_of_scans() -> None:
+    method = CoLearning(replace(PLAIN, pretraining=0.2, self_training=0.3, teacher_rounds=4))
+    seen: list[torch.Tensor] = []
+    method.student_1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    assert (method.phase(0.1), method.batch_sizes(0.1)) == ("pretraining", (4, 0))
+    method.after_step(0.2)
+    assert (method.phase(0.2), method.batch_sizes(0.2)) == ("pretraining", (4, 0))
+    assert (method.phase(0.21), method.batch_sizes(0.21)) == ("self-training", (2, 2))
+    batch = _batch()
+    batch.taught = (torch.rand(2, *SIDE) > 0.5).float()
+    loss = method.loss(batch, progress=0.3)
+    assert list(loss.parts) == ["labeled_1"]
+    (images,) = seen
+    torch.testing.assert_close(images[:2], batch.labeled)
+    before = torch.cat([batch.labeled, batch.unlabeled])
+    truth = torch.cat([batch.labels, batch.taught])
+    targets = truth.clone()
+    for place in (2, 3):
+        box = (images[place] != before[place])[0]
+        assert box.sum() == np.prod(SIDE) // 8
+        assert torch.equal(images[place][0][box], before[place - 1][0][box])
+        targets[place][box] = truth[place - 1][box]
+    expected = dice_loss(foreground_probability(method.student_1(images)), targets)
+    torch.testing.assert_close(loss.total, expected)
+    method.after_step(0.5)
+    assert (method.phase(0.5), method.batch_sizes(0.5)) == ("co-learning", (2, 2))
+
+
+def test_self_training_without_labels_of_scans_learns_from_the_true_ones_alone() -> None:
+    method = CoLearning(replace(PLAIN, pretraining=0.1, self_training=0.3, teacher_rounds=4))
+    seen: list[torch.Tensor] = []
+    method.student_1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    method.loss(_batch(), progress=0.2)
+    assert len(seen[0]) == 2
+
+
+def test_scans_are_labeled_at_equal_distances_from_the_end_of_the_pretraining_on() -> None:
+    method = CoLearning(replace(PLAIN, pretraining=0.25, self_training=0.3, teacher_rounds=3))
+    steps = np.arange(101) / 100
+    marks = [before for before, after in zip(steps, steps[1:], strict=False) if method.labels_scans(before, after)]
+    assert marks == [0.25, 0.5, 0.75]
+    assert CoLearning(replace(PLAIN, teacher_rounds=1)).labels_scans(0.0, 0.01)
+    assert not CoLearning(PLAIN).labels_scans(0.0, 1.0)
+
+
+def test_labels_of_whole_scans_replace_the_teachers_opinion_of_a_patch() -> None:
+    method = _method()
+    batch = _batch()
+    batch.taught = (torch.rand(2, *SIDE) > 0.5).float()
+    asked: list[object] = []
+    method.teacher.register_forward_pre_hook(lambda *_: asked.append(True))
+    parts = method.loss(batch, progress=0.0).parts
+    assert not asked
+    found = foreground_probability(method.student_1(batch.unlabeled))
+    torch.testing.assert_close(parts["teacher_1"], dice_loss(found, batch.taught))
+
+
 @pytest.mark.parametrize("count", [2, 4])
 def test_pretraining_pastes_a_box_of_another_patch_into_half_of_them(count: int) -> None:
     method = CoLearning(replace(PLAIN, pretraining=0.5))

@@ -15,9 +15,11 @@ from LASegColearnLib.checkpoints import load_checkpoint, load_model
 from LASegColearnLib.device import choose_device
 from LASegColearnLib.errors import TrainingError
 from LASegColearnLib.events import EventLog
+from LASegColearnLib.methods.base import Batch
 from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.trainer import Trainer, TrainingCases
+from LASegColearnLib.training_step import TrainingStep
 
 SETTINGS = Settings(
     patch_size=(16, 16, 16),
@@ -50,7 +52,10 @@ def _case(folder: Path, seed: int, labeled: bool = True) -> CachedCase:
 
 @pytest.fixture
 def cases(tmp_path: Path) -> TrainingCases:
-    folder = tmp_path / "cache"
+    return _cases(tmp_path / "cache")
+
+
+def _cases(folder: Path) -> TrainingCases:
     folder.mkdir()
     return TrainingCases(
         [_case(folder, n) for n in range(3)],
@@ -71,15 +76,22 @@ def _weights(run: Path) -> dict[str, torch.Tensor]:
     return {f"{name}.{key}": value for name, state in networks.items() for key, value in state.items()}
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, replace(SETTINGS, normalization="batch", statistics_batches=2)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        SETTINGS,
+        replace(SETTINGS, normalization="batch", statistics_batches=2, self_training=0.25, teacher_rounds=3, filters=4),
+    ],
+)
 @pytest.mark.parametrize("stop_after", [1, 2, 5])
 def test_a_stopped_and_resumed_run_has_the_same_weights_to_the_bit(
     tmp_path: Path, cases: TrainingCases, stop_after: int, settings: Settings
 ) -> None:
     whole, _ = _trainer(tmp_path / "whole", cases, settings)
     assert whole.train()
-    count = iter(range(100))
-    broken, _ = _trainer(tmp_path / "broken", cases, settings, stop=lambda: next(count) == stop_after - 1)
+    # Each has its own cache, where the labels of whole scans are kept.
+    cases = _cases(tmp_path / "other cache")
+    broken, _ = _trainer(tmp_path / "broken", cases, settings, stop=lambda: broken.iteration >= stop_after)
     assert not broken.train()
     resumed, _ = _trainer(tmp_path / "broken", cases, settings)
     resumed.resume()
@@ -109,6 +121,24 @@ def test_only_a_finished_run_has_its_statistics_taken_anew(tmp_path: Path, cases
     assert all(name.rpartition(".")[2].startswith(("running_", "num_batches")) for name in differing)
     first, second = _weights(tmp_path / "plain-stopped"), _weights(tmp_path / "anew-stopped")
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_teacher_labels_whole_scans_that_the_students_then_learn_from(
+    tmp_path: Path, cases: TrainingCases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(SETTINGS, iterations=40, filters=4, self_training=0.25, teacher_rounds=2)
+    trainer, _ = _trainer(tmp_path / "run", cases, settings)
+    sizes: list[tuple[float, int, int]] = []
+    step = TrainingStep.__call__
+
+    def noted(self: TrainingStep, batches: list[Batch], progress: float, rate: float) -> dict[str, float]:
+        sizes.append((progress, len(batches[0].unlabeled), len(batches[0].taught)))
+        return step(self, batches, progress, rate)
+
+    monkeypatch.setattr(TrainingStep, "__call__", noted)
+    trainer.train()
+    assert {(unlabeled, taught) for progress, unlabeled, taught in sizes if progress <= 0.25} == {(0, 0)}
+    assert {(unlabeled, taught) for progress, unlabeled, taught in sizes if progress > 0.25} == {(2, 2)}
 
 
 def test_another_seed_gives_other_weights(tmp_path: Path, cases: TrainingCases) -> None:

@@ -43,7 +43,7 @@ def _batch_of_boxes(number: int, side: int) -> Batch:
         images[patch, 0][box] += 2
         if patch < 2:
             labels[patch][box] = 1
-    return Batch(images[:2], labels, images[2:], images[2:], number, np.random.default_rng(number))
+    return Batch(images[:2], labels, images[2:], images[2:], labels[:0], number, np.random.default_rng(number))
 
 
 def _flat(network: torch.nn.Module) -> torch.Tensor:

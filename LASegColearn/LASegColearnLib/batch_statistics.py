@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import torch
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
@@ -41,6 +42,8 @@ def retake_statistics(
     source = PatchSource([], cases, plain)
     size = settings.labeled_batch + settings.unlabeled_batch
     for network in networks:
+        # Dropout draws the same wherever and whenever it is done, so that a resumed run goes on as an unbroken one.
+        torch.manual_seed(settings.seed)
         patches = (source.batch(number, 0, size).plain for number in range(settings.statistics_batches))
         with device.autocast():
             update_bn(patches, network, device.device)

@@ -28,11 +28,14 @@ class CachedCase:
         The case's id.
     image_file, label_file
         ``.npy`` files of float32 and uint8 (x, y, z); no label file for an unlabeled case.
+    taught_file
+        The same of a network's label, see :mod:`~LASegColearnLib.scan_labeling`; none for most.
     """
 
     id: str
     image_file: Path
     label_file: Path | None
+    taught_file: Path | None = None
 
     def image(self) -> np.ndarray:
         """The scan, float32 (x, y, z), mapped read-only."""
@@ -43,6 +46,10 @@ class CachedCase:
         if self.label_file is None:
             raise ValueError(f"{self.id} is unlabeled.")
         return np.load(self.label_file, mmap_mode="r")
+
+    def taught(self) -> np.ndarray | None:
+        """A network's label, uint8 (x, y, z), mapped read-only, if there is one."""
+        return None if self.taught_file is None else np.load(self.taught_file, mmap_mode="r")
 
 
 class CaseCache:

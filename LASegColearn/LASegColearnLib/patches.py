@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 import torch
@@ -25,7 +25,8 @@ class PatchSource:
     Parameters
     ----------
     labeled, unlabeled
-        Preprocessed cases. Only the labeled ones' labels are ever opened.
+        Preprocessed cases. Only the labeled ones' labels are ever opened. A network's labels of the unlabeled ones are
+        cut with their patches; all of them have one, or none.
     settings
         Patch size, augmentation, seed.
     """
@@ -47,10 +48,14 @@ class PatchSource:
             labels.append(label_patch)
         others: list[np.ndarray] = []
         plain: list[np.ndarray] = []
+        taught: list[np.ndarray] = []
         for case, rng in self._chosen(_UNLABELED, self.unlabeled, number, unlabeled):
             start = self._patch_start(case.image().shape, rng, None)
             # A label of nothing goes through the same steps, so that both kinds of patch are augmented alike.
-            image_patch, _ = self._turned(*self._cut(case.image(), None, start, rng), rng)
+            scan_label = case.taught()
+            image_patch, label_patch = self._turned(*self._cut(case.image(), scan_label, start, rng), rng)
+            if scan_label is not None:
+                taught.append(label_patch)
             plain.append(image_patch)
             others.append(self._recolored(image_patch, rng))
         shape = tuple(self.settings.patch_size)
@@ -59,6 +64,7 @@ class PatchSource:
             labels=_stack(labels, shape),
             unlabeled=_stack(others, shape)[:, None],
             plain=_stack(plain, shape)[:, None],
+            taught=_stack(taught, shape),
             number=number,
             rng=np.random.default_rng([self.settings.seed, _METHOD, number]),
         )
@@ -170,6 +176,13 @@ class BatchesAhead:
             if request not in self._made:
                 self._made[request] = self._thread.submit(self._batches, *request)
         return self._made.pop(wanted[0]).result()
+
+    def forget(self) -> None:
+        """Drop what was made ahead, when the source is about to change."""
+        for made in self._made.values():
+            made.cancel()
+        wait(self._made.values())
+        self._made.clear()
 
     def close(self) -> None:
         """End the thread."""

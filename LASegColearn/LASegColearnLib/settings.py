@@ -54,6 +54,12 @@ class Settings:
         rate, a leaky activation, or only the data it sees.
     pretraining
         Share of the training spent on one network and copy-pasted labeled pairs, from which students and teacher start.
+    self_training
+        Share of the training, after the pretraining, in which that one network also learns from its teacher's labels of
+        whole unlabeled scans. Needs ``teacher_rounds``.
+    teacher_rounds
+        How often the teacher labels the unlabeled scans as wholes, evenly from the end of the pretraining on (0: it
+        labels each patch when it is drawn, as in the paper).
     alpha, beta
         Weights of the students in the teacher's moving average (eq. 1).
     teacher_statistics
@@ -113,6 +119,8 @@ class Settings:
     dropout: float = 0.5
     student_difference: StudentDifference = "dropout"
     pretraining: float = 0.0
+    self_training: float = 0.0
+    teacher_rounds: int = 0
     alpha: float = 0.005
     beta: float = 0.005
     teacher_statistics: Literal["average", "reestimate"] = "average"
@@ -174,8 +182,18 @@ class Settings:
         )
         for name in ("foreground_patches", "affine_augmentation", "intensity_augmentation", "ramp_up"):
             require(0 <= getattr(self, name) <= 1, name, "a share between 0 and 1")
-        for name in ("dropout", "pretraining", "holdout", "overlap"):
+        for name in ("dropout", "pretraining", "self_training", "holdout", "overlap"):
             require(0 <= getattr(self, name) < 1, name, "a share of at least 0 and below 1")
+        require(
+            self.pretraining + self.self_training < 1,
+            "self_training",
+            f"a share that leaves some co-learning after {self.pretraining:g} of pretraining",
+        )
+        require(
+            self.self_training == 0 or self.teacher_rounds >= 1,
+            "teacher_rounds",
+            "at least 1 where there is self_training, which learns from the teacher's labels of whole scans",
+        )
         require(self.region_mm is None or min(self.region_mm) > 0, "region_mm", "three lengths above 0 mm, or none")
         require(
             not self.axial_rotations or self.patch_size[0] == self.patch_size[1],
@@ -194,6 +212,7 @@ class Settings:
             "momentum",
             "gradient_clip",
             "statistics_batches",
+            "teacher_rounds",
             "validations",
             "validation_cases",
         ):
@@ -324,6 +343,8 @@ _CPU = Settings(
     filters=8,
     dropout=0.1,
     pretraining=0.3,
+    self_training=0.3,
+    teacher_rounds=6,
     statistics_batches=20,
     unlabeled_weight=0.5,
     ramp_up=0.2,
@@ -346,6 +367,8 @@ PRESETS: dict[str, Settings] = {
         spacing_mm=(2.5, 2.5, 2.5),
         patch_size=(32, 32, 32),
         pretraining=0.4,
+        self_training=0.0,
+        teacher_rounds=0,
         minutes=1.75,
         validations=5,
         validation_cases=0,

@@ -19,6 +19,7 @@ from LASegColearnLib.methods.base import Method
 from LASegColearnLib.patches import BatchesAhead, PatchSource
 from LASegColearnLib.processes import ALONE, Processes
 from LASegColearnLib.run_folder import RunFolder
+from LASegColearnLib.scan_labeling import label_scans, with_labels
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.training_step import TrainingStep
 from LASegColearnLib.validation import validate
@@ -80,6 +81,8 @@ class Trainer:
         self.iteration = 0
         self.best: float | None = None
         self._earlier_seconds = 0.0
+        # Share of the run at which the unlabeled scans were last labeled as wholes.
+        self._labeled_until = 0.0
         self._started = time.monotonic()
         self._skipped = 0
         self._health = HealthWatch(events)
@@ -111,6 +114,7 @@ class Trainer:
         self.iteration = content["iteration"]
         self.best = content["best"]
         self._earlier_seconds = content["elapsed_seconds"]
+        self._labeled_until = content.get("labeled_until", 0.0)
         self._started = time.monotonic()
 
     def start_from(self, content: dict[str, Any]) -> None:
@@ -141,8 +145,14 @@ class Trainer:
         batches = BatchesAhead(source, self.processes.parts(of), of, pinned=self.device.device.type == "cuda")
         record = _Record()
         (progress,) = self.processes.as_first_says([self.progress])
+        if self._labeled_until > 0:
+            self._learn_from_scan_labels(source)
         try:
             while progress < 1.0:
+                if self.method.labels_scans(self._labeled_until, progress):
+                    batches.forget()
+                    self._label_scans(progress)
+                    self._learn_from_scan_labels(source)
                 phase = self.method.phase(progress)
                 parts = batches.take(self.iteration, *self.method.batch_sizes(progress))
                 on_device = [part.to(self.device.device) for part in parts]
@@ -168,6 +178,24 @@ class Trainer:
             self._report_progress(record, self.method.phase(1.0))
         self.save(self.run.last_checkpoint)
         return True
+
+    def _label_scans(self, progress: float) -> None:
+        """Let the predicting network label the unlabeled scans as wholes; if that is broken off, it is still due."""
+        done = label_scans(
+            self.method.networks[self.method.predictor],
+            self.cases.unlabeled,
+            self.cases.labeled,
+            self.settings,
+            self.device,
+            self.processes,
+            self.should_stop,
+        )
+        if done:
+            self._labeled_until = progress
+
+    def _learn_from_scan_labels(self, source: PatchSource) -> None:
+        """Draw unlabeled patches with the labels that this run's scans were given, if anything was found in them."""
+        source.unlabeled = with_labels(self.cases.unlabeled) or list(self.cases.unlabeled)
 
     def _retake_statistics(self) -> None:
         """At the end of the training: what predicts from now on shall know scans as they are."""
@@ -202,6 +230,7 @@ class Trainer:
                 **self.step.state(),
                 "iteration": self.iteration,
                 "elapsed_seconds": self.elapsed_seconds,
+                "labeled_until": self._labeled_until,
                 "best": self.best,
                 "lineage": self.cases.lineage,
             },

@@ -304,7 +304,7 @@ def _warm_start_settings(settings: Settings, earlier: Mapping[str, Any]) -> Sett
                 "Train with that model's settings (--preset, or --set spacing_mm=...), or start anew without it.",
             )
         )
-    return replace(settings, pretraining=0.0)
+    return replace(settings, pretraining=0.0, self_training=0.0)
 
 
 def _earlier_roles(ledger: RoleLedger, initial: dict[str, Any] | None) -> RoleLedger:

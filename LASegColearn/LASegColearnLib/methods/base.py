@@ -30,6 +30,9 @@ class Batch:
         (N_u, 1, X, Y, Z) float32; no patches of a method or phase that asks for none.
     plain
         The unlabeled patches, cut and turned alike, before their intensities were changed.
+    taught
+        (N_u, X, Y, Z) float32, 0 or 1: a network's labels of the whole scans, cut like the unlabeled patches; none
+        while the scans have none.
     number
         Of this batch among all that were made; with the seed it decides everything random about it, so that a resumed
         run draws the same.
@@ -41,6 +44,7 @@ class Batch:
     labels: torch.Tensor
     unlabeled: torch.Tensor
     plain: torch.Tensor
+    taught: torch.Tensor
     number: int
     rng: np.random.Generator
 
@@ -59,6 +63,7 @@ class Batch:
             labels=change(self.labels),
             unlabeled=change(self.unlabeled),
             plain=change(self.plain),
+            taught=change(self.taught),
         )
 
 
@@ -132,6 +137,10 @@ class Method(ABC):
     @abstractmethod
     def loss(self, batch: Batch, progress: float) -> Loss:
         """The loss of a batch. Puts the networks into the modes it needs."""
+
+    def labels_scans(self, before: float, after: float) -> bool:
+        """Whether :attr:`predictor` shall label all unlabeled scans anew between these two shares of the run."""
+        return False
 
     def networks_in_training(self) -> dict[str, nn.Module]:
         """Those that mean something at this stage of the run, for validation; all by default."""

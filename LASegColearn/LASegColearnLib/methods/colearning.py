@@ -48,7 +48,9 @@ class CoLearning(TwoStageMethod):
 
     All three networks start from one set of weights, since an average of two networks that were initialized apart
     predicts nothing. With ``pretraining`` above 0, that start is itself learned first, by one network on labeled
-    patches and copy-pasted pairs of them; the teacher follows it, and all three go on from the teacher. In the first
+    patches and copy-pasted pairs of them; the teacher follows it, and all three go on from the teacher. With
+    ``self_training`` above 0, that network goes on for a while with the teacher's labels of unlabeled scans beside the
+    true ones. With ``teacher_rounds`` the teacher labels whole scans, now and then, instead of patches. In the first
     steps the teacher's average looks back less far than alpha and beta say, about which the paper is silent.
     """
 
@@ -64,6 +66,7 @@ class CoLearning(TwoStageMethod):
         self.networks = {"student_1": self.student_1, "student_2": self.student_2, "teacher": self.teacher}
         self.predictor = "teacher"
         self.steps = 0
+        self.pretrained = self._alone == 0
         self.teacher.requires_grad_(False)
         self.start_from(self.student_1.state_dict())
 
@@ -71,7 +74,22 @@ class CoLearning(TwoStageMethod):
         return [*self.student_1.parameters(), *self.student_2.parameters()]
 
     def phase(self, progress: float) -> str:
-        return "co-learning" if self.pretrained else "pretraining"
+        if self.pretrained:
+            return "co-learning"
+        # The step that the pretraining's end falls into is still one of it: scans are labeled after it.
+        alone = self.settings.self_training > 0 and progress > self.settings.pretraining
+        return "self-training" if alone else "pretraining"
+
+    def batch_sizes(self, progress: float) -> tuple[int, int]:
+        """As :meth:`TwoStageMethod.batch_sizes`; the self-training is of both kinds of patch."""
+        if self.phase(progress) == "self-training":
+            return self.settings.labeled_batch, self.settings.unlabeled_batch
+        return super().batch_sizes(progress)
+
+    def labels_scans(self, before: float, after: float) -> bool:
+        """At the end of the pretraining, and so often at equal distances after it as ``teacher_rounds`` says."""
+        start, rounds = self.settings.pretraining, self.settings.teacher_rounds
+        return any(before <= start + number * (1.0 - start) / rounds < after for number in range(rounds))
 
     def networks_in_training(self) -> dict[str, nn.Module]:
         """Student 2 has not started while one network is pretrained."""
@@ -81,7 +99,7 @@ class CoLearning(TwoStageMethod):
         return self._colearning_loss(batch, progress) if self.pretrained else self._pretraining_loss(batch)
 
     def after_step(self, progress: float) -> None:
-        """Move the teacher (eq. 1); at the end of the pretraining, start all three from it."""
+        """Move the teacher (eq. 1); when one network has learned enough alone, start all three from it."""
         self.steps += 1
         alpha, beta = self.settings.alpha, self.settings.beta
         keep = min((self.steps - 1) / (self.steps + _WARM_UP), 1.0 - alpha - beta)
@@ -93,7 +111,7 @@ class CoLearning(TwoStageMethod):
             else {self.student_1: follow}
         )
         average_into(self.teacher, students, keep, statistics=self.settings.teacher_statistics == "average")
-        if not self.pretrained and progress >= self.settings.pretraining:
+        if not self.pretrained and progress >= self._alone:
             self.pretrained = True
             self.start_from(self.teacher.state_dict())
 
@@ -120,25 +138,37 @@ class CoLearning(TwoStageMethod):
         """How much of lambda and mu counts: a Gaussian rise over ``ramp_up`` of the co-learning, then 1."""
         if self.settings.ramp_up == 0:
             return 1.0
-        done = (progress - self.settings.pretraining) / (1.0 - self.settings.pretraining)
+        done = (progress - self._alone) / (1.0 - self._alone)
         return gaussian_ramp(done / self.settings.ramp_up)
 
+    @property
+    def _alone(self) -> float:
+        """Share of the run in which one network learns, before there are two students."""
+        return self.settings.pretraining + self.settings.self_training
+
     def _pretraining_loss(self, batch: Batch) -> Loss:
-        """Half of the labeled patches as they are; in the others a box of the patch before, labels alike."""
+        """Half of the patches as they are; in the others a box of the patch before, labels alike.
+
+        In the self-training the others are the unlabeled ones with the teacher's labels of their scans.
+        """
         self.student_1.train()
-        half = len(batch.labeled) // 2
-        images, labels = batch.labeled.clone(), batch.labels.clone()
+        taught = len(batch.taught)
+        plain, truth = torch.cat([batch.labeled, batch.unlabeled[:taught]]), torch.cat([batch.labels, batch.taught])
+        half = len(plain) // 2
+        images, labels = plain.clone(), truth.clone()
         mask = mixing_mask(images.shape[2:], self.settings.mix_crop, batch.rng).to(images.device)
-        images[half:] = mix(batch.labeled[half:], batch.labeled.roll(1, 0)[half:], mask)
-        labels[half:] = mix(batch.labels[half:], batch.labels.roll(1, 0)[half:], mask)
+        images[half:] = mix(plain[half:], plain.roll(1, 0)[half:], mask)
+        labels[half:] = mix(truth[half:], truth.roll(1, 0)[half:], mask)
         loss = label_loss(self.student_1(images), labels, self.settings.cross_entropy_weight)
         return Loss(loss, {"labeled_1": loss})
 
-    def _pseudo_labels(self, unlabeled: torch.Tensor) -> torch.Tensor:
-        """The teacher's opinion of the unlabeled patches, (N_u, X, Y, Z), 0 or 1."""
+    def _pseudo_labels(self, batch: Batch) -> torch.Tensor:
+        """The teacher's opinion of the unlabeled patches, or of their whole scans: (N_u, X, Y, Z), 0 or 1."""
+        if len(batch.taught):
+            return batch.taught
         self.teacher.train(self.settings.teacher_statistics == "reestimate")
         with torch.no_grad():
-            return pseudo_label(self.teacher(unlabeled))
+            return pseudo_label(self.teacher(self.teacher_sees(batch)))
 
     def _mixed(self, batch: Batch, taught: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """INDMIX and OUTDMIX: for each student its mixed patch (1, 1, X, Y, Z) and target (1, X, Y, Z).
@@ -165,7 +195,7 @@ class CoLearning(TwoStageMethod):
         return _Views(*logits.split([len(batch.labeled), len(batch.unlabeled), len(mixed)]))
 
     def _colearning_loss(self, batch: Batch, progress: float) -> Loss:
-        taught = self._pseudo_labels(self.teacher_sees(batch))
+        taught = self._pseudo_labels(batch)
         images, targets = self._mixed(batch, taught)
         views = [
             self._look(student, batch, mixed)

@@ -1,0 +1,80 @@
+"""Labels of whole scans: the largest part of what a network finds, kept beside the scans, none for nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from LASegColearnLib.case_cache import CachedCase
+from LASegColearnLib.device import choose_device
+from LASegColearnLib.patches import PatchSource
+from LASegColearnLib.scan_labeling import label_scans, with_labels
+from LASegColearnLib.settings import Settings
+
+SETTINGS = Settings(
+    patch_size=(16, 16, 16), axial_rotations=False, axial_flips=False, affine_augmentation=1.0, statistics_batches=2
+)
+DEVICE = choose_device("cpu", "float32")
+
+
+class _Bright(nn.Module):
+    """Says left atrium where a voxel is bright."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.normalization = nn.BatchNorm3d(1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([torch.zeros_like(x), 20 * x - 10], dim=1)
+
+
+def _case(folder: Path, name: str, boxes: list[tuple[slice, ...]]) -> CachedCase:
+    image = np.zeros((24, 20, 18), np.float32)
+    for box in boxes:
+        image[box] = 1.0
+    np.save(folder / f"{name}.image.npy", image)
+    return CachedCase(name, folder / f"{name}.image.npy", None)
+
+
+def _cases(folder: Path) -> tuple[list[CachedCase], np.ndarray]:
+    large, small = (slice(2, 12), slice(3, 13), slice(4, 12)), (slice(20, 22), slice(16, 18), slice(0, 2))
+    expected = np.zeros((24, 20, 18), bool)
+    expected[large] = True
+    return [_case(folder, "a", [large, small]), _case(folder, "b", [])], expected
+
+
+def test_the_largest_part_is_kept_and_a_scan_with_nothing_is_left_out(tmp_path: Path) -> None:
+    cases, expected = _cases(tmp_path)
+    network = _Bright().train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert with_labels(cases) == []
+    assert label_scans(network, cases, [], SETTINGS, DEVICE)
+    (found,) = with_labels(cases)
+    assert found.id == "a" and found.label_file is None
+    assert np.array_equal(found.taught() > 0, expected)
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_a_patch_and_its_scans_label_are_cut_and_moved_alike(tmp_path: Path) -> None:
+    cases, _ = _cases(tmp_path)
+    label_scans(_Bright(), cases, [], SETTINGS, DEVICE)
+    (found,) = with_labels(cases)
+    without_small = found.image().copy()
+    without_small[found.taught() == 0] = 0.0
+    np.save(tmp_path / "c.image.npy", without_small)
+    source = PatchSource([], [replace(found, image_file=tmp_path / "c.image.npy")], SETTINGS)
+    for number in range(5):
+        batch = source.batch(number, 0, 2)
+        assert torch.equal(batch.taught, (batch.plain[:, 0] >= 0.5).float())
+    assert len(PatchSource([], cases, SETTINGS).batch(0, 0, 2).taught) == 0
+
+
+def test_a_training_that_is_stopped_labels_no_further_scan(tmp_path: Path) -> None:
+    cases, _ = _cases(tmp_path)
+    assert not label_scans(_Bright(), cases, [], SETTINGS, DEVICE, should_stop=lambda: True)
+    assert with_labels(cases) == []

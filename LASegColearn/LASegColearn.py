@@ -887,7 +887,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.progressBar.value = 0
 
     def _log(self, event: dict[str, Any]) -> None:
-        if event["event"] != "progress":
+        if event["event"] not in ("progress", "labeling"):
             content = ", ".join(f"{name} {value}" for name, value in event.items() if name != "event")
             self.ui.logTextEdit.appendPlainText(f"{event['event']}: {content}")
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -76,11 +77,21 @@ def test_two_processes_reach_the_weights_of_one_with_the_same_batch(runs: dict[s
     assert two["best"] == pytest.approx(one["best"], abs=1e-3)
 
 
+def test_they_share_the_scans_that_the_teacher_labels(runs: dict[str, Path]) -> None:
+    labels = [sorted(run.glob("cache/**/*.taught.npy")) for run in runs.values()]
+    assert len(labels[0]) == len(labels[1]) == 3
+    for one, two in zip(*labels, strict=True):
+        assert one.name == two.name
+        assert np.mean(np.load(one) != np.load(two)) < 0.01
+
+
 def test_only_the_first_process_writes_and_tells(runs: dict[str, Path]) -> None:
     events = [json.loads(line) for line in (runs["two"] / "events.jsonl").read_text("utf-8").splitlines()]
     names = [event["event"] for event in events]
     assert names.count("started") == names.count("finished") == 1
     assert names.count("validated") == 2
+    # Its own two of the three scans, in each round.
+    assert {event["of"] for event in events if event["event"] == "labeling"} == {2}
     assert any("shared by 2 processes" in event.get("message", "") for event in events)
     assert Settings.read(runs["two"] / "settings.json").batch_parts == 2
 

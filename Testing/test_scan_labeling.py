@@ -52,7 +52,9 @@ def test_the_largest_part_is_kept_and_a_scan_with_nothing_is_left_out(tmp_path: 
     network = _Bright().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     assert with_labels(cases) == []
-    assert label_scans(network, cases, [], SETTINGS, DEVICE)
+    told: list[tuple[int, int]] = []
+    assert label_scans(network, cases, [], SETTINGS, DEVICE, told=lambda done, of: told.append((done, of)))
+    assert told == [(0, 2), (1, 2), (2, 2)]
     (found,) = with_labels(cases)
     assert found.id == "a" and found.label_file is None
     assert np.array_equal(found.taught() > 0, expected)
@@ -76,5 +78,9 @@ def test_a_patch_and_its_scans_label_are_cut_and_moved_alike(tmp_path: Path) -> 
 
 def test_a_training_that_is_stopped_labels_no_further_scan(tmp_path: Path) -> None:
     cases, _ = _cases(tmp_path)
-    assert not label_scans(_Bright(), cases, [], SETTINGS, DEVICE, should_stop=lambda: True)
+    told: list[int] = []
+    stopped = not label_scans(
+        *(_Bright(), cases, [], SETTINGS, DEVICE), should_stop=lambda: True, told=lambda done, of: told.append(done)
+    )
+    assert stopped and told == [0]
     assert with_labels(cases) == []

@@ -40,6 +40,13 @@ def test_a_real_training_is_followed_to_its_end_and_resumed(tmp_path: Path, monk
     assert progress.status.endswith("on 1 validation cases")
 
 
+def test_the_scans_that_are_being_labeled_are_counted() -> None:
+    progress = TrainingProgress()
+    progress.follow({"event": "labeling", "done": 3, "of": 40})
+    assert progress.status == "Labeling unlabeled scans: 3 of 40"
+    assert progress.share == 0.0
+
+
 def test_a_failure_is_the_status_and_an_unknown_event_changes_nothing() -> None:
     progress = TrainingProgress()
     progress.follow({"event": "failed", "message": "There is no room left on the disk.", "cause": "OSError"})

@@ -10,14 +10,21 @@ def test_the_bar_shows_share_time_left_phase_and_loss(capsys) -> None:
     losses = {"total": 0.5}
     progress = {"event": "progress", "of": 10, "phase": "co-learning", "losses": losses}
     show({**progress, "iteration": 3, "seconds_left": 75.4})
+    show({"event": "labeling", "done": 2, "of": 5})
     show({"event": "validated", "iteration": 3, "dice": {"teacher": 0.81234}, "cases": 2})
     show({**progress, "iteration": 10, "seconds_left": None})
     show({"event": "finished", "complete": True})
     seen = capsys.readouterr().err
     assert "Training:  30%|" in seen
     assert "1:15 left, co-learning, loss 0.500" in seen
+    assert "Training:  30%|" in seen.split("labeling unlabeled scans, 2 of 5")[0].splitlines()[-1]
     assert "Iteration 3: Dice on 2 validation cases: teacher 0.812" in seen
     assert "Training: 100%|" in seen
+
+
+def test_labeling_before_the_first_iteration_needs_no_bar(capsys) -> None:
+    TerminalProgress()({"event": "labeling", "done": 0, "of": 5})
+    assert capsys.readouterr().err == ""
 
 
 def test_preparing_and_segmenting_have_bars_of_their_own(capsys) -> None:

@@ -29,6 +29,7 @@ def label_scans(
     device: Device,
     processes: Processes = ALONE,
     should_stop: Callable[[], bool] = lambda: False,
+    told: Callable[[int, int], None] = lambda done, of: None,
 ) -> bool:
     """Let a network label whole scans and keep its labels beside the preprocessed scans, in place of earlier ones.
 
@@ -46,6 +47,8 @@ def label_scans(
         Cases that count for the statistics too; no label is read.
     should_stop
         Asked before each scan; when true, the remaining ones keep the labels that they have.
+    told
+        Called with the number of scans that this process has labeled, and has to label in all.
 
     Returns
     -------
@@ -56,7 +59,9 @@ def label_scans(
     retake_statistics([teacher], [*labeled, *unlabeled], settings, device)
     teacher.eval()
     stopped = False
-    for case in processes.share(unlabeled):
+    own = processes.share(unlabeled)
+    for done, case in enumerate(own):
+        told(done, len(own))
         stopped = should_stop()
         if stopped:
             break
@@ -64,6 +69,8 @@ def label_scans(
         probability = foreground_by_windows(teacher, image, settings, device).cpu().numpy()
         with replacing(_taught_file(case)) as temporary:
             np.save(temporary, largest_component(probability > 0.5).astype(np.uint8))
+    else:
+        told(len(own), len(own))
     return float(processes.mean(torch.tensor([float(stopped)]))) == 0.0
 
 

@@ -40,6 +40,11 @@ class TerminalProgress:
             remaining = "" if left is None else f"{int(left) // 60}:{int(left) % 60:02d} left, "
             self._bar.set_postfix_str(f"{remaining}{event['phase']}, loss {event['losses'].get('total') or 0:.3f}")
 
+    def _on_labeling(self, event: dict[str, Any]) -> None:
+        # A training that is resumed may label scans before it has a bar.
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"labeling unlabeled scans, {event['done']} of {event['of']}")
+
     def _on_validated(self, event: dict[str, Any]) -> None:
         scores = ", ".join(f"{name} {value:.3f}" for name, value in event["dice"].items())
         self._line(f"Iteration {event['iteration']}: Dice on {event['cases']} validation cases: {scores}")

@@ -189,6 +189,7 @@ class Trainer:
             self.device,
             self.processes,
             self.should_stop,
+            told=lambda done, of: self.events.emit("labeling", done=done, of=of),
         )
         if done:
             self._labeled_until = progress

@@ -89,6 +89,9 @@ class TrainingProgress:
             self.secondsAnIteration = event["elapsed_seconds"] / self.iteration
         self._status = f"{event['phase'].capitalize()}, {timeLeft(event.get('seconds_left'))}"
 
+    def _on_labeling(self, event: dict[str, Any]) -> None:
+        self._status = f"Labeling unlabeled scans: {event['done']} of {event['of']}"
+
     def _on_validated(self, event: dict[str, Any]) -> None:
         self.validationCases = event["cases"]
         for name, value in event["dice"].items():

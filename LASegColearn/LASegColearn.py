@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import ctk
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -45,6 +44,10 @@ _DEVICES = ["auto", "cuda", "mps", "cpu"]
 _NOT_IN_TABLE = ("preset", "method", "minutes", "iterations")
 _SCAN_SUFFIXES = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
 _SECONDS_BETWEEN_PLOTS = 1.0
+# Slicer's own settings, of this user on this computer.
+_LAST_STUDY = "LASegColearn/StudyFolder"
+# Binding the panel changes the device's box several times.
+_MILLISECONDS_BEFORE_PROBE = 300
 _MOST_WARNINGS = 3
 
 
@@ -78,6 +81,10 @@ def registerSampleData() -> None:
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
         category="LASegColearn",
         sampleName="LeftAtriumPhantoms",
+        # Wanted even where nothing is downloaded; the thumbnail and what is made are the only things used.
+        uris="file:LeftAtriumPhantoms",
+        fileNames="LeftAtriumPhantoms.nrrd",
+        nodeNames="LeftAtriumPhantoms",
         thumbnailFileName=str(Path(__file__).parent / "Resources" / "Icons" / "LASegColearn.png"),
         customDownloader=lambda source: makePhantoms(Path(slicer.app.temporaryPath) / "LASegColearnPhantoms"),
     )
@@ -159,7 +166,8 @@ class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
         Session.__init__(
             self,
             slicer.mrmlScene,
-            lambda path: slicer.util.loadVolume(str(path)),
+            # What is shown is for showCase to say: an uncertainty that is loaded must not take the scan's place.
+            lambda path: slicer.util.loadVolume(str(path), {"show": False}),
             lambda path: slicer.util.loadSegmentation(str(path)),
             qt.QTimer,
             slicer.app.processEvents,
@@ -178,18 +186,22 @@ class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
             If a file of the case is gone or cannot be read.
         """
         volume = self.cases.load(caseId)
-        shown = [self.cases.loadLabel(caseId)]
+        shown = [self.cases.loadLabel(caseId), (self.cases.correctedSegment(caseId) or (None,))[0]]
         if (self.study.predictions / caseId / "figures.json").exists():
             shown.append(self.showPrediction(caseId, surface=surface))
         doubt = self.display.uncertaintyNode(caseId) if uncertainty else None
         for case in self.study.cases:
-            for node in (self.display.teacherNode(case.id), (self.cases.labelSource(case.id) or (None,))[0]):
+            sources = (self.cases.labelSource(case.id), self.cases.correctedSegment(case.id))
+            for node in (self.display.teacherNode(case.id), *(source[0] for source in sources if source is not None)):
                 if node is not None and node.GetDisplayNode() is not None:
                     node.GetDisplayNode().SetVisibility(node in shown)
         self._showLegend(doubt)
         slicer.util.setSliceViewerLayers(background=volume, foreground=doubt, foregroundOpacity=0.5)
-        slicer.app.layoutManager().resetSliceViews()
-        slicer.app.layoutManager().resetThreeDViews()
+        views = slicer.app.layoutManager()
+        # There is none without a main window.
+        if views is not None:
+            views.resetSliceViews()
+            views.resetThreeDViews()
         return volume
 
     def _showLegend(self, shown: Any | None) -> None:
@@ -208,7 +220,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.logic: LASegColearnLogic | None = None
-        # With what the decorator adds: connectGui and disconnectGui.
+        # With what the decorator adds: connectParametersToGui and disconnectGui.
         self._parameterNode: Any = None
         self._parameterNodeGuiTag: int | None = None
         self._probe: EngineProcess | None = None
@@ -217,6 +229,12 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._shownCase: str | None = None
         self._hearsQuit = False
         self._fillingSettings = False
+        # The device whose description is shown, or being asked for.
+        self._described = ""
+        self._probeTimer = qt.QTimer()
+        self._probeTimer.setSingleShot(True)
+        self._probeTimer.setInterval(_MILLISECONDS_BEFORE_PROBE)
+        self._probeTimer.connect("timeout()", self._probeDevice)
         # Of the shown case, in RAS and mm; and which of them the views are at.
         self._doubts: list[tuple[float, float, float]] = []
         self._doubt = -1
@@ -240,7 +258,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.correctSection = CorrectSection(
             self.ui, self.logic, lambda: self._tellingErrors("correct"), lambda caseId: self.showCase(caseId)
         )
-        self.ui.studyFolderEdit.filters = ctk.ctkPathLineEdit.Dirs
+        self.ui.studyFolderButton.text = _("Choose a study folder ...")
+        self.ui.studyFolderButton.caption = _("Study folder")
         for chart in CHARTS:
             self.ui.curvesComboBox.addItem(_(chart), chart)
         self.ui.settingsTable.verticalHeader().setVisible(False)
@@ -252,7 +271,15 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for place in ("inputs", "train", "predict", "correct", "rounds"):
             self._say(place, "")
         self.initializeParameterNode()
+        self._openStudyOfLastTime()
         self.onMethodChosen()
+
+    def _openStudyOfLastTime(self) -> None:
+        """Where the scene names no study: the one that was opened last on this computer, if it is still there."""
+        assert self.logic is not None
+        folder = slicer.util.settingsValue(_LAST_STUDY, "")
+        if folder and not self.logic.hasStudy and (Path(folder) / "study.json").exists():
+            self.openStudy(folder)
 
     def cleanup(self) -> None:
         """Before the module is unloaded or Slicer ends: what runs is saved and ended."""
@@ -314,7 +341,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameterNode = node
         if node is None:
             return
-        self._parameterNodeGuiTag = node.connectGui(self.ui)
+        # Not connectGui, which keeps the tag to itself (Slicer issue 7547): what cannot be unbound writes old choices.
+        self._parameterNodeGuiTag = node.connectParametersToGui(self._boundWidgets())
         self.showSettings()
         if node.studyFolder and not (self.logic.hasStudy and str(self.logic.study.folder) == node.studyFolder):
             # A folder that is not there is not made by opening a scene.
@@ -325,6 +353,11 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         elif self.logic.hasStudy:
             node.studyFolder = str(self.logic.study.folder)
 
+    def _boundWidgets(self) -> dict[str, Any]:
+        """The panel's widgets by the parameter that each is for, as the file of the panel says."""
+        named = {widget.property("SlicerParameterName"): widget for widget in vars(self.ui).values()}
+        return {name: widget for name, widget in named.items() if name}
+
     def openStudy(self, folder: str) -> None:
         """Open the study in this folder, or make one."""
         assert self.logic is not None
@@ -334,14 +367,22 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             study = self.logic.openStudy(folder)
             if self._parameterNode is not None:
                 self._parameterNode.studyFolder = str(study.folder)
-            self.ui.studyFolderEdit.currentPath = str(study.folder)
-            self.ui.studyFolderEdit.addCurrentPathToHistory()
+            self._showStudyFolder(str(study.folder))
+            qt.QSettings().setValue(_LAST_STUDY, str(study.folder))
             self.logic.cases.readStates()
             run = study.resumableRun
             if run is not None and not self.logic.isRunning:
                 self.logic.progress = progressOf(run)
                 self._say("train", _("The last training did not reach its end. Resume goes on with it."))
         self.update()
+
+    def _showStudyFolder(self, folder: str) -> None:
+        button = self.ui.studyFolderButton
+        # It tells of a folder that it is given as of one that is chosen.
+        blocked = button.blockSignals(True)
+        button.directory = folder
+        button.text = folder
+        button.blockSignals(blocked)
 
     def onDropped(self, paths: list[str]) -> None:
         """Folders, cohort files and scans dropped onto the table."""
@@ -391,11 +432,16 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onRemove(self) -> None:
         assert self.logic is not None
         chosen = self.caseTable.selectedIds()
+        if not chosen:
+            self._say("inputs", _("No case is selected. Select cases in the table."))
+            return
         question = _("Take {n} case(s) out of the study? No file is deleted.").format(n=len(chosen))
-        if chosen and slicer.util.confirmOkCancelDisplay(question):
+        if slicer.util.confirmOkCancelDisplay(question):
             with self._tellingErrors("inputs"):
                 for caseId in chosen:
                     self.logic.study.remove(caseId)
+            if self._shownCase in chosen:
+                self._shownCase, self._doubts = None, []
             self.update()
 
     def onRoleChosen(self, caseId: str, role: Any) -> None:
@@ -460,6 +506,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         chosen = self.caseTable.selectedIds()
         if chosen:
             self.showCase(chosen[0])
+        else:
+            self._say("inputs", _("No case is selected. Select one in the table."))
 
     def showCase(self, caseId: str) -> None:
         """Show a case in the views, and its label in the selector."""
@@ -634,12 +682,17 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         slicer.util.infoDisplay(self.ui.statusLabel.text or _("Nothing has run yet."), detailedText=text)
 
     def onDeviceChosen(self) -> None:
-        """Ask a child process what would be used; PyTorch is never imported here."""
+        """The choice is looked at when it has settled: binding the panel changes it, too."""
+        self._probeTimer.start()
+
+    def _probeDevice(self) -> None:
+        """Ask a child process what would be used, unless it has said so; PyTorch is never imported here."""
         assert self.logic is not None
-        self._endProbe()
-        if self.dependencies.missing():
-            self.ui.deviceLabel.text = _("PyTorch is not installed yet")
+        device = self.ui.deviceComboBox.currentText
+        if device in ("", self._described) or self.dependencies.missing():
             return
+        self._endProbe()
+        self._described = device
         self.ui.deviceLabel.text = _("Looking ...")
 
         def tell(event: dict[str, Any]) -> None:
@@ -650,10 +703,11 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self.ui.deviceLabel.text = outcome.message
                 self._details = outcome.details
 
-        self._probe = self.logic.probe(self.ui.deviceComboBox.currentText, tell, done)
+        self._probe = self.logic.probe(self._described, tell, done)
 
     def _endProbe(self) -> None:
         """End it and hear its last word now, so that it cannot speak into what comes after."""
+        self._probeTimer.stop()
         if self._probe is not None:
             self._probe.kill()
             self._probe.wait(1)
@@ -690,7 +744,15 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         sentence = self.dependencies.sentence()
         self.ui.dependenciesCollapsibleButton.setVisible(bool(sentence))
         self.ui.dependenciesLabel.text = sentence
-        self.onDeviceChosen()
+        possible = not self.dependencies.impossible()
+        self.ui.installButton.enabled = possible
+        self.ui.installOfflineButton.enabled = possible
+        if sentence:
+            self._endProbe()
+            self._described = ""
+            self.ui.deviceLabel.text = _("PyTorch is not installed yet")
+        else:
+            self.onDeviceChosen()
 
     def showSettings(self) -> None:
         """Fill the table with the preset's settings and what was changed of them."""
@@ -746,7 +808,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.trainButton.enabled = not reason
         self.ui.trainButton.toolTip = reason or _("Train a new model on this study")
         self.ui.resumeButton.enabled = self.logic.hasStudy and not running and self.logic.study.resumableRun is not None
-        self.ui.pauseButton.enabled = running and not self.logic.isStopping
+        self.ui.pauseButton.enabled = self.logic.canPause
         self.ui.cancelButton.enabled = running
         for button in (self.ui.predictShownButton, self.ui.predictSelectedButton, self.ui.predictAllButton):
             button.enabled = model is not None and not running
@@ -762,7 +824,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.nextDoubtButton.enabled = model is not None
         for button in (self.ui.addFromSceneButton, self.ui.addFolderButton, self.ui.addCohortButton):
             button.enabled = self.logic.hasStudy
-        self.ui.studyFolderEdit.enabled = not running
+        self.ui.studyFolderButton.enabled = not running
+        self.ui.removeButton.enabled = bool(cases) and not running
+        self.ui.showCaseButton.enabled = bool(cases)
         self.ui.progressBar.setVisible(running or self.ui.progressBar.value > 0)
         self.ui.estimateLabel.text = self._estimate(cases)
 
@@ -804,7 +868,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
-        ui.studyFolderEdit.connect("currentPathChanged(QString)", self.onStudyFolder)
+        ui.studyFolderButton.connect("directorySelected(QString)", self.openStudy)
         ui.casesTable.connect(
             "cellDoubleClicked(int,int)", lambda row, _column: self.showCase(self.caseTable.idOfRow(row))
         )
@@ -845,11 +909,6 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         slicer.app.connect("aboutToQuit()", self.cleanup)
         self._hearsQuit = True
 
-    def onStudyFolder(self, folder: str) -> None:
-        assert self.logic is not None
-        if folder and not (self.logic.hasStudy and str(self.logic.study.folder) == folder):
-            self.openStudy(folder)
-
     @contextmanager
     def _tellingErrors(self, place: str) -> Iterator[None]:
         """What goes wrong becomes a sentence at the widget where it happened; the traceback goes to the log."""
@@ -870,7 +929,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _plot(self, progress: TrainingProgress, event: dict[str, Any]) -> None:
         due = event["event"] == "progress" and time.monotonic() - self._plotted > _SECONDS_BETWEEN_PLOTS
         if due or event["event"] == "validated":
-            first = self.plots.chart(CHARTS[0]) is None
+            # Who works in another module meanwhile keeps the layout.
+            first = self.plots.chart(CHARTS[0]) is None and self.parent.isEntered
             self._plotted = time.monotonic()
             self.plots.update(progress)
             if first:
@@ -918,6 +978,11 @@ class LASegColearnTest(ScriptedLoadableModuleTest):
         """Train for 20 iterations on phantoms, predict one, and see it in the scene."""
         import tempfile
 
+        requirements = Path(__file__).parent / "Resources" / "requirements.txt"
+        missing = Dependencies(requirements, lambda options: None, None).sentence()
+        if missing:
+            self.delayDisplay(missing)
+            return
         with tempfile.TemporaryDirectory() as folder:
             self.delayDisplay("Making phantoms")
             makePhantoms(Path(folder) / "phantoms", labeled=2, unlabeled=2, validation=0)

@@ -43,7 +43,7 @@ def main() -> None:
         _showMissing(widget)
         pictures.panel("missing-software")
         widget.showDependencies()
-        widget.ui.studyFolderEdit.currentPath = str(study)
+        widget.openStudy(str(study))
         widget.onAddFromScene()
         for case in widget.logic.study.cases[-3:]:
             widget.onRoleChosen(case.id, "validation")

@@ -10,10 +10,12 @@ import torch
 import torch.nn.functional as F
 
 from batches import noise_batch
+from LASegColearnLib.device import choose_device
 from LASegColearnLib.losses import dice_loss
 from LASegColearnLib.methods.sassnet import Discriminator, ShapeAware
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.shape_network import mask_and_distance, signed_distance
+from LASegColearnLib.training_step import TrainingStep
 
 SIDE = (32, 16, 16)
 PLAIN = Settings(patch_size=SIDE, filters=2, dropout=0.0, normalization="instance")
@@ -92,6 +94,16 @@ def test_each_of_the_two_learns_in_training_mode_from_the_other_in_evaluation_mo
     method.loss(noise_batch(SIDE), 0.5)
     method.after_step(0.5)
     assert modes == [("network", True), ("discriminator", False), ("network", False), ("discriminator", True)]
+
+
+def test_the_discriminators_step_is_made_in_the_precision_of_the_networks() -> None:
+    kinds: list[torch.dtype] = []
+    step = TrainingStep(replace(PLAIN, method="sassnet"), choose_device("cpu", "bfloat16"))
+    discriminator = step.method.auxiliary["discriminator"]
+    discriminator.layers[2].register_forward_hook(lambda _module, _inputs, output: kinds.append(output.dtype))
+    step([noise_batch(SIDE)], 0.5, 0.01)
+    assert kinds == [torch.bfloat16, torch.bfloat16]
+    assert all(parameter.dtype == torch.float32 for parameter in discriminator.parameters())
 
 
 def test_the_adversarial_step_changes_the_discriminator_alone() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -185,7 +186,24 @@ def test_every_method_says_what_it_does_in_a_sentence_and_where_it_is_from() -> 
     assert {name: METHODS[name].title for name in METHODS} == method_titles()
     for method in METHODS.values():
         assert ": " in method.title
-        assert len(method.citation) > 20
+        assert re.search(r"\. .+ (19|20)\d\d\.$", method.citation), method.citation
+
+
+@pytest.mark.parametrize("name", ["ua_mt", "bcp", "sdcl"])
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_teacher_sees_patches_with_the_intensities_that_the_settings_say(name: str, plain: bool) -> None:
+    settings = replace(TINY, method=name, dropout=0.0, pretraining=0.0, plain_for_teacher=plain)
+    parts = []
+    for spoiled in ("plain", "unlabeled"):
+        batch = noise_batch(SIDE)
+        method = create_method(settings)
+        seen: list[torch.Tensor] = []
+        method.networks["teacher"].register_forward_pre_hook(lambda _module, inputs, seen=seen: seen.append(inputs[0]))
+        setattr(batch, spoiled, getattr(batch, spoiled) + 1000.0)
+        method.loss(batch, 0.5)
+        parts.append(max(float(inputs.abs().max()) for inputs in seen))
+    assert (parts[0] > 500) == plain
+    assert (parts[1] > 500) != plain
 
 
 def test_an_unknown_method_is_refused_with_the_names_of_all() -> None:

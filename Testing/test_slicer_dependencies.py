@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 import zipfile
@@ -127,3 +128,16 @@ def test_pytorch_comes_from_slicers_extension_and_from_nowhere_else(
         _needing(site, installTorch=lambda: None).install()
     _needing(site, installTorch=lambda: installed.append("torch")).install()
     assert installed == ["torch"]
+
+
+def test_on_a_mac_it_is_said_that_no_pytorch_will_do(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dependencies = _needing(site, "numpy>=1.0")
+    monkeypatch.setattr("LASegColearnSlicer.dependencies.TORCH", "torch>=99")
+    assert not dependencies.impossible()
+    assert "Training and prediction need software" in dependencies.sentence()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    assert dependencies.impossible()
+    assert "Do that on the command line" in dependencies.sentence()
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    assert not dependencies.impossible()

@@ -32,6 +32,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
     core = startSlicer()
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     core.scene.Clear(0)
+    import qt
+
+    qt.QSettings().clear()
     widget, frame = openPanel()
     yield widget, frame
     widget.cleanup()
@@ -49,7 +52,7 @@ def filled(panel: Any, phantoms: Path, tmp_path: Path) -> Any:
     import LASegColearn
 
     LASegColearn.makePhantoms(phantoms)
-    panel.ui.studyFolderEdit.currentPath = str(tmp_path / "Studie Vorhöfe")
+    panel.ui.studyFolderButton.directory = str(tmp_path / "Studie Vorhöfe")
     panel.ui.addFromSceneButton.click()
     assert panel.ui.inputsMessageLabel.text == ""
     panel.onRoleChosen("case_006", "validation")
@@ -130,6 +133,8 @@ def test_the_whole_story(filled: Any, opened: tuple[Any, Any], tmp_path: Path) -
     panel.showCase("case_006")
     panel.caseTable.select(["case_003", "case_006"])
     ui.predictSelectedButton.click()
+    assert ui.cancelButton.enabled and not ui.pauseButton.enabled, "What cannot be gone on with cannot be paused."
+    assert not ui.removeButton.enabled
     _until(lambda: not panel.logic.isRunning)
     assert ui.predictMessageLabel.text == ""
     assert panel.logic.study.case("case_003").state == "predicted"
@@ -145,6 +150,11 @@ def test_the_whole_story(filled: Any, opened: tuple[Any, Any], tmp_path: Path) -
     assert parent and parent == hierarchy.GetItemByDataNode(volume)
     doubt = panel.logic.display.uncertaintyNode("case_006")
     assert slicer.modules.colors.logic().GetColorLegendDisplayNode(doubt).GetVisibility()
+    view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    panel.showCase("case_006")
+    panel.logic.showPrediction("case_003")
+    assert view.GetBackgroundVolumeID() == volume.GetID(), "Loading another case's prediction changes no view."
+    panel.logic.display.remove("case_003")
     first = teacher.GetID()
     panel.logic.study.addFigures("case_006", {"run": "a later model"})
     panel.showCase("case_006")
@@ -204,6 +214,10 @@ def _correctAndTrainAgain(panel: Any) -> None:
     assert ui.readoutsTable.rowCount == 3 and ui.readoutsTable.item(0, 0).text() == "1.000"
     _outline(mine, editor.node.GetSelectedSegmentID(), volume)
     _until(lambda: ui.readoutsTable.item(0, 0).text() != "1.000")
+    panel.showCase("case_006")
+    assert not mine.GetDisplayNode().GetVisibility(), "Another patient's outline must not lie over this scan."
+    panel.showCase("case_003")
+    assert mine.GetDisplayNode().GetVisibility()
     ui.correctButton.click()
     assert editor.node.GetSegmentationNode() is mine, "Work that was begun must be gone on with."
     ui.useEditedButton.click()
@@ -266,10 +280,125 @@ def test_closing_the_scene_leaves_training_alone_and_leaving_slicer_offers_the_r
     assert time.monotonic() - started < 5
     assert not panel.logic.isRunning
     again, _frame = openPanel()
-    again.ui.studyFolderEdit.currentPath = str(tmp_path / "Studie Vorhöfe")
+    assert again.ui.studyFolderButton.text == str(tmp_path / "Studie Vorhöfe"), "The last study is opened again."
     assert again.ui.resumeButton.enabled
     assert "Resume goes on with it" in again.ui.trainMessageLabel.text
     again.cleanup()
+
+
+def test_what_was_chosen_is_still_chosen_after_a_look_at_another_module(opened: tuple[Any, Any]) -> None:
+    panel, frame = opened
+    panel.ui.presetComboBox.setCurrentText("paper")
+    panel.ui.deviceComboBox.setCurrentText("cpu")
+    panel.ui.methodComboBox.setCurrentText("bcp")
+    for _round in range(2):
+        panel.exit()
+        enter(panel, frame)
+        chosen = panel.options()
+        assert (chosen.preset, chosen.device, chosen.method) == ("paper", "cpu", "bcp")
+        assert panel.ui.presetComboBox.currentText == "paper"
+
+
+def test_the_device_is_asked_for_once_when_the_choice_has_settled(
+    opened: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel, frame = opened
+    asked: list[str] = []
+
+    class Probe:
+        def kill(self) -> None: ...
+
+        def wait(self, seconds: float) -> None: ...
+
+    def probe(device: str, tell: Any, done: Any) -> Probe:
+        asked.append(device)
+        return Probe()
+
+    panel._endProbe()
+    monkeypatch.setattr(panel.logic, "probe", probe)
+    panel._described = ""
+    for device in ("cuda", "mps", "cpu"):
+        panel.ui.deviceComboBox.setCurrentText(device)
+    _until(lambda: bool(asked), 5)
+    panel.exit()
+    enter(panel, frame)
+    started = time.monotonic()
+    _until(lambda: time.monotonic() > started + 0.5)
+    assert asked == ["cpu"]
+
+
+def test_a_study_is_chosen_by_the_button_and_the_same_folder_again_opens_it_again(
+    panel: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PySide6.QtWidgets import QFileDialog
+
+    button = panel.ui.studyFolderButton
+    assert button.text == "Choose a study folder ..."
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *arguments: "")
+    button.browse()
+    assert not panel.logic.hasStudy
+    folder = tmp_path / "study"
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *arguments: str(folder))
+    button.browse()
+    assert button.text == str(folder) == str(panel.logic.study.folder)
+    panel.logic.closeStudy()
+    button.browse()
+    assert panel.logic.hasStudy
+    assert [path.name for path in tmp_path.iterdir()] == ["study"]
+
+
+def test_the_study_of_last_time_is_opened_unless_it_is_gone(panel: Any, tmp_path: Path) -> None:
+    panel.openStudy(str(tmp_path / "study"))
+    panel.logic.closeStudy()
+    import slicer
+
+    slicer.mrmlScene.Clear(0)
+    again, _frame = openPanel()
+    assert again.logic.study.folder == tmp_path / "study"
+    again.cleanup()
+    shutil.rmtree(tmp_path / "study")
+    slicer.mrmlScene.Clear(0)
+    third, _frame = openPanel()
+    assert not third.logic.hasStudy and not (tmp_path / "study").exists()
+    third.cleanup()
+
+
+def test_buttons_for_a_case_say_that_none_is_selected(filled: Any) -> None:
+    filled.caseTable.select([])
+    filled.ui.showCaseButton.click()
+    assert filled.ui.inputsMessageLabel.text == "No case is selected. Select one in the table."
+    filled.ui.removeButton.click()
+    assert filled.ui.inputsMessageLabel.text == "No case is selected. Select cases in the table."
+
+
+def test_scrolling_over_the_table_changes_no_role(filled: Any) -> None:
+    from PySide6.QtCore import QPoint, QPointF, Qt
+    from PySide6.QtGui import QWheelEvent
+    from PySide6.QtWidgets import QApplication
+
+    from slicer_stand_in.pythonqt import bare
+
+    combo = bare(filled.ui.casesTable.cellWidget(2, 1))
+    place, down = QPointF(5, 5), QPoint(0, -120)
+    none = (Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase)
+    QApplication.sendEvent(combo, QWheelEvent(place, place, QPoint(), down, *none, False))
+    assert combo.currentText() == "unlabeled"
+    assert filled.logic.study.case("case_003").role == "unlabeled"
+
+
+def test_scans_that_lie_where_slicer_clears_up_are_copied_into_the_study(panel: Any, tmp_path: Path) -> None:
+    import slicer
+
+    import LASegColearn
+
+    slicer.app.temporaryPath = str(tmp_path / "temporary")
+    LASegColearn.makePhantoms(tmp_path / "temporary" / "phantoms", labeled=1, unlabeled=1, validation=0)
+    panel.openStudy(str(tmp_path / "study"))
+    panel.ui.addFromSceneButton.click()
+    shutil.rmtree(tmp_path / "temporary")
+    assert len(panel.logic.study.cases) == 2
+    for case in panel.logic.study.cases:
+        assert case.scan.is_relative_to(tmp_path / "study") and case.scan.exists()
 
 
 def test_without_a_study_nothing_can_be_started_and_the_button_says_why(panel: Any) -> None:
@@ -302,7 +431,7 @@ def test_every_method_can_be_chosen_and_says_what_it_does(panel: Any) -> None:
 
 
 def test_a_study_folder_that_cannot_be_written_to_is_a_sentence(panel: Any) -> None:
-    panel.ui.studyFolderEdit.currentPath = "/proc/study"
+    panel.ui.studyFolderButton.directory = "/proc/study"
     assert "The study's folder cannot be written to" in panel.ui.inputsMessageLabel.text
     assert not panel.logic.hasStudy
 
@@ -312,7 +441,7 @@ def test_an_empty_scene_and_a_scan_in_a_transform_are_sentences(panel: Any, phan
 
     from LASegColearnLib.cohort import load_cohort
 
-    panel.ui.studyFolderEdit.currentPath = str(tmp_path / "study")
+    panel.ui.studyFolderButton.directory = str(tmp_path / "study")
     panel.ui.addFromSceneButton.click()
     assert panel.ui.inputsMessageLabel.text.startswith("Scene: There is no scan in it")
     volume = slicer.util.loadVolume(str(load_cohort(phantoms / "cohort.json").unlabeled[0].image))
@@ -330,7 +459,7 @@ def test_files_and_folders_are_dropped_onto_the_table(panel: Any, phantoms: Path
 
     from slicer_stand_in.pythonqt import bare
 
-    panel.ui.studyFolderEdit.currentPath = str(tmp_path / "study")
+    panel.ui.studyFolderButton.directory = str(tmp_path / "study")
     content = QMimeData()
     content.setUrls([QUrl.fromLocalFile(str(phantoms / "cohort.json")), QUrl.fromLocalFile(str(ROOT / "README.md"))])
     viewport = bare(panel.ui.casesTable.viewport())
@@ -347,7 +476,7 @@ def test_a_double_click_loads_and_shows_a_case_and_removing_deletes_nothing(
 ) -> None:
     import slicer
 
-    panel.ui.studyFolderEdit.currentPath = str(tmp_path / "study")
+    panel.ui.studyFolderButton.directory = str(tmp_path / "study")
     panel.onDropped([str(phantoms / "cohort.json")])
     from slicer_stand_in.pythonqt import bare
 
@@ -441,7 +570,7 @@ def test_every_setting_of_every_preset_is_shown_and_read_back(panel: Any) -> Non
 
 def test_a_study_that_was_moved_away_is_said_and_not_made_anew(panel: Any, tmp_path: Path) -> None:
     folder = tmp_path / "study"
-    panel.ui.studyFolderEdit.currentPath = str(folder)
+    panel.ui.studyFolderButton.directory = str(folder)
     panel.logic.closeStudy()
     shutil.rmtree(folder)
     panel.initializeParameterNode()
@@ -539,9 +668,16 @@ def test_sample_data_offers_phantoms_made_here(monkeypatch: pytest.MonkeyPatch, 
     offered: dict[str, Any] = {}
 
     class SampleDataLogic:
+        # As Slicer's SampleData.py: without these three its source cannot be made.
         @staticmethod
         def registerCustomSampleDataSource(
-            category: str, sampleName: str, thumbnailFileName: str, customDownloader: Any
+            category: str,
+            sampleName: str,
+            uris: str,
+            fileNames: str,
+            nodeNames: str,
+            thumbnailFileName: str,
+            customDownloader: Any,
         ) -> None:
             offered.update(name=sampleName, thumbnail=thumbnailFileName, make=customDownloader)
 

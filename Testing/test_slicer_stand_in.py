@@ -46,11 +46,11 @@ def test_what_a_class_lacks_raises() -> None:
 def test_helpers_of_a_stand_in_cannot_be_reached() -> None:
     import ctk
 
-    edit = ctk.ctkPathLineEdit()
-    edit.currentPath = "/data"
-    assert edit.currentPath == "/data"
+    button = ctk.ctkDirectoryButton()
+    button.directory = "/data"
+    assert button.directory == "/data"
     with pytest.raises(AttributeError):
-        edit._edit  # noqa: B018
+        button._button  # noqa: B018
 
 
 def test_surplus_arguments_are_dropped_and_a_receiver_can_be_taken_off() -> None:

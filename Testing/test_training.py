@@ -114,6 +114,22 @@ def test_with_few_labeled_cases_none_is_held_out_and_it_is_said(cohort: Path, tm
     assert any("no Dice to follow" in event.get("message", "") for event in few)
 
 
+def test_a_method_that_is_started_without_its_first_stage_says_so(cohort: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def listen(event: dict) -> None:
+        told.append(event.get("message", ""))
+
+    train(cohort, tmp_path / "bcp", replace(SETTINGS, method="bcp", iterations=1), listeners=[listen])
+    assert any("set pretraining=0.12" in message for message in told)
+    told.clear()
+    train(cohort, tmp_path / "own", replace(SETTINGS, iterations=1), listeners=[listen])
+    train(cohort, tmp_path / "with", replace(SETTINGS, method="bcp", pretraining=0.5, iterations=1), listeners=[listen])
+    start = tmp_path / "bcp" / "checkpoints" / "last.pt"
+    train(cohort, tmp_path / "later", replace(SETTINGS, method="bcp", iterations=1), init=start, listeners=[listen])
+    assert told and not any("pretraining" in message for message in told)
+
+
 def test_a_validation_case_is_never_trained_on_in_a_later_round(cohort: Path, tmp_path: Path) -> None:
     train(cohort, tmp_path / "run", SETTINGS)
     first = load_cohort(cohort)

@@ -5,12 +5,14 @@
 
 Each method and number of labels is trained on the first N labeled scans and la_(N+1)-la_060 without their labels, by
 `lasegcolearn compare`, which goes on where it was interrupted and writes a page. Reported is the last checkpoint, on
-la_061-la_080, in voxels as the literature does; nothing is selected on those scans.
+la_061-la_080, in voxels as the literature does; nothing is selected on those scans. The tables have the published
+figures (published_figures.csv, with their sources) beside ours, and --csv keeps ours case by case.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import sys
 from pathlib import Path
@@ -18,12 +20,13 @@ from pathlib import Path
 from LASegColearnLib.allocation import keep_freed_memory
 from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
 from LASegColearnLib.comparison import Plan, Trained, compare, read_trained
-from LASegColearnLib.comparison_page import MEASURES, table_rows
+from LASegColearnLib.comparison_page import MEASURES, cost_rows, difference_rows, table_rows
 from LASegColearnLib.methods import method_names
 from LASegColearnLib.network_comparison import compare_networks
 from LASegColearnLib.terminal import TerminalProgress
 
 _LAST_TRAINED, _LAST_REPORTED = 60, 80
+_PUBLISHED = Path(__file__).with_name("published_figures.csv")
 
 
 def main() -> None:
@@ -47,6 +50,8 @@ def main() -> None:
     trained = read_trained(options.output, plan)
     for labeled in plan.labeled:
         sys.stdout.write(_table([one for one in trained if one.labeled == labeled], methods, labeled))
+    if options.csv:
+        _write_cases(options.csv, trained)
     if options.networks:
         for one in trained:
             table = compare_networks(one.run, load_cohort(one.run.cohort), device=options.device, unit="voxel")
@@ -69,21 +74,53 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--networks", action="store_true", help="a table of each run's students and teacher as well")
+    parser.add_argument("--csv", type=Path, help="file for the figures of each case, by both protocols")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
     return parser.parse_args()
 
 
 def _table(trained: list[Trained], methods: tuple[str, ...], labeled: int) -> str:
-    """A Markdown table of the published protocol's figures, mean and standard deviation over cases and seeds."""
-    lines = [
-        f"\n{labeled} labels, la_061-la_080, distances in voxels\n",
-        f"| method | iterations | {' | '.join(title for title, _ in MEASURES.values())} |",
-        f"|{'---|' * (len(MEASURES) + 2)}",
-    ]
+    """A Markdown table of the published protocol's figures, mean and standard deviation over cases and seeds.
+
+    The difference is the first method's Dice minus the row's, case by case, with its 95 % interval.
+    """
+    titles = [title for title, _ in MEASURES.values()]
+    header = ["method", "iterations", *titles, f"Dice of {methods[0]} minus it", "peak GB", "published"]
+    lines = [f"\n{labeled} labels, la_061-la_080, distances in voxels\n", _line(header), "|---" * len(header) + "|"]
+    differences = {row["method"]: f"{row['mean']} ({row['interval']})" for row in difference_rows(trained, methods)}
+    costs = {row["method"]: row for row in cost_rows(trained, methods)}
+    published = _published(labeled)
     for row in table_rows(trained, methods, "published"):
-        iterations = "/".join(str(one.iterations) for one in trained if one.method == row["method"])
-        lines.append(f"| {row['method']} | {iterations} | {' | '.join(row['cells'])} |")
+        name = row["method"]
+        cost = costs[name]
+        more = [differences.get(name, ""), cost["memory"], published.get(name, "")]
+        lines.append(_line([name, cost["iterations"], *row["cells"], *more]))
     return "\n".join(lines) + "\n"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _published(labeled: int) -> dict[str, str]:
+    """By method: Dice / Jaccard / 95HD / ASD as published for so many labels."""
+    with _PUBLISHED.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["labels"] == str(labeled)]
+    return {row["method"]: " / ".join(row[name] for name in MEASURES) for row in rows}
+
+
+def _write_cases(path: Path, trained: list[Trained]) -> None:
+    """A row for each training, protocol and case: distances in voxels as published, in mm as `predict` does."""
+    measures = {"dice": 4, "jaccard": 4, "hd95": 3, "asd": 3}
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["method", "labels", "seed", "iterations", "protocol", "case", "network", *measures])
+        for one in trained:
+            for protocol, cases in (("published", one.published), ("own", one.own)):
+                for row in cases:
+                    figures = [f"{getattr(row.metrics, name):.{digits}f}" for name, digits in measures.items()]
+                    own = [one.method, one.labeled, one.seed, one.iterations, protocol, row.case, row.network]
+                    rows.writerow([*own, *figures])
 
 
 def case(scans: Path, number: int, with_label: bool) -> Case:

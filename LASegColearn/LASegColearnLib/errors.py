@@ -57,12 +57,12 @@ def sentence_for(error: BaseException) -> str:
         return str(error)
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return (
-            "There was not enough memory. Close other programs, or train in smaller parts (--set batch_parts=2), with "
-            "fewer filters (--set filters=8) or with --preset cpu. What was saved can be resumed with --resume."
+            "There was not enough memory. Close other programs, or train in smaller parts (setting batch_parts=2), "
+            "with fewer filters (filters=8) or with the preset cpu. What was saved can be resumed."
         )
     if isinstance(error, ImportError):
         missing = error.name or "a part of PyTorch"
         return f"{missing} is missing or broken. Install it, or install it again."
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "There is no room left on the disk. Make some, then go on with --resume."
+        return "There is no room left on the disk. Make some, then resume."
     return f"Something unexpected went wrong ({type(error).__name__}). What was saved before is whole."

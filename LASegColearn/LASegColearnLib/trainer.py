@@ -214,7 +214,7 @@ class Trainer:
             self.events.emit(
                 "warning",
                 message=f"torch.compile does not work here ({reason}), so training goes on without it. It needs a C++ "
-                "compiler; leave out --set compile=true.",
+                "compiler; leave out the setting compile=true.",
             )
 
     def save(self, path: Any) -> None:
@@ -249,8 +249,8 @@ class Trainer:
         if self._skipped >= _MOST_SKIPPED:
             raise TrainingError(
                 f"Training stopped at iteration {self.iteration}: the losses ({wrong}) were not finite {_MOST_SKIPPED} "
-                "times in a row. The last checkpoint is whole. Resume with a lower rate, for example "
-                f"--set learning_rate={self.settings.learning_rate / 10:g}, or with --set precision=float32."
+                "times in a row. The last checkpoint is whole. Train again with a lower rate, for example the setting "
+                f"learning_rate={self.settings.learning_rate / 10:g}, or with precision=float32."
             )
         self.events.emit("warning", message=f"Iteration {self.iteration} skipped: {wrong} not finite.")
 

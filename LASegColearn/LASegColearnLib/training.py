@@ -128,7 +128,7 @@ def train(
         write_json_atomically(folder.settings, settings.to_dict())
         save_cohort(kept, folder.cohort)
         _save_cache_index(folder, cases)
-        for message in [*note, *notes, *checked.warnings]:
+        for message in [*note, *notes, *_untrained_start(settings, initial), *checked.warnings]:
             events.emit("warning", message=message)
         _record_roles(ledger, cases.lineage, events)
         return cases
@@ -197,6 +197,17 @@ def resume(
         trainer = Trainer(folder, settings, cases, place, events, should_stop, processes)
         trainer.resume()
         return _run(trainer, events)
+
+
+def _untrained_start(settings: Settings, initial: dict[str, Any] | None) -> list[str]:
+    """What is to be said where a method is trained without the first stage that its publication has."""
+    share = method_class(settings.method).published_pretraining
+    if share == 0 or settings.pretraining > 0 or initial is not None:
+        return []
+    return [
+        f"As published, {settings.method} spends {100 * share:.0f} % of its training on labeled patches alone, and its "
+        f"teacher starts from that. The preset {settings.preset} leaves this out: set pretraining={share:g} for it."
+    ]
 
 
 def _shared_out(settings: Settings, processes: int) -> tuple[Settings, list[str]]:

@@ -43,6 +43,8 @@ class TrainingStep:
         self.processes = processes
         torch.manual_seed(settings.seed)
         self.method: Method = create_method(settings)
+        if not device.scales_gradients:
+            self.method.autocast = device.autocast
         for module in self.method.modules.values():
             device.place(module)
         self.optimizer = _optimizer(self.method, settings)

@@ -30,6 +30,7 @@ class CaseTable:
         self._onRole = onRole
         self._onState = onState
         self._ids: list[str] = []
+        self._wheel = _WheelFilter()
         table.verticalHeader().setVisible(False)
         table.horizontalHeader().setStretchLastSection(True)
         table.setWordWrap(False)
@@ -86,6 +87,7 @@ class CaseTable:
         for choice in choices:
             combo.addItem(_(choice), choice)
         combo.connect("activated(int)", lambda index: onChosen(caseId, choices[index]))
+        combo.installEventFilter(self._wheel)
         self._table.setCellWidget(row, column, combo)
 
     def _fill(self, row: int, case: StudyCase, model: str | None) -> None:
@@ -101,6 +103,16 @@ class CaseTable:
         item = self._table.item(row, column)
         item.setText(text)
         item.setToolTip(tip)
+
+
+class _WheelFilter(qt.QWidget):
+    """Scrolling through the table must not change what it passes over."""
+
+    def eventFilter(self, _watched: Any, event: Any) -> bool:
+        if event.type() == qt.QEvent.Wheel:
+            event.ignore()
+            return True
+        return False
 
 
 def figureTexts(case: StudyCase) -> list[tuple[str, str]]:

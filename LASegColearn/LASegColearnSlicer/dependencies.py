@@ -50,11 +50,21 @@ class Dependencies:
         importlib.invalidate_caches()
         return [requirement for requirement in (TORCH, *self._requirements) if not _isMet(requirement)]
 
+    def impossible(self) -> bool:
+        """Whether PyTorch is missing and no version of it that would do exists for this Slicer."""
+        # Slicer for the Mac is built for Intel's processors, also on Apple's; PyTorch's last one for these is 2.2.
+        return sys.platform == "darwin" and platform.machine() == "x86_64" and TORCH in self.missing()
+
     def sentence(self) -> str:
         """What is missing, for the person; empty if nothing is."""
         missing = self.missing()
         if not missing:
             return ""
+        if self.impossible():
+            return (
+                "There is no PyTorch for Slicer on a Mac, so it cannot train or predict here. Do that on the command "
+                "line, as the README tells, on this Mac or another computer: what it writes can be opened here."
+            )
         names = ", ".join(_name(requirement) for requirement in missing)
         size = "several hundred MB, with a GPU some GB" if TORCH in missing else "some tens of MB"
         return f"Training and prediction need software that is not installed yet: {names} ({size})."

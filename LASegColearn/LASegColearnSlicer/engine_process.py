@@ -168,6 +168,11 @@ class EngineProcess:
     def isRunning(self) -> bool:
         return self.state in (EngineState.RUNNING, EngineState.STOPPING)
 
+    @property
+    def canSave(self) -> bool:
+        """Whether the child saves what it has done when it is asked to stop."""
+        return self._stopFile is not None
+
     def askToStop(self) -> None:
         """Ask the child to save and end after its iteration; it can be resumed."""
         if not self.isRunning:
@@ -188,7 +193,10 @@ class EngineProcess:
             return
         self.state = EngineState.STOPPING
         if os.name == "nt":
-            subprocess.run(["taskkill", "/PID", str(self._process.pid), "/T", "/F"], capture_output=True, check=False)
+            command = ["taskkill", "/PID", str(self._process.pid), "/T", "/F"]
+            # Without a window of its own, which would show for a moment.
+            hidden = getattr(subprocess, "CREATE_NO_WINDOW", 0)
+            subprocess.run(command, capture_output=True, check=False, creationflags=hidden)
             return
         try:
             os.killpg(self._process.pid, signal.SIGKILL)

@@ -277,7 +277,15 @@ def _unchangedFile(volumeNode: Any) -> Path | None:
         return None
     file = Path(storage.GetFileName())
     readable = file.name.lower().endswith(_READABLE) and storage.GetNumberOfFileNames() <= 1
-    return file if readable and file.is_file() else None
+    return file if readable and file.is_file() and not _isTemporary(file) else None
+
+
+def _isTemporary(file: Path) -> bool:
+    """Whether Slicer deletes the file some day, as it does with what was unpacked or made for a look."""
+    import slicer
+
+    application = getattr(slicer, "app", None)
+    return application is not None and file.resolve().is_relative_to(Path(application.temporaryPath).resolve())
 
 
 def _sameVoxels(file: Path, image: Any) -> bool:

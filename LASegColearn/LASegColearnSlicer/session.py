@@ -436,8 +436,12 @@ class Session:
         ]
         arguments += ["--volumes", "--overwrite", "--device", device]
 
+        def present() -> dict[str, StudyCase]:
+            # A case may be taken out of the study meanwhile.
+            return {case.id: case for case in self.study.cases}
+
         def take(event: dict[str, Any]) -> None:
-            if event["event"] == "predicted":
+            if event["event"] == "predicted" and event["case"] in present():
                 figures = self.study.predictions / event["case"] / "figures.json"
                 content = json.loads(figures.read_text(encoding="utf-8"))
                 self.study.setFigures(event["case"], {**content, "run": run.path.name})
@@ -445,7 +449,8 @@ class Session:
 
         def done(outcome: EngineOutcome) -> None:
             cohort.unlink(missing_ok=True)
-            predicted = [c.id for c in chosen if self._isPredicted(c.id) and self.study.case(c.id).label is not None]
+            labeled = [case for case in present().values() if case.label is not None and self._isPredicted(case.id)]
+            predicted = [case.id for case in labeled if case.id in {one.id for one in chosen}]
             if outcome.state is EngineState.FINISHED and predicted:
                 self._evaluate(predicted, onEvent, onDone)
             else:
@@ -636,9 +641,14 @@ class Session:
     def isStopping(self) -> bool:
         return self._process is not None and self._process.state is EngineState.STOPPING
 
+    @property
+    def canPause(self) -> bool:
+        """Whether what runs can be stopped and gone on with later: a training, that was not asked to stop yet."""
+        return self._process is not None and self._process.state is EngineState.RUNNING and self._process.canSave
+
     def pause(self) -> None:
-        """Ask a training to save and stop after its iteration; :meth:`resume` goes on."""
-        if self._process is not None:
+        """Ask a training to save and stop after its iteration; :meth:`resume` goes on. Nothing else can be paused."""
+        if self._process is not None and self.canPause:
             self._process.askToStop()
 
     def cancel(self) -> None:

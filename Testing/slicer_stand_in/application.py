@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import tempfile
 import types
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -29,6 +30,7 @@ def startSlicer() -> SlicerCore:
     sys.modules["qt"] = QtModule("qt")  # type: ignore[assignment]
     sys.modules["ctk"] = QtModule("ctk", widgets.CTK)  # type: ignore[assignment]
     slicer.app = wrap(widgets.qSlicerApplication())
+    _keepSettingsIn(tempfile.mkdtemp())
     for name, kind in (widgets.SLICER | segment_editor.SLICER).items():
         setattr(slicer, name, classFor(kind))
     segment_editor.install()
@@ -38,7 +40,7 @@ def startSlicer() -> SlicerCore:
     slicer.util.loadUI = _loadUI
     slicer.util.childWidgetVariables = _childWidgetVariables
     slicer.util.modulePath = lambda name: str(MODULE_FOLDER / f"{name}.py")
-    slicer.util.loadVolume = lambda path, properties=None: core.loadVolume(Path(path))
+    slicer.util.loadVolume = functools.partial(_loadVolume, core)
     slicer.util.loadSegmentation = lambda path, properties=None: core.loadSegmentation(Path(path))
     slicer.util.getModuleLogic = _moduleLogic
     return core
@@ -74,6 +76,25 @@ def enter(widget: Any, frame: Any) -> None:
 
     bare(frame).entered = True
     widget.enter()
+
+
+def _keepSettingsIn(folder: str) -> None:
+    """Of this process alone, and empty."""
+    from PySide6.QtCore import QCoreApplication, QSettings
+
+    QCoreApplication.setOrganizationName("NA-MIC")
+    QCoreApplication.setApplicationName("Slicer")
+    QSettings.setDefaultFormat(QSettings.Format.IniFormat)
+    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, folder)
+
+
+def _loadVolume(core: SlicerCore, path: str, properties: dict[str, Any] | None = None) -> Any:
+    """As Slicer's reader of volumes: what it loads becomes the background of all slice views, unless told not to."""
+    node = core.loadVolume(Path(path))
+    if (properties or {}).get("show", True):
+        for number in range(core.scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
+            core.scene.GetNthNodeByClass(number, "vtkMRMLSliceCompositeNode").SetBackgroundVolumeID(node.GetID())
+    return node
 
 
 def _moduleLogic(name: str) -> Any:

@@ -85,11 +85,16 @@ def parameterNodeWrapper(wrapped: type) -> type:
         def AddObserver(self, event: int, callback: Any) -> int:
             return int(self.parameterNode.AddObserver(event, callback))
 
-        def connectGui(self, ui: Any) -> int:
-            widgets = [bare(w) for w in vars(ui).values() if bare(w).property("SlicerParameterName")]
+        def connectGui(self, ui: Any) -> None:
+            """Slicer's own, up to 5.10 at least, does not return the tag: what it binds can never be unbound."""
+            widgets = [bare(w) for w in vars(ui).values()]
+            self.connectParametersToGui(
+                {name: widget for widget in widgets if (name := widget.property("SlicerParameterName"))}
+            )
+
+        def connectParametersToGui(self, mapping: dict[str, Any]) -> int:
             bound = []
-            for widget in widgets:
-                name = widget.property("SlicerParameterName")
+            for name, widget in ((name, bare(widget)) for name, widget in mapping.items()):
                 if name not in parameters:
                     raise ValueError(f"{widget.objectName()} is bound to {name}, which is no parameter.")
                 kind, checks, _default = parameters[name]

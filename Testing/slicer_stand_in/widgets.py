@@ -6,17 +6,18 @@ Sources: CTK's Libs/Widgets, Slicer's Libs/MRML/Widgets and Base/QTGUI. Only wha
 from __future__ import annotations
 
 import tempfile
+from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import Property, QObject, QSize, Qt, Signal, Slot
+from PySide6.QtCore import Property, QDir, QObject, QSize, Qt, Signal, Slot
 from PySide6.QtGui import QPainter
 from PySide6.QtWidgets import (
     QAbstractButton,
     QApplication,
     QComboBox,
     QDoubleSpinBox,
+    QFileDialog,
     QHBoxLayout,
-    QLineEdit,
     QPushButton,
     QSizePolicy,
     QSlider,
@@ -101,40 +102,48 @@ class ctkCollapsibleButton(QAbstractButton):
         painter.end()
 
 
-class ctkPathLineEdit(QWidget):
-    currentPathChanged = Signal(str)
-    validInputChanged = Signal(bool)
-    # Of ctkPathLineEdit::Filter.
-    Dirs, Files, Readable, Writable = 0x001, 0x002, 0x010, 0x020
+class ctkDirectoryButton(QWidget):
+    """Shows its text, or the directory while it has none; tells of every directory it is given, also the same again."""
+
+    directorySelected = Signal(str)
+    directoryChanged = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._filters, self._key = 0, ""
+        self._directory, self._text, self._caption = QDir(), None, ""
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        self._edit = QLineEdit()
-        layout.addWidget(self._edit)
-        layout.addWidget(QPushButton("...", maximumWidth=30))
-        self._edit.editingFinished.connect(lambda: self.currentPathChanged.emit(self._edit.text()))
+        self._button = QPushButton(self._directory.absolutePath())
+        self._button.setIcon(self.style().standardIcon(QStyle.StandardPixmap.SP_DirIcon))
+        self._button.clicked.connect(self.browse)
+        layout.addWidget(self._button)
 
-    def _setCurrentPath(self, path: str) -> None:
-        if path != self._edit.text():
-            self._edit.setText(path)
-            self.currentPathChanged.emit(path)
+    def _setDirectory(self, path: str) -> None:
+        directory = QDir(path)
+        changed = directory != self._directory
+        self._directory = QDir(directory.absolutePath())
+        self._button.setText(self._directory.absolutePath() if self._text is None else self._text)
+        self.directorySelected.emit(directory.absolutePath())
+        if changed:
+            self.directoryChanged.emit(directory.absolutePath())
 
-    def _setFilters(self, filters: int) -> None:
-        self._filters = filters
+    def _setText(self, text: str) -> None:
+        self._text = text
+        self._button.setText(text)
 
-    def _setKey(self, key: str) -> None:
-        self._key = key
+    def _setCaption(self, caption: str) -> None:
+        self._caption = caption
 
-    currentPath = Property(str, lambda self: self._edit.text(), _setCurrentPath)
-    filters = Property(int, lambda self: self._filters, _setFilters)
-    settingKey = Property(str, lambda self: self._key, _setKey)
+    directory = Property(str, lambda self: self._directory.path(), _setDirectory)
+    text = Property(str, lambda self: self._text or "", _setText)
+    caption = Property(str, lambda self: self._caption, _setCaption)
 
-    @Slot()
-    def addCurrentPathToHistory(self) -> None:
-        pass
+    @Slot(result=str)
+    def browse(self) -> str:
+        chosen = QFileDialog.getExistingDirectory(self, self._caption, self._directory.path())
+        if chosen:
+            self._setDirectory(chosen)
+        return chosen
 
 
 class ctkSliderWidget(QWidget):
@@ -273,7 +282,7 @@ class qSlicerApplication(QApplication):
     def __init__(self) -> None:
         super().__init__(["Slicer", "-platform", "offscreen"])
         self._layoutManager, self._moduleManager = qSlicerLayoutManager(), qSlicerModuleManager()
-        self._temporaryPath = tempfile.gettempdir()
+        self._temporaryPath = str(Path(tempfile.gettempdir()) / "Slicer")
         self.setStyle("Fusion")
 
     def _setTemporaryPath(self, path: str) -> None:
@@ -296,7 +305,7 @@ class qSlicerApplication(QApplication):
 
 CTK = {
     "ctkCollapsibleButton": ctkCollapsibleButton,
-    "ctkPathLineEdit": ctkPathLineEdit,
+    "ctkDirectoryButton": ctkDirectoryButton,
     "ctkSliderWidget": ctkSliderWidget,
 }
 SLICER = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -103,12 +104,18 @@ class Method(ABC):
     several_processes
         Whether it can be trained by several processes. It can where all that is learned gets its gradient from the
         loss, and where :meth:`loss` keeps nothing of a batch for later: the trainer averages gradients, not memories.
+    published_pretraining
+        Share of its published training that is spent on labeled patches alone, where the rest needs that start.
+    autocast
+        Context for networks that :meth:`after_step` runs; :meth:`loss` is in one already. Gradients are not scaled
+        there, so it is none where that would be needed.
     """
 
     title: ClassVar[str]
     citation: ClassVar[str]
     needs_unlabeled: ClassVar[bool]
     several_processes: ClassVar[bool] = True
+    published_pretraining: ClassVar[float] = 0.0
 
     networks: dict[str, nn.Module]
     predictor: str
@@ -116,6 +123,7 @@ class Method(ABC):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.auxiliary: dict[str, nn.Module] = {}
+        self.autocast: Callable[[], AbstractContextManager[object]] = nullcontext
 
     @property
     def modules(self) -> dict[str, nn.Module]:

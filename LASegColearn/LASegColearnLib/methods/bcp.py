@@ -34,7 +34,8 @@ class BidirectionalCopyPaste(TwoStageMethod):
     Common to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch, normalization and
     dropout are the settings'; after the pretraining the rate goes on falling, while there it starts anew. Both ways of
     pasting go through the student together, so that batch normalization sees as many patches at once as in the paper,
-    whose batches are twice as large. The box may lie anywhere in the patch, also at its very end.
+    whose batches are twice as large. The box may lie anywhere in the patch, also at its very end. With
+    ``plain_for_teacher`` the teacher sees the patches before their intensities were changed.
     """
 
     title = "BCP: labeled and unlabeled patches are pasted into each other, both ways, under the teacher's labels"
@@ -43,6 +44,7 @@ class BidirectionalCopyPaste(TwoStageMethod):
         "segmentation. CVPR 2023."
     )
     needs_unlabeled = True
+    published_pretraining = 0.12
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

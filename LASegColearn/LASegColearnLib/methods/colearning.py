@@ -52,10 +52,18 @@ class CoLearning(TwoStageMethod):
     ``self_training`` above 0, that network goes on for a while with the teacher's labels of unlabeled scans beside the
     true ones. With ``teacher_rounds`` the teacher labels whole scans, now and then, instead of patches. In the first
     steps the teacher's average looks back less far than alpha and beta say, about which the paper is silent.
+
+    Where this departs from the paper: it wants another backbone for each student, here they are one layout that differs
+    as ``student_difference`` says, since their average would predict nothing otherwise; the teacher sees the whole
+    unlabeled patch, of which boxes are then cut; targets of mixed patches are composed like their images, unless
+    ``mix_target`` says as printed. The paper does not say alpha and beta; cross-entropy and ``ramp_up`` are not its.
     """
 
     title = "Co-learning: two students and their averaged teacher learn from labeled and unlabeled scans"
-    citation = "Multi-model mutual learning with INDMIX and OUTDMIX for semi-supervised left atrium segmentation."
+    citation = (
+        "Z. Zhang. Semi-supervised medical image segmentation with hybrid cropping in a multi-model co-learning "
+        "framework. 2024."
+    )
     needs_unlabeled = True
 
     def __init__(self, settings: Settings) -> None:

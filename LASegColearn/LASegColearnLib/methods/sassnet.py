@@ -110,9 +110,10 @@ class ShapeAware(Method):
         self.adam.zero_grad(set_to_none=True)
         for batch in self._parts:
             images = torch.cat([batch.labeled, batch.unlabeled])
-            with torch.no_grad():
-                distance = self.network.distance(images)
-            verdict = self.discriminator(distance[:, None], images)
+            with self.autocast():
+                with torch.no_grad():
+                    distance = self.network.distance(images)
+                verdict = self.discriminator(distance[:, None], images)
             truth = torch.cat(
                 [_all(_LABELED, verdict[: len(batch.labeled)]), _all(_UNLABELED, verdict[len(batch.labeled) :])]
             )

@@ -61,7 +61,7 @@ class StudentDiscrepancy(TwoStageMethod):
     Where this departs from it: the second student is the V-Net with residual blocks, with weights of its own from
     the start, in place of a ResNet-34 with the V-Net's decoder, so that all methods have the same backbone and cost.
     After the pretraining the optimizer's state is cleared, as for all methods here, while there it is kept. Both ways
-    of pasting go through a student together, as for BCP.
+    of pasting go through a student together, and the teacher sees what it sees there, as for BCP.
 
     Common to all methods here, and not the paper's: optimizer (Adam there), rate, patches, augmentation, batch,
     normalization and dropout are the settings'.
@@ -73,6 +73,7 @@ class StudentDiscrepancy(TwoStageMethod):
         "segmentation. MICCAI 2024."
     )
     needs_unlabeled = True
+    published_pretraining = 0.22
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -105,7 +106,8 @@ class StudentDiscrepancy(TwoStageMethod):
             for number, student in enumerate(students, start=1):
                 parts[f"labeled_{number}"] = labeled_loss(student(mixture.images), mixture)
             return Loss(parts["labeled_1"] + parts["labeled_2"], parts)
-        # In training mode as in the published code: the teacher re-estimates its own statistics.
+        # In training mode as in the published code, whose networks have instance normalization and keep no statistics;
+        # where the settings have batch normalization, the teacher re-estimates its own, as BCP's does.
         self.teacher.train()
         with torch.no_grad():
             taught = connected_pseudo_labels(self.teacher(self.teacher_sees(batch)))

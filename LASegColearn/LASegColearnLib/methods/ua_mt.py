@@ -29,7 +29,9 @@ class UncertaintyAwareMeanTeacher(Method):
 
     Losses, weights, noise, the number of passes and the teacher's average are those of the published code. The student
     sees the patches as they are and predicts; the teacher sees them with noise, drops out, and re-estimates its own
-    batch-norm statistics. Both rises last 6000 of 6000 iterations there, so the whole run here.
+    batch-norm statistics. With ``plain_for_teacher`` the student's patches have other intensities than the teacher's.
+    The uncertainty comes from dropout, so the settings' dropout is that of it. Both rises last 6000 of 6000 iterations
+    there, so the whole run here.
 
     Common to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch, normalization and
     dropout are the settings'. The teacher starts as a copy of the student, which its first average would make it

@@ -211,6 +211,18 @@ def test_ctrl_c_saves_and_stops_and_kill_9_loses_nothing_saved(phantoms: Path, t
     assert events[-1]["complete"] is False
 
 
+def test_a_run_whose_events_nobody_reads_any_more_saves_and_ends(phantoms: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ("--preset", "demo", "--device", "cpu", "--events", "--set", *TINY, "checkpoints=1000000")
+    process = _start("train", "--cohort", phantoms, "--run", run, "--iterations", 1000000, *options)
+    _wait_for(process, "progress")
+    process.stdout.close()
+    assert process.wait(60) == 1
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text("utf-8").splitlines()]
+    assert events[-1]["event"] == "finished" and events[-1]["complete"] is False
+    assert (run / "checkpoints" / "last.pt").exists()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="reparenting")
 def test_the_run_ends_when_the_process_that_started_it_dies(phantoms: Path, tmp_path: Path) -> None:
     parent = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])

@@ -14,7 +14,28 @@ def test_auto_takes_cuda_then_mps_then_the_cpu(monkeypatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert choose_device("auto", "float32").device.type == "cpu"
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr("LASegColearnLib.device._mps_has_what_is_needed", lambda: True)
     assert choose_device("auto", "float32").device.type == "mps"
+
+
+def test_an_apple_gpu_that_this_pytorch_cannot_use_whole_is_not_chosen_and_its_name_refused(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+
+    def unwritten(*_arguments: object, **_options: object) -> None:
+        raise RuntimeError("ConvTranspose 3D is not supported on MPS")
+
+    monkeypatch.setattr(torch.nn.ConvTranspose3d, "to", unwritten)
+    assert choose_device("auto", "float32").device.type == "cpu"
+    with pytest.raises(InputError, match="Install PyTorch 2.8 or newer"):
+        choose_device("mps")
+
+
+def test_bfloat16_is_refused_on_an_apple_gpu(monkeypatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr("LASegColearnLib.device._mps_has_what_is_needed", lambda: True)
+    with pytest.raises(InputError, match="bfloat16 was asked for on mps"):
+        choose_device("mps", "bfloat16")
 
 
 @pytest.mark.parametrize(("name", "message"), [("cuda", "CUDA"), ("mps", "no Apple GPU"), ("gpu", "Wanted auto, cuda")])

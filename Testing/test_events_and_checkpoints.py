@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -48,6 +49,27 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
         raise RuntimeError
     assert json.loads((tmp_path / "settings.json").read_text()) == {"seed": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
+
+
+def test_a_file_that_somebody_reads_is_replaced_when_they_are_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, refusals = os.replace, [1, 2]
+
+    def held(source: Path, target: Path) -> None:
+        if refusals:
+            refusals.pop()
+            raise PermissionError(13, "Access is denied")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", held)
+    write_json_atomically(tmp_path / "settings.json", {"seed": 2})
+    assert json.loads((tmp_path / "settings.json").read_text()) == {"seed": 2}
+    refusals.extend(range(1000))
+    monkeypatch.setattr("LASegColearnLib.run_folder._SECONDS_OF_PATIENCE", 0.1)
+    with pytest.raises(PermissionError):
+        write_json_atomically(tmp_path / "settings.json", {"seed": 3})
+    assert json.loads((tmp_path / "settings.json").read_text()) == {"seed": 2}
 
 
 def test_temporary_names_keep_the_suffixes(tmp_path: Path) -> None:

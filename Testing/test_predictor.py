@@ -411,7 +411,10 @@ def test_scans_that_cannot_be_read_do_not_stop_the_others_and_are_named_together
     assert contents(tmp_path / "out") == ["z"]
 
 
-@pytest.mark.parametrize("error", [MemoryError, torch.cuda.OutOfMemoryError])
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError, torch.cuda.OutOfMemoryError, lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+)
 def test_a_scan_too_large_for_memory_does_not_stop_the_others(
     tmp_path: Path,
     scan_file: Path,

@@ -78,7 +78,7 @@ def test_two_processes_reach_the_weights_of_one_with_the_same_batch(runs: dict[s
 
 
 def test_they_share_the_scans_that_the_teacher_labels(runs: dict[str, Path]) -> None:
-    labels = [sorted(run.glob("cache/**/*.taught.npy")) for run in runs.values()]
+    labels = [sorted(run.glob("cache/**/*.taught-*.npy")) for run in runs.values()]
     assert len(labels[0]) == len(labels[1]) == 3
     for one, two in zip(*labels, strict=True):
         assert one.name == two.name

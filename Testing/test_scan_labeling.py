@@ -12,7 +12,8 @@ from torch import nn
 from LASegColearnLib.case_cache import CachedCase
 from LASegColearnLib.device import choose_device
 from LASegColearnLib.patches import PatchSource
-from LASegColearnLib.scan_labeling import label_scans, with_labels
+from LASegColearnLib.processes import Processes
+from LASegColearnLib.scan_labeling import label_scans, labels_are_there, remove_other_labels, with_labels
 from LASegColearnLib.settings import Settings
 
 SETTINGS = Settings(
@@ -47,15 +48,19 @@ def _cases(folder: Path) -> tuple[list[CachedCase], np.ndarray]:
     return [_case(folder, "a", [large, small]), _case(folder, "b", [])], expected
 
 
+def _labels(cases: list[CachedCase], iteration: int = 7) -> dict[str, int]:
+    return {case.image_file.name: iteration for case in cases}
+
+
 def test_the_largest_part_is_kept_and_a_scan_with_nothing_is_left_out(tmp_path: Path) -> None:
     cases, expected = _cases(tmp_path)
     network = _Bright().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    assert with_labels(cases) == []
+    assert with_labels(cases, {}) == []
     told: list[tuple[int, int]] = []
-    assert label_scans(network, cases, [], SETTINGS, DEVICE, told=lambda done, of: told.append((done, of)))
+    assert label_scans(network, cases, [], SETTINGS, DEVICE, 7, told=lambda done, of: told.append((done, of))) == 2
     assert told == [(0, 2), (1, 2), (2, 2)]
-    (found,) = with_labels(cases)
+    (found,) = with_labels(cases, _labels(cases))
     assert found.id == "a" and found.label_file is None
     assert np.array_equal(found.taught() > 0, expected)
     assert network.training
@@ -64,8 +69,8 @@ def test_the_largest_part_is_kept_and_a_scan_with_nothing_is_left_out(tmp_path: 
 
 def test_a_patch_and_its_scans_label_are_cut_and_moved_alike(tmp_path: Path) -> None:
     cases, _ = _cases(tmp_path)
-    label_scans(_Bright(), cases, [], SETTINGS, DEVICE)
-    (found,) = with_labels(cases)
+    label_scans(_Bright(), cases, [], SETTINGS, DEVICE, 7)
+    (found,) = with_labels(cases, _labels(cases))
     without_small = found.image().copy()
     without_small[found.taught() == 0] = 0.0
     np.save(tmp_path / "c.image.npy", without_small)
@@ -78,9 +83,29 @@ def test_a_patch_and_its_scans_label_are_cut_and_moved_alike(tmp_path: Path) -> 
 
 def test_a_training_that_is_stopped_labels_no_further_scan(tmp_path: Path) -> None:
     cases, _ = _cases(tmp_path)
-    told: list[int] = []
-    stopped = not label_scans(
-        *(_Bright(), cases, [], SETTINGS, DEVICE), should_stop=lambda: True, told=lambda done, of: told.append(done)
-    )
-    assert stopped and told == [0]
-    assert with_labels(cases) == []
+    asked = iter([False, True])
+    assert label_scans(_Bright(), cases, [], SETTINGS, DEVICE, 7, should_stop=lambda: next(asked)) == 1
+    assert [file.name for file in tmp_path.glob("*taught*")] == ["a.taught-7.npy"]
+
+
+def test_of_several_processes_the_first_scan_that_one_has_left_counts(tmp_path: Path) -> None:
+    cases, _ = _cases(tmp_path)
+
+    class Second(Processes):
+        """Of three; the first has done two scans, the last none."""
+
+        def of_each(self, value: float) -> list[int]:
+            return [2, round(value), 0]
+
+    assert label_scans(_Bright(), [*cases, *cases], [], SETTINGS, DEVICE, 7, Second(1, 3)) == 2
+
+
+def test_earlier_labels_stay_until_they_are_removed(tmp_path: Path) -> None:
+    cases, _ = _cases(tmp_path)
+    for iteration in (7, 9):
+        label_scans(_Bright(), cases, [], SETTINGS, DEVICE, iteration)
+    assert labels_are_there(cases, _labels(cases, 7)) and labels_are_there(cases, _labels(cases, 9))
+    remove_other_labels(cases, _labels(cases, 9))
+    assert sorted(file.name for file in tmp_path.glob("*taught*")) == ["a.taught-9.npy", "b.taught-9.npy"]
+    assert labels_are_there(cases, _labels(cases, 9)) and not labels_are_there(cases, _labels(cases, 7))
+    assert (tmp_path / "a.image.npy").exists()

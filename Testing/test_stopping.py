@@ -23,6 +23,17 @@ def test_the_stop_file_asks_once_and_is_removed(tmp_path: Path) -> None:
     assert not (tmp_path / "stop").exists()
 
 
+def test_a_stop_file_that_cannot_be_removed_yet_asks_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_arguments: object, **_options: object) -> None:
+        raise PermissionError(13, "The process cannot access the file")
+
+    (tmp_path / "stop").touch()
+    monkeypatch.setattr(Path, "unlink", locked)
+    assert StopRequest(tmp_path / "stop")()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot send itself these signals")
 def test_the_first_signal_asks_and_the_second_ends() -> None:
     stop = StopRequest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from LASegColearnLib import scan_labeling
 from LASegColearnLib.case_cache import CachedCase
 from LASegColearnLib.checkpoints import load_checkpoint, load_model
-from LASegColearnLib.device import choose_device
+from LASegColearnLib.device import Device, choose_device
 from LASegColearnLib.errors import TrainingError
 from LASegColearnLib.events import EventLog
 from LASegColearnLib.methods.base import Batch
+from LASegColearnLib.processes import Processes
 from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.trainer import Trainer, TrainingCases
@@ -139,6 +142,150 @@ def test_the_teacher_labels_whole_scans_that_the_students_then_learn_from(
     trainer.train()
     assert {(unlabeled, taught) for progress, unlabeled, taught in sizes if progress <= 0.25} == {(0, 0)}
     assert {(unlabeled, taught) for progress, unlabeled, taught in sizes if progress > 0.25} == {(2, 2)}
+
+
+LABELING = replace(SETTINGS, iterations=16, self_training=0.25, teacher_rounds=3, normalization="batch")
+
+
+def _crash(trainer: Trainer, iteration: int) -> None:
+    original = trainer.method.loss
+
+    def loss(batch, progress):
+        if trainer.iteration == iteration:
+            raise ConnectionError
+        return original(batch, progress)
+
+    trainer.method.loss = loss
+
+
+def _finish(run: Path, cases: TrainingCases, settings: Settings = LABELING) -> list[dict]:
+    trainer, seen = _trainer(run, cases, settings)
+    trainer.resume()
+    assert trainer.train()
+    return seen
+
+
+def test_a_run_that_was_stopped_while_it_labeled_scans_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    _trainer(tmp_path / "whole", _cases(tmp_path / "one"), LABELING)[0].train()
+    others = _cases(tmp_path / "two")
+    trainer, seen = _trainer(tmp_path / "broken", others, LABELING)
+    trainer.should_stop = lambda: [e["event"] for e in seen].count("labeling") >= 6 and seen[-1]["event"] == "labeling"
+    assert not trainer.train()
+    assert seen[-1]["event"] == "checkpoint" and trainer.iteration < 16
+    _finish(tmp_path / "broken", others)
+    expected, found = _weights(tmp_path / "whole"), _weights(tmp_path / "broken")
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_run_that_died_after_it_labeled_scans_resumes_with_the_labels_of_its_checkpoint(tmp_path: Path) -> None:
+    settings = replace(LABELING, checkpoints=2)
+    _trainer(tmp_path / "whole", _cases(tmp_path / "one"), settings)[0].train()
+    others = _cases(tmp_path / "two")
+    trainer, _ = _trainer(tmp_path / "broken", others, settings)
+    # Scans are labeled at 5 and 9 iterations; the only checkpoint is of iteration 8.
+    _crash(trainer, 10)
+    with pytest.raises(ConnectionError):
+        trainer.train()
+    _finish(tmp_path / "broken", others, settings)
+    expected, found = _weights(tmp_path / "whole"), _weights(tmp_path / "broken")
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_labels_that_were_deleted_with_the_cache_are_made_again_at_once(
+    tmp_path: Path, cases: TrainingCases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after_six = iter([False] * 9 + [True] * 99)
+    assert not _trainer(tmp_path / "run", cases, LABELING, stop=partial(next, after_six))[0].train()
+    labels = list((tmp_path / "cache").glob("*taught*"))
+    assert labels
+    for file in labels:
+        file.unlink()
+    taught: list[int] = []
+    step = TrainingStep.__call__
+
+    def noted(self: TrainingStep, batches: list[Batch], progress: float, rate: float) -> dict[str, float]:
+        taught.append(len(batches[0].taught))
+        return step(self, batches, progress, rate)
+
+    monkeypatch.setattr(TrainingStep, "__call__", noted)
+    seen = _finish(tmp_path / "run", cases)
+    assert [event["event"] for event in seen].index("labeling") == 0
+    assert len(set(taught)) == 1
+
+
+def test_labeling_never_takes_the_time_that_training_was_given(
+    tmp_path: Path, cases: TrainingCases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three scans of 0.7 seconds each, in a training of six: a tenth of it is over after the first."""
+    real = scan_labeling.foreground_by_windows
+
+    def slow(*arguments: object) -> torch.Tensor:
+        time.sleep(0.7)
+        return real(*arguments)
+
+    monkeypatch.setattr(scan_labeling, "foreground_by_windows", slow)
+    settings = replace(SETTINGS, minutes=0.1, validations=0, self_training=0.25, teacher_rounds=9)
+    trainer, seen = _trainer(tmp_path / "run", cases, settings)
+    assert trainer.train()
+    assert trainer.method.phase(1.0) == "co-learning"
+    (warning,) = [event["message"] for event in seen if event["event"] == "warning"]
+    assert warning.startswith("Labeling all 3 unlabeled scans would take more than a tenth of the training, so 1 were")
+    rounds = [event for event in seen if event["event"] == "labeling" and event["done"] == 0]
+    assert len(rounds) == 2, "The second begins four times as long after the first as that took."
+    content = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
+    assert sorted(content["labels"]["of"]) == ["3.image.npy", "4.image.npy"], "Each scan has its turn."
+
+
+def test_a_run_that_is_made_longer_is_labeled_anew_and_finished_anew(tmp_path: Path, cases: TrainingCases) -> None:
+    settings = replace(LABELING, statistics_batches=2)
+    _trainer(tmp_path / "run", cases, settings)[0].train()
+    longer = replace(settings, iterations=32)
+    seen = _finish(tmp_path / "run", cases, longer)
+    assert "labeling" in [event["event"] for event in seen]
+    assert [event["event"] for event in seen if event["event"] == "validated"]
+    before = _weights(tmp_path / "run")
+    seen = _finish(tmp_path / "run", cases, longer)
+    assert [event["event"] for event in seen] == ["checkpoint"], "It was complete."
+    assert all(torch.equal(value, before[name]) for name, value in _weights(tmp_path / "run").items())
+
+
+def test_a_run_that_is_cut_short_is_brought_to_its_end(tmp_path: Path, cases: TrainingCases) -> None:
+    settings = replace(LABELING, statistics_batches=2)
+    after_nine = iter([False] * 20 + [True] * 99)
+    trainer, _ = _trainer(tmp_path / "run", cases, settings, stop=partial(next, after_nine))
+    assert not trainer.train()
+    before = _weights(tmp_path / "run")
+    seen = _finish(tmp_path / "run", cases, replace(settings, iterations=trainer.iteration))
+    assert "validated" in [event["event"] for event in seen]
+    differing = {name for name, value in _weights(tmp_path / "run").items() if not torch.equal(value, before[name])}
+    assert differing and all(name.rpartition(".")[2].startswith(("running_", "num_batches")) for name in differing)
+
+
+def test_any_of_several_processes_can_be_the_one_that_was_asked_to_stop(tmp_path: Path, cases: TrainingCases) -> None:
+    trainer, _ = _trainer(tmp_path / "run", cases)
+
+    class First(Processes):
+        def of_each(self, value: float) -> list[int]:
+            return [round(value), 1]
+
+    trainer.processes = First()
+    assert trainer._agreed() == (0.0, True)
+
+
+def test_a_run_begun_without_scaled_gradients_goes_on_with_them() -> None:
+    plain = TrainingStep(SETTINGS, choose_device("cpu", "float32"))
+    scaled = TrainingStep(SETTINGS, Device(torch.device("cpu"), torch.float16, ""))
+    scaled.load_state(plain.state())
+    assert scaled.scaler.is_enabled() and scaled.scaler.get_scale() > 1
+
+
+def test_a_model_that_was_stopped_before_its_second_student_began_is_without_it(
+    tmp_path: Path, cases: TrainingCases
+) -> None:
+    after_two = iter([False] * 2 + [True])
+    _trainer(tmp_path / "run", cases, LABELING, stop=partial(next, after_two))[0].train()
+    model = load_model(tmp_path / "run" / "checkpoints" / "last.pt")
+    assert list(model.networks) == ["student_1", "teacher"]
 
 
 def test_another_seed_gives_other_weights(tmp_path: Path, cases: TrainingCases) -> None:

@@ -202,6 +202,24 @@ def test_a_run_that_was_moved_away_from_its_scans_resumes_to_the_same_weights(co
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
+def test_a_run_that_goes_on_may_change_how_it_computes_and_for_how_long_and_nothing_else(
+    cohort: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    train(cohort, run, SETTINGS, should_stop=lambda: True)
+    with pytest.raises(InputError) as refused:
+        resume(run, changes=["filters=4", "seed=7", f"pretraining={SETTINGS.pretraining}"])
+    assert [problem.case for problem in refused.value.problems] == ["seed", "filters"]
+    assert "The run has 2, and goes on with it; 4 was asked for." in str(refused.value)
+    with pytest.raises(InputError, match="no setting of this name"):
+        resume(run, changes=["nonsense=1"])
+    result = resume(run, changes=["learning_rate=0.001", "batch_parts=2"], iterations=6, should_stop=lambda: True)
+    assert (result.finished, result.iterations) == (False, 2)
+    kept = Settings.read(run / "settings.json")
+    assert kept == replace(SETTINGS, learning_rate=0.001, batch_parts=2, iterations=6)
+    assert resume(run).iterations == 6, "The new length holds from then on."
+
+
 def test_resuming_where_nothing_was_saved_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no checkpoint to go on from"):
         resume(tmp_path / "nothing")

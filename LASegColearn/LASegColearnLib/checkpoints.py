@@ -27,7 +27,7 @@ class Model:
     settings
         What they were trained with.
     networks
-        By name, in evaluation mode.
+        By name, in evaluation mode; without those that had not started to learn when training was stopped.
     predictor
         Name of the network that predicts by default.
     iteration
@@ -82,9 +82,11 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
     settings = Settings.from_dict(content["settings"])
     method = create_method(settings)
     load_modules(method.networks, content["networks"], path.name)
-    for network in method.networks.values():
+    method.load_state(content["method_state"])
+    networks = method.networks_in_training()
+    for network in networks.values():
         network.to(device).eval().requires_grad_(False)
-    return Model(settings, method.networks, method.predictor, int(content["iteration"]))
+    return Model(settings, networks, method.predictor, int(content["iteration"]))
 
 
 def load_modules(modules: dict[str, nn.Module], tensors: dict[str, Any], name: str) -> None:

@@ -370,15 +370,18 @@ def _train(options: argparse.Namespace) -> int:
     from LASegColearnLib.training import resume, train
 
     keep_freed_memory()
-    listener = _listener(options)
     stop = _stop_request(options, RunFolder(options.run).stop_file)
+    listener = _listener(options, when_lost=stop.ask)
     with stop.on_signals():
         if options.resume:
+            given = {"method": options.method, "seed": options.seed}
+            changes = [f"{name}={value}" for name, value in given.items() if value is not None]
             result = resume(
                 options.run,
                 device=options.device,
                 minutes=options.minutes,
                 iterations=options.iterations,
+                changes=[*changes, *options.set],
                 listeners=[listener],
                 should_stop=stop,
             )
@@ -583,22 +586,40 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 class _EventPrinter:
-    """Prints each event as a line of JSON, and remembers whether a failure was among them."""
+    """Prints each event as a line of JSON, and remembers whether a failure was among them.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    when_lost
+        Called when nobody reads any more, since the process that started this one has died. Without it that is raised.
+    """
+
+    def __init__(self, when_lost: Callable[[], None] | None = None) -> None:
         self.told_failure = False
+        self._when_lost = when_lost
 
     def __call__(self, record: dict[str, Any]) -> None:
         from LASegColearnLib.events import event_line
 
         self.told_failure |= record["event"] == "failed"
-        sys.stdout.write(event_line(record))
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(event_line(record))
+            sys.stdout.flush()
+        except OSError:
+            if self._when_lost is None:
+                raise
+            self._when_lost()
+            # What is still written goes nowhere, and does not fail again.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for stream in (sys.stdout, sys.stderr):
+                os.dup2(nowhere, stream.fileno())
 
 
-def _listener(options: argparse.Namespace) -> Callable[[dict[str, Any]], None]:
+def _listener(
+    options: argparse.Namespace, when_lost: Callable[[], None] | None = None
+) -> Callable[[dict[str, Any]], None]:
     if options.events:
-        options.printer = _EventPrinter()
+        options.printer = _EventPrinter(when_lost)
         return options.printer  # type: ignore[no-any-return]
     if os.environ.get("RANK", "0") != "0":
         # One of several processes that torchrun started: the first shows the progress.

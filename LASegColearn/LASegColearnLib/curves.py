@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     """
     events: list[dict[str, Any]] = []
     if not path.exists():
-        return events
+        return []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             event = json.loads(line)
@@ -36,14 +37,18 @@ def read_events(path: Path) -> list[dict[str, Any]]:
             continue
         if not isinstance(event, dict) or "event" not in event:
             continue
-        if event["event"] in ("progress", "validated"):
-            events = [
-                earlier
-                for earlier in events
-                if earlier["event"] != event["event"] or earlier["iteration"] < event["iteration"]
-            ]
         events.append(event)
-    return events
+    # From the end: of each kind the smallest iteration that came later.
+    later = {"progress": math.inf, "validated": math.inf}
+    kept = []
+    for event in reversed(events):
+        kind = event["event"]
+        if kind in later:
+            if event["iteration"] >= later[kind]:
+                continue
+            later[kind] = event["iteration"]
+        kept.append(event)
+    return kept[::-1]
 
 
 def loss_curves(events: Sequence[dict[str, Any]]) -> bytes | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -30,9 +31,12 @@ class Device:
     precision: torch.dtype
     description: str
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> AbstractContextManager[object]:
         """Context in which a network's forward pass runs in the chosen precision."""
-        return torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32)
+        if self.precision == torch.float32:
+            # Not every PyTorch knows an autocast of every device.
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.precision)
 
     def place(self, network: nn.Module) -> nn.Module:
         """Move a network to the device, in the layout that convolutions are fast in there."""
@@ -65,6 +69,11 @@ def choose_device(wanted: str = "auto", precision: str = "auto") -> Device:
     if kind not in ("auto", "cuda", "mps", "cpu"):
         raise InputError(Problem("--device", f"Wanted auto, cuda, mps or cpu, found {wanted!r}.", "Choose one."))
     has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if has_mps and kind in ("auto", "mps") and not _mps_has_what_is_needed():
+        if kind == "mps":
+            cause = f"mps was asked for, but PyTorch {torch.__version__} cannot compute all of a V-Net on it."
+            raise InputError(Problem("--device", cause, "Install PyTorch 2.8 or newer, or use --device cpu."))
+        has_mps = False
     if kind == "cuda" and not has_cuda:
         why = "this build of PyTorch has no CUDA" if torch.version.cuda is None else "PyTorch finds no CUDA GPU"
         raise InputError(
@@ -81,7 +90,20 @@ def choose_device(wanted: str = "auto", precision: str = "auto") -> Device:
     return Device(device, dtype, f"{_name(device)}, {str(dtype).removeprefix('torch.')}")
 
 
+def _mps_has_what_is_needed() -> bool:
+    """Try the one layer that PyTorch had not written for Apple's GPUs before version 2.8."""
+    try:
+        nn.ConvTranspose3d(1, 1, 2, stride=2).to("mps")(torch.zeros(1, 1, 2, 2, 2, device="mps"))
+    except (RuntimeError, NotImplementedError):
+        return False
+    return True
+
+
 def _precision(kind: str, wanted: str) -> torch.dtype:
+    if wanted == "bfloat16" and kind == "mps":
+        raise InputError(
+            Problem("precision", "bfloat16 was asked for on mps, which has it not.", "Set precision=auto.")
+        )
     if wanted == "float16" and kind != "cuda":
         raise InputError(
             Problem("precision", f"float16 was asked for on {kind}; it is for CUDA.", "Set precision=auto.")

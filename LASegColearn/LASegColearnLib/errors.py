@@ -51,11 +51,18 @@ class TrainingError(UserError):
     """Training cannot go on; what was saved so far is whole."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was wanting, of the computer or of its GPU. PyTorch says so by name or in a RuntimeError's text."""
+    signs = ("out of memory", "can't allocate memory", "not enough memory")
+    by_name = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return by_name or any(sign in str(error).lower() for sign in signs)
+
+
 def sentence_for(error: BaseException) -> str:
     """What went wrong, for a person: the error's own text if it was meant for them, else a remedy or its kind."""
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+    if is_out_of_memory(error):
         return (
             "There was not enough memory. Close other programs, or train in smaller parts (setting batch_parts=2), "
             "with fewer filters (filters=8) or with the preset cpu. What was saved can be resumed."

@@ -17,7 +17,7 @@ from LASegColearnLib.checkpoints import Model
 from LASegColearnLib.cohort import id_problems, unique_ids
 from LASegColearnLib.components import largest_component
 from LASegColearnLib.device import Device
-from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.errors import InputError, Problem, is_out_of_memory
 from LASegColearnLib.preprocessing import Grid, prepare_scan, restore_to_scan
 from LASegColearnLib.run_folder import write_json_atomically
 from LASegColearnLib.scan_files import read_scan
@@ -331,7 +331,9 @@ def predict_files(
         except InputError as error:
             problems += error.problems
             continue
-        except (MemoryError, torch.cuda.OutOfMemoryError):
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
             problems.append(
                 Problem(case_id, "There is not enough memory to segment it.", "Use --device cpu, or crop the scan.")
             )

@@ -58,6 +58,12 @@ class Processes:
         distributed.broadcast(tensor, 0)
         return [float(value) for value in tensor.tolist()]
 
+    def of_each(self, value: float) -> list[int]:
+        """The whole numbers that the processes give, in the order of their ranks."""
+        own = torch.zeros(self.count, dtype=torch.float64)
+        own[self.rank] = value
+        return [round(one) for one in (self.mean(own) * self.count).tolist()]
+
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """Mean over the processes, which all give tensors of one shape and type."""
         if self.count == 1:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,11 +28,12 @@ def label_scans(
     labeled: Sequence[CachedCase],
     settings: Settings,
     device: Device,
+    iteration: int,
     processes: Processes = ALONE,
     should_stop: Callable[[], bool] = lambda: False,
     told: Callable[[int, int], None] = lambda done, of: None,
-) -> bool:
-    """Let a network label whole scans and keep its labels beside the preprocessed scans, in place of earlier ones.
+) -> int:
+    """Let a network label whole scans and keep its labels beside the preprocessed scans, earlier ones left alone.
 
     A whole scan by overlapping windows, of which the largest connected part is kept, is labeled better than a patch is:
     the patch's edge lacks what surrounds it. The network itself is not changed; the labels are those of a copy with its
@@ -45,40 +47,74 @@ def label_scans(
         The cases to label, as they are in the cache.
     labeled
         Cases that count for the statistics too; no label is read.
+    iteration
+        At which the labels are made: their name.
     should_stop
-        Asked before each scan; when true, the remaining ones keep the labels that they have.
+        Asked before each scan; when true, the remaining ones are not labeled.
     told
         Called with the number of scans that this process has labeled, and has to label in all.
 
     Returns
     -------
-    bool
-        Whether all scans were labeled.
+    int
+        So many of the scans, from the first on, were labeled.
     """
     teacher = copy.deepcopy(network)
     retake_statistics([teacher], [*labeled, *unlabeled], settings, device)
     teacher.eval()
-    stopped = False
     own = processes.share(unlabeled)
-    for done, case in enumerate(own):
+    done = 0
+    while done < len(own) and not should_stop():
         told(done, len(own))
-        stopped = should_stop()
-        if stopped:
-            break
+        case = own[done]
         image = torch.from_numpy(np.array(case.image()))[None, None].to(device.device)
         probability = foreground_by_windows(teacher, image, settings, device).cpu().numpy()
-        with replacing(_taught_file(case)) as temporary:
+        with replacing(_label_file(case, iteration)) as temporary:
             np.save(temporary, largest_component(probability > 0.5).astype(np.uint8))
-    else:
-        told(len(own), len(own))
-    return float(processes.mean(torch.tensor([float(stopped)]))) == 0.0
+        done += 1
+    told(done, len(own))
+    # They take turns through the scans: the first that is missing is one of these.
+    missing = [done * processes.count + rank for rank, done in enumerate(processes.of_each(done))]
+    return min(*missing, len(unlabeled))
 
 
-def with_labels(unlabeled: Sequence[CachedCase]) -> list[CachedCase]:
-    """The cases with the labels of :func:`label_scans`: those that have some, and in which something was found."""
-    taught = [replace(case, taught_file=_taught_file(case)) for case in unlabeled if _taught_file(case).exists()]
-    return [case for case in taught if np.load(_taught_file(case)).any()]
+def with_labels(unlabeled: Sequence[CachedCase], labels: Mapping[str, int]) -> list[CachedCase]:
+    """The cases with their labels: those that have some, and in which something was found.
+
+    Parameters
+    ----------
+    labels
+        By the name of a case's preprocessed scan: the iteration at which the label was made that counts.
+    """
+    taught = [
+        replace(case, taught_file=_label_file(case, labels[case.image_file.name]))
+        for case in unlabeled
+        if case.image_file.name in labels
+    ]
+    return [case for case in taught if np.load(_taught(case)).any()]
 
 
-def _taught_file(case: CachedCase) -> Path:
-    return case.image_file.with_name(case.image_file.name.replace(".image.", ".taught."))
+def labels_are_there(unlabeled: Sequence[CachedCase], labels: Mapping[str, int]) -> bool:
+    """Whether none of these labels was deleted; a cache may be, since it can be made anew."""
+    known = {case.image_file.name: case for case in unlabeled}
+    return all(name in known and _label_file(known[name], made).exists() for name, made in labels.items())
+
+
+def remove_other_labels(unlabeled: Sequence[CachedCase], labels: Mapping[str, int]) -> None:
+    """Delete the labels in these cases' cache that do not count any more; one that is being read stays for now."""
+    known = {case.image_file.name: case for case in unlabeled}
+    kept = {_label_file(known[name], made) for name, made in labels.items() if name in known}
+    for folder in {case.image_file.parent for case in unlabeled}:
+        for file in folder.glob("*.taught-*.npy"):
+            if file not in kept:
+                with suppress(OSError):
+                    file.unlink()
+
+
+def _taught(case: CachedCase) -> Path:
+    assert case.taught_file is not None
+    return case.taught_file
+
+
+def _label_file(case: CachedCase, iteration: int) -> Path:
+    return case.image_file.with_name(case.image_file.name.replace(".image.", f".taught-{iteration}."))

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -42,8 +42,10 @@ class StopRequest:
         if self._file is not None and now - self._looked >= _SECONDS_BETWEEN_LOOKS / 4:
             self._looked = now
             if self._file.exists():
-                self._file.unlink(missing_ok=True)
                 self._asked.set()
+                # Windows refuses while whoever wrote it, or a virus scanner, still has it open.
+                with suppress(OSError):
+                    self._file.unlink()
         return self._asked.is_set()
 
     @contextmanager

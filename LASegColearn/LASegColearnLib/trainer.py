@@ -19,7 +19,7 @@ from LASegColearnLib.methods.base import Method
 from LASegColearnLib.patches import BatchesAhead, PatchSource
 from LASegColearnLib.processes import ALONE, Processes
 from LASegColearnLib.run_folder import RunFolder
-from LASegColearnLib.scan_labeling import label_scans, with_labels
+from LASegColearnLib.scan_labeling import label_scans, labels_are_there, remove_other_labels, with_labels
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.training_step import TrainingStep
 from LASegColearnLib.validation import validate
@@ -27,6 +27,10 @@ from LASegColearnLib.validation import validate
 # Losses that are not finite: each skips its step; this many in a row end the run.
 _MOST_SKIPPED = 5
 _SECONDS_BETWEEN_PROGRESS = 1.0
+# Where the run's length is given in minutes: what one labeling of the scans may take of them, and how many times as
+# long as it took there is training before the next.
+_MOST_OF_A_RUN = 0.1
+_TRAINING_FOR_LABELING = 4.0
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,13 @@ class Trainer:
         self.iteration = 0
         self.best: float | None = None
         self._earlier_seconds = 0.0
-        # Share of the run at which the unlabeled scans were last labeled as wholes.
-        self._labeled_until = 0.0
+        # Of the unlabeled scans' labels, by the scans' files: the iteration at which they were made.
+        self._labels: dict[str, int] = {}
+        # Iterations and seconds of the run at which that was done last; and which scan would have been the next.
+        self._labeled_at: tuple[int, float] | None = None
+        self._next_to_label = 0
+        # Whether the end was reached, with what is done there.
+        self._complete = False
         self._started = time.monotonic()
         self._skipped = 0
         self._health = HealthWatch(events)
@@ -99,9 +108,12 @@ class Trainer:
     @property
     def progress(self) -> float:
         """Share of the run that is done, 0 to 1: by time if it was given in minutes, else by iterations."""
+        return self._share(self.iteration, self.elapsed_seconds)
+
+    def _share(self, iteration: int, seconds: float) -> float:
         if self.settings.minutes is not None:
-            return min(self.elapsed_seconds / (60.0 * self.settings.minutes), 1.0)
-        return self.iteration / self.settings.iterations
+            return min(seconds / (60.0 * self.settings.minutes), 1.0)
+        return iteration / self.settings.iterations
 
     def resume(self) -> None:
         """Go on from the run's last checkpoint. Raises :class:`InputError` if it cannot be read."""
@@ -114,7 +126,12 @@ class Trainer:
         self.iteration = content["iteration"]
         self.best = content["best"]
         self._earlier_seconds = content["elapsed_seconds"]
-        self._labeled_until = content.get("labeled_until", 0.0)
+        # Checkpoints from before there were such labels have none; they are made when they are next due.
+        kept = content.get("labels", {"of": {}, "at": None, "next": 0})
+        if labels_are_there(self.cases.unlabeled, kept["of"]):
+            self._labels, self._next_to_label = dict(kept["of"]), kept["next"]
+            self._labeled_at = None if kept["at"] is None else (kept["at"][0], kept["at"][1])
+        self._complete = content.get("complete", False)
         self._started = time.monotonic()
 
     def start_from(self, content: dict[str, Any]) -> None:
@@ -145,13 +162,17 @@ class Trainer:
         batches = BatchesAhead(source, self.processes.parts(of), of, pinned=self.device.device.type == "cuda")
         record = _Record()
         (progress,) = self.processes.as_first_says([self.progress])
-        if self._labeled_until > 0:
-            self._learn_from_scan_labels(source)
+        self._learn_from_scan_labels(source)
+        self._complete &= progress >= 1.0
         try:
             while progress < 1.0:
-                if self.method.labels_scans(self._labeled_until, progress):
+                labeled_until = 0.0 if self._labeled_at is None else self._share(*self._labeled_at)
+                if self.method.labels_scans(labeled_until, progress):
                     batches.forget()
-                    self._label_scans(progress)
+                    if not self._label_scans():
+                        # No step with half of the labels: this is done again when the run is resumed.
+                        self.save(self.run.last_checkpoint)
+                        return False
                     self._learn_from_scan_labels(source)
                 phase = self.method.phase(progress)
                 parts = batches.take(self.iteration, *self.method.batch_sizes(progress))
@@ -163,40 +184,65 @@ class Trainer:
                 if record.due():
                     self._report_progress(record, phase)
                 now, stopped = self._agreed()
-                if now >= 1.0 and not stopped:
-                    self._retake_statistics()
-                if not stopped:
-                    self._validate_if_due(progress, now)
-                if stopped or _crossed(progress, now, self.settings.checkpoints):
-                    self.save(self.run.last_checkpoint)
-                if stopped:
-                    return False
+                if now < 1.0:
+                    if not stopped:
+                        self._validate_if_due(progress, now)
+                    if stopped or _crossed(progress, now, self.settings.checkpoints):
+                        self.save(self.run.last_checkpoint)
+                    if stopped:
+                        return False
                 progress = now
         finally:
             batches.close()
         if record.parts:
             self._report_progress(record, self.method.phase(1.0))
+        if not self._complete:
+            self._retake_statistics()
+            self._validate_if_due(0.0, 1.0)
+            self._complete = True
         self.save(self.run.last_checkpoint)
         return True
 
-    def _label_scans(self, progress: float) -> None:
-        """Let the predicting network label the unlabeled scans as wholes; if that is broken off, it is still due."""
+    def _label_scans(self) -> bool:
+        """Let the predicting network label the unlabeled scans as wholes, as many as there is time for.
+
+        Those whose turn it is come first: where there is not time for all, each is labeled now and then. Returns
+        whether nobody has asked to stop meanwhile; otherwise nothing has changed.
+        """
+        started, minutes = self.elapsed_seconds, self.settings.minutes
+        until = math.inf if minutes is None else started + _MOST_OF_A_RUN * 60.0 * minutes
+        first = self._next_to_label
+        scans = [*self.cases.unlabeled[first:], *self.cases.unlabeled[:first]]
         done = label_scans(
             self.method.networks[self.method.predictor],
-            self.cases.unlabeled,
+            scans,
             self.cases.labeled,
             self.settings,
             self.device,
+            self.iteration,
             self.processes,
-            self.should_stop,
+            lambda: self.should_stop() or self.elapsed_seconds > until,
             told=lambda done, of: self.events.emit("labeling", done=done, of=of),
         )
-        if done:
-            self._labeled_until = progress
+        _, stopped = self._agreed()
+        if stopped:
+            return False
+        if done < len(scans) and not self._labels:
+            self.events.emit(
+                "warning",
+                message=f"Labeling all {len(scans)} unlabeled scans would take more than a tenth of the training, so "
+                f"{done} were labeled this time and the others will be later. A longer training labels more.",
+            )
+        self._labels |= {case.image_file.name: self.iteration for case in scans[:done]}
+        self._next_to_label = (first + done) % len(scans)
+        taken = self.elapsed_seconds - started
+        waits = 0.0 if minutes is None else _TRAINING_FOR_LABELING * taken
+        self._labeled_at = self.iteration, self.elapsed_seconds + waits
+        return True
 
     def _learn_from_scan_labels(self, source: PatchSource) -> None:
         """Draw unlabeled patches with the labels that this run's scans were given, if anything was found in them."""
-        source.unlabeled = with_labels(self.cases.unlabeled) or list(self.cases.unlabeled)
+        source.unlabeled = with_labels(self.cases.unlabeled, self._labels) or list(self.cases.unlabeled)
 
     def _retake_statistics(self) -> None:
         """At the end of the training: what predicts from now on shall know scans as they are."""
@@ -204,9 +250,12 @@ class Trainer:
         retake_statistics(self.method.networks.values(), cases, self.settings, self.device)
 
     def _agreed(self) -> tuple[float, bool]:
-        """Progress, and whether to stop, as the first process sees them: clocks and signals differ."""
-        progress, stop = self.processes.as_first_says([self.progress, float(self.should_stop())])
-        return progress, bool(stop)
+        """Progress as the first process sees it, since clocks differ, and whether any was asked to stop.
+
+        Each looks for the file that asks, and the first to see it takes it away.
+        """
+        (progress,) = self.processes.as_first_says([self.progress])
+        return progress, any(self.processes.of_each(float(self.should_stop())))
 
     def _compile(self) -> None:
         reason = self.step.compile_networks()
@@ -231,11 +280,15 @@ class Trainer:
                 **self.step.state(),
                 "iteration": self.iteration,
                 "elapsed_seconds": self.elapsed_seconds,
-                "labeled_until": self._labeled_until,
+                "labels": {"of": self._labels, "at": self._labeled_at, "next": self._next_to_label},
+                "complete": self._complete,
                 "best": self.best,
                 "lineage": self.cases.lineage,
             },
         )
+        if path == self.run.last_checkpoint:
+            # Only now: the run may have had to be resumed from the one before.
+            remove_other_labels(self.cases.unlabeled, self._labels)
         self.events.emit("checkpoint", name=path.stem, iteration=self.iteration)
 
     def _check(self, losses: dict[str, float]) -> None:

@@ -23,13 +23,15 @@ from LASegColearnLib.methods import method_class
 from LASegColearnLib.processes import Processes, joined, own_device, started_together
 from LASegColearnLib.roles import RoleLedger
 from LASegColearnLib.run_folder import RunFolder, write_json_atomically
-from LASegColearnLib.settings import Settings
+from LASegColearnLib.settings import Settings, setting_text
 from LASegColearnLib.trainer import Trainer, TrainingCases
 
 _ROLES = ("labeled", "unlabeled", "validation")
 # With fewer labeled cases than this, each is worth more as a label than as a check.
 _FEWEST_FOR_HOLDOUT = 5
 _LEDGER_NAME = "lasegcolearn-roles.json"
+# Networks and optimizer fit a run whatever these are.
+_CHANGED_ON_THE_WAY = ("learning_rate", "batch_parts", "precision", "gradient_clip", "compile")
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ def resume(
     device: str = "auto",
     minutes: float | None = None,
     iterations: int | None = None,
+    changes: Sequence[str] = (),
     listeners: Sequence[Listener] = (),
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainingResult:
@@ -160,28 +163,34 @@ def resume(
         Folder of the run.
     minutes, iterations
         Another length of the whole run than it was started with.
+    changes
+        Settings as ``name=value``. What differs from the run's own must be one of those that a run may change on its
+        way: learning rate, parts of the batch, precision, limit of the gradient, compiling.
 
     Raises
     ------
     InputError
-        If there is no checkpoint, or scans must be preprocessed again and are not there.
+        If there is no checkpoint, another setting is to be changed, or scans must be preprocessed again and are not
+        there.
     """
     folder = RunFolder(run)
     if not folder.last_checkpoint.exists():
         raise InputError(
             Problem(run.name, "There is no checkpoint to go on from.", "Start the run anew, without --resume.")
         )
-    settings = Settings.read(folder.settings)
+    settings = _changed_on_the_way(Settings.read(folder.settings), changes)
     if minutes is not None:
         settings = replace(settings, minutes=minutes)
     if iterations is not None:
         settings = replace(settings, iterations=iterations, minutes=None)
     place = choose_device(own_device(device), settings.checked().precision)
+    kept = settings
     settings, note = _shared_out(settings, started_together().count)
     content = load_checkpoint(folder.last_checkpoint)
     members = load_cohort(folder.cohort)
 
     def prepare(events: EventLog) -> TrainingCases:
+        write_json_atomically(folder.settings, kept.to_dict())
         for message in note:
             events.emit("warning", message=message)
         cases = _load_cache_index(folder, content["lineage"])
@@ -197,6 +206,24 @@ def resume(
         trainer = Trainer(folder, settings, cases, place, events, should_stop, processes)
         trainer.resume()
         return _run(trainer, events)
+
+
+def _changed_on_the_way(settings: Settings, changes: Sequence[str]) -> Settings:
+    """The settings of a run that goes on, with changes. Raises :class:`InputError` naming those that cannot be made."""
+    changed = settings.with_text(changes)
+    own, wanted = settings.to_dict(), changed.to_dict()
+    problems = [
+        Problem(
+            name,
+            f"The run has {setting_text(own[name])}, and goes on with it; {setting_text(wanted[name])} was asked for.",
+            "Leave it out, or start a new run, with --init to start from this one.",
+        )
+        for name in own
+        if own[name] != wanted[name] and name not in _CHANGED_ON_THE_WAY
+    ]
+    if problems:
+        raise InputError(problems)
+    return changed
 
 
 def _untrained_start(settings: Settings, initial: dict[str, Any] | None) -> list[str]:

@@ -147,7 +147,9 @@ class TrainingStep:
         """The reverse of :meth:`state`."""
         self.method.load_state(state["method_state"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        # Empty where the run was begun on a device that scales no gradients.
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
 
 
 class _Losses(nn.Module):

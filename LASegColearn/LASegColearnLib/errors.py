@@ -52,7 +52,7 @@ class TrainingError(UserError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory was wanting, of the computer or of its GPU. PyTorch says so by name or in a RuntimeError's text."""
+    """Whether memory was wanting, of the computer or of its GPU, which PyTorch says by name or in the text."""
     signs = ("out of memory", "can't allocate memory", "not enough memory")
     by_name = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return by_name or any(sign in str(error).lower() for sign in signs)

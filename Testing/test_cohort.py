@@ -99,6 +99,7 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
         (["x/A.nrrd", "y/a.nrrd"], ["x_A", "y_a"]),
         (["x/Müller, 3.nrrd", "x/.hidden.nrrd"], ["M_ller_3", "hidden"]),
         (["x/λ.nrrd"], ["_"]),
+        (["x/Con.nrrd", "x/lpt1.2.nrrd", "x/console.nrrd"], ["case_Con", "case_lpt1.2", "console"]),
     ],
 )
 def test_scans_get_ids_that_are_safe_and_unlike_each_other(images: list[str], ids: list[str]) -> None:

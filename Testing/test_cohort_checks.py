@@ -175,6 +175,13 @@ def test_an_id_that_is_no_file_name_is_refused(case_id: str, cohort: Cohort) -> 
     assert problems(replace(cohort, validation=renamed)) == [(case_id, cause)]
 
 
+@pytest.mark.parametrize("case_id", ["CON", "aux.1", "lpt9"])
+def test_an_id_that_windows_keeps_for_a_device_is_refused(case_id: str, cohort: Cohort) -> None:
+    renamed = tuple(replace(case, id=case_id) for case in cohort.validation)
+    cause = "Windows can make no folder of this name, and runs may be moved there."
+    assert problems(replace(cohort, validation=renamed)) == [(case_id, cause)]
+
+
 def test_too_few_cases_for_the_method_are_refused(cohort: Cohort) -> None:
     few = Cohort(cohort.labeled[:1], cohort.unlabeled[:1], ())
     assert problems(few) == [

@@ -627,7 +627,7 @@ def test_the_console_example_of_the_user_guide_runs_as_written_but_for_its_lengt
     import slicer
 
     core.scene.Clear(0)
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     slicer.app.temporaryPath = str(tmp_path)
     guide = (ROOT / "docs" / "user-guide.md").read_text("utf-8")
     found = re.search(r"<!-- console -->\n```python\n(.*?)```", guide, re.DOTALL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,9 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write ``content`` (tensors, plain values, dicts and lists of them) to ``path``, whole or not at all."""
     with replacing(path) as temporary:
         torch.save({"format": FORMAT, **content}, temporary)
+        # It takes the place of the only one there is: after a loss of power it must be on the disk.
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -23,6 +23,8 @@ ROLE_OF_KEY = {
     "test": "unlabeled",
 }
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")
+# Windows has no files of these names, with or without a suffix.
+_WINDOWS_DEVICES = ("con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10)))
 _NAMES_THAT_SAY_NOTHING = ("image", "scan", "lgemri", "mri")
 
 
@@ -267,13 +269,20 @@ def id_problems(ids: Iterable[str], remedy: str) -> Iterator[Problem]:
                 "Wanted an id of letters, digits, '.', '_' and '-' that neither starts nor ends with a dot.",
                 remedy,
             )
+        elif _is_windows_device(case_id):
+            yield Problem(case_id, "Windows can make no folder of this name, and runs may be moved there.", remedy)
         if case_id.lower() in seen:
             yield Problem(case_id, "Two cases have this id (upper and lower case count as one).", remedy)
         seen.add(case_id.lower())
 
 
 def _safe(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip(".") or "case"
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip(".") or "case"
+    return f"case_{safe}" if _is_windows_device(safe) else safe
+
+
+def _is_windows_device(name: str) -> bool:
+    return name.partition(".")[0].lower() in _WINDOWS_DEVICES
 
 
 def _entries(cases: Sequence[Case], folder: Path) -> list[dict[str, str]]:

@@ -47,7 +47,7 @@ def main() -> None:
         widget.onAddFromScene()
         for case in widget.logic.study.cases[-3:]:
             widget.onRoleChosen(case.id, "validation")
-        _until(lambda: "Looking" not in widget.ui.deviceLabel.text, 60)
+        _until(lambda: widget.ui.deviceLabel.text.startswith(("CPU", "CUDA", "MPS")), 60)
         pictures.panel("cases")
         widget.ui.presetComboBox.setCurrentText("demo")
         widget.ui.minutesSpinBox.value = options.minutes
@@ -56,7 +56,7 @@ def main() -> None:
         pictures.panelAndViews("training", chart=widget.plots.chart("Losses"))
         _until(lambda: not widget.logic.isRunning, 60 * options.minutes + 120)
         widget.onPredict(None)
-        _until(lambda: not widget.logic.isRunning, 300)
+        _until(lambda: not widget.logic.isRunning, 900)
         caseId = next(case.id for case in widget.logic.study.cases if case.role == "unlabeled")
         widget.caseTable.select([caseId])
         widget.showCase(caseId)
@@ -76,7 +76,7 @@ def _correct(widget: Any, caseId: str) -> None:
 
     ui = widget.ui
     ui.suggestButton.click()
-    _until(lambda: not widget.logic.isRunning, 300)
+    _until(lambda: not widget.logic.isRunning, 900)
     for section in (ui.outputsCollapsibleButton, ui.trainCollapsibleButton, ui.predictCollapsibleButton):
         section.collapsed = True
     widget.caseTable.select([caseId])
@@ -88,7 +88,7 @@ def _correct(widget: Any, caseId: str) -> None:
     voxels = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segmentId, volume)
     voxels[:, :, : int(np.median(np.nonzero(voxels)[2]) * 0.9)] = 0
     slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, segmentation, segmentId, volume)
-    _until(lambda: "changed" in ui.readoutsLabel.text and " 0.0 %" not in ui.readoutsLabel.text, 10)
+    _until(lambda: "changed" in ui.readoutsLabel.text and " 0.0 %" not in ui.readoutsLabel.text, 60)
     segmentation.RemoveClosedSurfaceRepresentation()
     segmentation.CreateClosedSurfaceRepresentation()
 

@@ -59,7 +59,8 @@ class Settings:
         whole unlabeled scans. Needs ``teacher_rounds``.
     teacher_rounds
         How often the teacher labels the unlabeled scans as wholes, evenly from the end of the pretraining on (0: it
-        labels each patch when it is drawn, as in the paper).
+        labels each patch when it is drawn, as in the paper). Where the training is given minutes, one labeling takes a
+        tenth of them at most, and comes later than evenly where it takes long.
     alpha, beta
         Weights of the students in the teacher's moving average (eq. 1).
     teacher_statistics

@@ -140,4 +140,5 @@ def _name(device: torch.device) -> str:
     if device.type == "mps":
         return "MPS: Apple GPU"
     why = "" if torch.version.cuda else "; this build of PyTorch has no CUDA"
-    return f"CPU: {torch.get_num_threads()} threads, {platform.machine()}{why}"
+    threads = torch.get_num_threads()
+    return f"CPU: {threads} thread{'s' if threads != 1 else ''}, {platform.machine()}{why}"

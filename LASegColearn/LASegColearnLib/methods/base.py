@@ -220,7 +220,8 @@ class TwoStageMethod(Method):
         return {"pretrained": self.pretrained}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.pretrained = bool(state["pretrained"])
+        # Early models do not say; they had no such stage.
+        self.pretrained = bool(state.get("pretrained", True))
 
 
 def teacher_of(student: VNet, settings: Settings) -> VNet:

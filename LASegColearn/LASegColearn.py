@@ -278,7 +278,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Where the scene names no study: the one that was opened last on this computer, if it is still there."""
         assert self.logic is not None
         folder = slicer.util.settingsValue(_LAST_STUDY, "")
-        if folder and not self.logic.hasStudy and (Path(folder) / "study.json").exists():
+        named = self._parameterNode is not None and self._parameterNode.studyFolder
+        if folder and not named and not self.logic.hasStudy and (Path(folder) / "study.json").exists():
             self.openStudy(folder)
 
     def cleanup(self) -> None:
@@ -699,8 +700,10 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.ui.deviceLabel.text = event.get("description") or event.get("message") or ""
 
         def done(outcome: EngineOutcome) -> None:
-            if outcome.state is EngineState.FAILED and outcome.message:
-                self.ui.deviceLabel.text = outcome.message
+            if outcome.state is EngineState.FAILED:
+                # It is asked again the next time.
+                self._described = ""
+                self.ui.deviceLabel.text = outcome.message or _("Not known; see Details")
                 self._details = outcome.details
 
         self._probe = self.logic.probe(self._described, tell, done)

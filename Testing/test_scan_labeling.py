@@ -105,7 +105,10 @@ def test_earlier_labels_stay_until_they_are_removed(tmp_path: Path) -> None:
     for iteration in (7, 9):
         label_scans(_Bright(), cases, [], SETTINGS, DEVICE, iteration)
     assert labels_are_there(cases, _labels(cases, 7)) and labels_are_there(cases, _labels(cases, 9))
-    remove_other_labels(cases, _labels(cases, 9))
+    label_scans(_Bright(), cases[:1], [], SETTINGS, DEVICE, 12)
+    remove_other_labels(cases, _labels(cases, 9), before=12)
+    assert (tmp_path / "a.taught-12.npy").exists(), "Another process may be making these now."
+    (tmp_path / "a.taught-12.npy").unlink()
     assert sorted(file.name for file in tmp_path.glob("*taught*")) == ["a.taught-9.npy", "b.taught-9.npy"]
     assert labels_are_there(cases, _labels(cases, 9)) and not labels_are_there(cases, _labels(cases, 7))
     assert (tmp_path / "a.image.npy").exists()

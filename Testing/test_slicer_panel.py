@@ -363,6 +363,21 @@ def test_the_study_of_last_time_is_opened_unless_it_is_gone(panel: Any, tmp_path
     third.cleanup()
 
 
+def test_a_scene_whose_study_is_gone_is_not_given_another(panel: Any, tmp_path: Path) -> None:
+    panel.openStudy(str(tmp_path / "of this scene"))
+    panel.logic.closeStudy()
+    shutil.rmtree(tmp_path / "of this scene")
+    panel.logic.openStudy(tmp_path / "another")
+    import qt
+
+    qt.QSettings().setValue("LASegColearn/StudyFolder", str(tmp_path / "another"))
+    again, _frame = openPanel()
+    assert not again.logic.hasStudy
+    assert "not at its place any more" in again.ui.inputsMessageLabel.text
+    assert again._parameterNode.studyFolder == str(tmp_path / "of this scene")
+    again.cleanup()
+
+
 def test_buttons_for_a_case_say_that_none_is_selected(filled: Any) -> None:
     filled.caseTable.select([])
     filled.ui.showCaseButton.click()

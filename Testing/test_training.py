@@ -211,6 +211,8 @@ def test_a_run_that_goes_on_may_change_how_it_computes_and_for_how_long_and_noth
         resume(run, changes=["filters=4", "seed=7", f"pretraining={SETTINGS.pretraining}"])
     assert [problem.case for problem in refused.value.problems] == ["seed", "filters"]
     assert "The run has 2, and goes on with it; 4 was asked for." in str(refused.value)
+    with pytest.raises(InputError, match="Use --minutes"):
+        resume(run, changes=["minutes=3"])
     with pytest.raises(InputError, match="no setting of this name"):
         resume(run, changes=["nonsense=1"])
     result = resume(run, changes=["learning_rate=0.001", "batch_parts=2"], iterations=6, should_stop=lambda: True)

@@ -100,13 +100,16 @@ def labels_are_there(unlabeled: Sequence[CachedCase], labels: Mapping[str, int])
     return all(name in known and _label_file(known[name], made).exists() for name, made in labels.items())
 
 
-def remove_other_labels(unlabeled: Sequence[CachedCase], labels: Mapping[str, int]) -> None:
-    """Delete the labels in these cases' cache that do not count any more; one that is being read stays for now."""
+def remove_other_labels(unlabeled: Sequence[CachedCase], labels: Mapping[str, int], before: int) -> None:
+    """Delete the labels in these cases' cache that do not count any more; one that is being read stays for now.
+
+    Those of iteration ``before`` and later stay: another process may be about to make them.
+    """
     known = {case.image_file.name: case for case in unlabeled}
     kept = {_label_file(known[name], made) for name, made in labels.items() if name in known}
     for folder in {case.image_file.parent for case in unlabeled}:
-        for file in folder.glob("*.taught-*.npy"):
-            if file not in kept:
+        for file in folder.glob("[!.]*.taught-*.npy"):
+            if file not in kept and int(file.stem.rpartition("-")[2]) < before:
                 with suppress(OSError):
                     file.unlink()
 

@@ -237,7 +237,9 @@ class Trainer:
         self._next_to_label = (first + done) % len(scans)
         taken = self.elapsed_seconds - started
         waits = 0.0 if minutes is None else _TRAINING_FOR_LABELING * taken
-        self._labeled_at = self.iteration, self.elapsed_seconds + waits
+        # The processes' clocks differ, and all must label when one does.
+        (until,) = self.processes.as_first_says([self.elapsed_seconds + waits])
+        self._labeled_at = self.iteration, until
         return True
 
     def _learn_from_scan_labels(self, source: PatchSource) -> None:
@@ -288,7 +290,7 @@ class Trainer:
         )
         if path == self.run.last_checkpoint:
             # Only now: the run may have had to be resumed from the one before.
-            remove_other_labels(self.cases.unlabeled, self._labels)
+            remove_other_labels(self.cases.unlabeled, self._labels, self.iteration)
         self.events.emit("checkpoint", name=path.stem, iteration=self.iteration)
 
     def _check(self, losses: dict[str, float]) -> None:

@@ -30,6 +30,7 @@ _ROLES = ("labeled", "unlabeled", "validation")
 # With fewer labeled cases than this, each is worth more as a label than as a check.
 _FEWEST_FOR_HOLDOUT = 5
 _LEDGER_NAME = "lasegcolearn-roles.json"
+_ANOTHER_RUN = "Leave it out, or start a new run, with --init to start from this one."
 # Networks and optimizer fit a run whatever these are.
 _CHANGED_ON_THE_WAY = ("learning_rate", "batch_parts", "precision", "gradient_clip", "compile")
 
@@ -216,7 +217,7 @@ def _changed_on_the_way(settings: Settings, changes: Sequence[str]) -> Settings:
         Problem(
             name,
             f"The run has {setting_text(own[name])}, and goes on with it; {setting_text(wanted[name])} was asked for.",
-            "Leave it out, or start a new run, with --init to start from this one.",
+            f"Use --{name}." if name in ("minutes", "iterations") else _ANOTHER_RUN,
         )
         for name in own
         if own[name] != wanted[name] and name not in _CHANGED_ON_THE_WAY
@@ -233,7 +234,7 @@ def _untrained_start(settings: Settings, initial: dict[str, Any] | None) -> list
         return []
     return [
         f"As published, {settings.method} spends {100 * share:.0f} % of its training on labeled patches alone, and its "
-        f"teacher starts from that. The preset {settings.preset} leaves this out: set pretraining={share:g} for it."
+        f"teacher starts from that. This training leaves it out: set pretraining={share:g} for it."
     ]
 
 

@@ -326,14 +326,16 @@ def _add_events(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _refuse_to_replace(file: Path) -> None:
+    if file.exists():
+        raise InputError(Problem(file.name, "There is a file of this name already.", "Give another --output."))
+
+
 def _cohort(options: argparse.Namespace) -> int:
     from LASegColearnLib.cohort import save_cohort, save_monai_datalist
     from LASegColearnLib.cohort_import import cohort_from_folders, import_cohort
 
-    if options.output.exists():
-        raise InputError(
-            Problem(options.output.name, "There is a file of this name already.", "Give another --output.")
-        )
+    _refuse_to_replace(options.output)
     if options.source is not None:
         cohort = import_cohort(
             options.source, segment=options.segment, validation=options.validation, seed=options.seed
@@ -468,6 +470,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from LASegColearnLib.evaluation import evaluate, format_table, write_metrics_csv
     from LASegColearnLib.events import EventLog
 
+    _refuse_to_replace(options.output)
     rows = evaluate(load_cohort(options.cohort), options.predictions, split=options.split, unit=options.unit)
     write_metrics_csv(rows, options.output)
     if options.events:

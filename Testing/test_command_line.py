@@ -137,7 +137,7 @@ def test_evaluate_compares_predictions_with_labels(phantoms: Path, tmp_path: Pat
     assert (tmp_path / "metrics.csv").read_text("utf-8").count("\n") == 3
     again = _run("evaluate", "--cohort", phantoms, "--predictions", tmp_path, "--output", tmp_path / "metrics.csv")
     assert again.returncode == 2
-    assert "There is a file of this name already" in again.stderr
+    assert "add --overwrite" in again.stderr
 
 
 def test_a_problem_is_a_sentence_and_no_traceback(tmp_path: Path) -> None:

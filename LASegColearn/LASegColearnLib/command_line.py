@@ -135,8 +135,8 @@ Trains on a cohort and keeps everything in a run folder. All cases are checked b
   lasegcolearn train --cohort c2.json --run round-2 --init my-run/checkpoints/last.pt
 
 Ctrl-C saves and stops. Presets: `paper` (the published settings; wants a GPU), `cpu` (1.25 mm; an ordinary computer),
-`demo` (minutes, for phantoms). Any setting can be changed with --set; they are listed at the end of
-`lasegcolearn train --settings`.
+`demo` (minutes, for phantoms). Any setting can be changed with --set; they are listed by `lasegcolearn train
+--settings`.
 """,
     )
     parser.add_argument("--cohort", type=Path, metavar="FILE", help="cohort file")
@@ -227,6 +227,7 @@ Compares predictions with the cohort's labels: Dice, Jaccard, 95HD, ASD (medpy's
     parser.add_argument("--split", choices=("validation", "labeled"), default="validation", help="which cases")
     parser.add_argument("--unit", choices=("mm", "voxel"), default="mm", help="unit of distances (default: mm)")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="CSV file to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file if it is there already")
     _add_events(parser)
 
 
@@ -326,16 +327,16 @@ def _add_events(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _refuse_to_replace(file: Path) -> None:
+def _refuse_to_replace(file: Path, remedy: str) -> None:
     if file.exists():
-        raise InputError(Problem(file.name, "There is a file of this name already.", "Give another --output."))
+        raise InputError(Problem(file.name, "There is a file of this name already.", remedy))
 
 
 def _cohort(options: argparse.Namespace) -> int:
     from LASegColearnLib.cohort import save_cohort, save_monai_datalist
     from LASegColearnLib.cohort_import import cohort_from_folders, import_cohort
 
-    _refuse_to_replace(options.output)
+    _refuse_to_replace(options.output, "Give another --output.")
     if options.source is not None:
         cohort = import_cohort(
             options.source, segment=options.segment, validation=options.validation, seed=options.seed
@@ -470,7 +471,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     from LASegColearnLib.evaluation import evaluate, format_table, write_metrics_csv
     from LASegColearnLib.events import EventLog
 
-    _refuse_to_replace(options.output)
+    if not options.overwrite:
+        _refuse_to_replace(options.output, "Give another --output, or add --overwrite.")
     rows = evaluate(load_cohort(options.cohort), options.predictions, split=options.split, unit=options.unit)
     write_metrics_csv(rows, options.output)
     if options.events:

@@ -44,7 +44,8 @@ class Settings:
     intensity_augmentation
         Share of the training patches with another brightness, contrast, gamma and coil, blur and noise.
     plain_for_teacher
-        The teacher labels the unlabeled patches as they were before their intensities were changed.
+        The teacher labels the unlabeled patches as they were before their intensities were changed. Nothing in
+        co-learning with ``teacher_rounds``, where it labels whole scans.
     foreground_patches
         Share of the labeled patches that are centered on a voxel of the label (0: the paper's uniform crops).
     filters, normalization, dropout
@@ -85,19 +86,21 @@ class Settings:
     gradient_clip
         Largest norm of the gradient (0: not clipped).
     iterations, minutes
-        Length of the run. With ``minutes`` the schedule follows the time used, and ``iterations`` does not count.
+        Length of the run. With ``minutes`` the schedule follows the time used; of ``iterations`` counts, with
+        ``step``, what share of them ``step_iterations`` is.
     validations, validation_cases
         How often in a run the networks are validated, and on at most how many cases (0: all).
     holdout
         Share of the labeled cases held out for validation when the cohort has none (and at least five are labeled).
     checkpoints
-        How often in a run a checkpoint is written besides the last.
+        How often in the course of a run its checkpoint is written anew; it is at the end and at a stop as well.
     precision
         ``auto``: what the device does best; ``float32``; ``bfloat16``; ``float16`` (CUDA only).
     compile
         Let `torch.compile` fuse the networks, which needs a C++ compiler and takes some minutes at the start.
     overlap, mirror
-        Overlap of prediction windows, and averaging over mirrored copies, in validation.
+        Overlap of windows in validation, in the labeling of whole scans and in prediction; averaging over mirrored
+        copies in prediction (needs ``axial_flips``).
     """
 
     preset: str = "paper"
@@ -300,7 +303,7 @@ _CHOICES = {f.name: get_args(_TYPES[f.name]) for f in fields(Settings) if get_or
 
 def _unknown_setting(name: str) -> Problem:
     near = get_close_matches(name, _TYPES, n=1)
-    hint = f"Did you mean {near[0]}?" if near else "`lasegcolearn train --help` lists the settings."
+    hint = f"Did you mean {near[0]}?" if near else "`lasegcolearn train --settings` lists the settings."
     return Problem(name, "There is no setting of this name.", hint)
 
 

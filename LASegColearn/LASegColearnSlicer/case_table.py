@@ -126,7 +126,7 @@ def figureTexts(case: StudyCase) -> list[tuple[str, str]]:
             numberText(figures.get("mean_uncertainty_near_surface"), 2),
             _("Mean uncertainty near the surface, 0 (sure) to 1 (a coin toss)"),
         ),
-        (numberText(agreement, 3), _("Mean Dice between the teacher and the students")),
+        (numberText(agreement, 3), _("Mean Dice of each two of the three networks")),
         (numberText(figures.get("dice"), 3), _("Dice of teacher and label.") + trainedOn),
         (numberText(figures.get("hd95_mm"), 1), _("95 % Hausdorff distance of teacher and label in mm.") + trainedOn),
     ]

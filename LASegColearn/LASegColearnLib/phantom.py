@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from LASegColearnLib.cohort import Case, Cohort, save_cohort
+from LASegColearnLib.itk_names import itk_name
 from LASegColearnLib.preprocessing import Grid, to_image
 from LASegColearnLib.run_folder import replacing
 
@@ -178,7 +179,7 @@ def write_phantom_cohort(
 
 def _write(image: sitk.Image, path: Path) -> None:
     with replacing(path) as temporary:
-        sitk.WriteImage(image, str(temporary), useCompression=True)
+        sitk.WriteImage(image, itk_name(temporary), useCompression=True)
 
 
 def _draw_anatomy(rng: np.random.Generator) -> _Anatomy:

@@ -9,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.itk_names import itk_name
 from LASegColearnLib.run_folder import replacing
 
 SEGMENT_NAME = "Left atrium"
@@ -144,4 +145,4 @@ def _write(path: Path, image: sitk.Image) -> None:
             )
         )
     with replacing(path) as temporary:
-        sitk.WriteImage(image, str(temporary), useCompression=not path.name.endswith(".nii"))
+        sitk.WriteImage(image, itk_name(temporary), useCompression=not path.name.endswith(".nii"))

@@ -395,6 +395,16 @@ def test_the_hash_is_of_the_scan_and_not_of_its_file(tmp_path: Path) -> None:
     assert content_hash(read_scan(write(turned, tmp_path / "d.nrrd"))) == reference
 
 
+@pytest.mark.parametrize("side", [0.46875, 0.65625, 0.78125, 1.40625])
+def test_the_hash_of_an_oblique_scan_is_the_same_in_nrrd_and_nifti(side: float, tmp_path: Path) -> None:
+    scan = make_scan()
+    scan.SetSpacing((side, side, 2.0))
+    for number in range(8):
+        scan.SetDirection(sitk.Euler3DTransform((0, 0, 0), 0.05 * number, -0.11, 0.07 * number).GetMatrix())
+        hashes = {content_hash(read_scan(write(scan, tmp_path / f"a.{suffix}"))) for suffix in ("nrrd", "nii", "mha")}
+        assert len(hashes) == 1
+
+
 def test_zero_of_either_sign_is_one_zero() -> None:
     voxels = array(make_scan()).astype(np.float32)
     voxels[voxels < 0] = 0

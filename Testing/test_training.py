@@ -74,6 +74,16 @@ def test_a_run_in_the_folder_is_not_overwritten(cohort: Path, tmp_path: Path) ->
     assert (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes() == before
 
 
+def test_a_run_does_not_replace_the_cohort_file_it_is_given(cohort: Path, tmp_path: Path) -> None:
+    before = cohort.read_bytes()
+    (tmp_path / "link.json").symlink_to(cohort)
+    for spelling in (cohort, cohort.parent / ".." / cohort.parent.name / cohort.name, tmp_path / "link.json"):
+        with pytest.raises(InputError, match="study: The cohort file lies in this folder and would be replaced"):
+            train(spelling, cohort.parent, SETTINGS, labeled=2)
+    assert cohort.read_bytes() == before
+    assert list(cohort.parent.iterdir()) == [cohort]
+
+
 def test_a_run_that_ended_before_its_first_checkpoint_can_be_started_anew(cohort: Path, tmp_path: Path) -> None:
     train(cohort, tmp_path / "run", SETTINGS)
     shutil.rmtree(tmp_path / "run" / "checkpoints")

@@ -162,7 +162,9 @@ def content_hash(image: sitk.Image) -> str:
     # Adding 0 makes -0 of one format equal to 0 of another.
     voxels = sitk.GetArrayViewFromImage(canonical).astype(np.float32) + np.float32(0)
     digest = hashlib.sha256()
-    digest.update(repr((canonical.GetSize(), [round(s, 4) for s in canonical.GetSpacing()])).encode())
+    # NRRD gives spacing as the length of an axis: 0.78125 of another format is 0.78124999 there, and a tie at 4 places.
+    spacing = [round(round(s, 6), 4) for s in canonical.GetSpacing()]
+    digest.update(repr((canonical.GetSize(), spacing)).encode())
     digest.update(voxels.tobytes())
     return digest.hexdigest()
 

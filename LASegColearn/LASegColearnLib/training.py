@@ -75,7 +75,8 @@ def train(
     cohort
         The cohort file.
     run
-        Folder of the run; made if it is missing, refused if a run is in it already.
+        Folder of the run; made if it is missing, refused if a run is in it already, or the cohort file where its copy
+        would be put.
     settings
         A preset, changed as wanted.
     device
@@ -110,6 +111,15 @@ def train(
     if folder.last_checkpoint.exists():
         raise InputError(
             Problem(run.name, "There is a run in this folder already.", "Give another folder, or go on with --resume.")
+        )
+    # Links and the upper and lower case of some disks make one file of two paths.
+    if folder.cohort.exists() and cohort.exists() and cohort.samefile(folder.cohort):
+        raise InputError(
+            Problem(
+                run.name,
+                "The cohort file lies in this folder and would be replaced.",
+                "Give a folder of its own for the run.",
+            )
         )
     place = choose_device(own_device(device), settings.precision)
     settings, note = _shared_out(settings, started_together().count)

@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from LASegColearnLib.case_cache import CaseCache
+from LASegColearnLib.errors import InputError
 from LASegColearnLib.settings import Settings
 
 SETTINGS = Settings(spacing_mm=(2.0, 2.0, 2.0))
@@ -49,6 +50,31 @@ def test_another_scan_spacing_region_or_label_gets_another_file(tmp_path: Path) 
     corrected = CaseCache(tmp_path, SETTINGS).store("a", "hash", scan, _pair(2)[1])
     assert corrected.image_file == first.image_file
     assert corrected.label_file != first.label_file
+
+
+def test_a_label_of_which_nothing_is_left_is_refused_each_time(tmp_path: Path) -> None:
+    scan, label = _pair()
+    one_voxel = sitk.Image(label.GetSize(), sitk.sitkUInt8)
+    one_voxel[1, 1, 1] = 1
+    cause = "Nothing of the label is left at the networks' voxel size or within region_mm"
+    for _ in range(2):
+        with pytest.raises(InputError, match=f"a: {cause}"):
+            CaseCache(tmp_path, SETTINGS).store("a", "hash", scan, one_voxel)
+    at_the_edge = sitk.Image(label.GetSize(), sitk.sitkUInt8)
+    at_the_edge[:3, :3, :3] = 1
+    assert CaseCache(tmp_path, SETTINGS).store("b", "hash", scan, at_the_edge).label().any()
+    with pytest.raises(InputError, match=f"b: {cause}"):
+        CaseCache(tmp_path, replace(SETTINGS, region_mm=(6.0, 6.0, 6.0))).store("b", "hash", scan, at_the_edge)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
+def test_a_damaged_file_is_made_anew(share: float, tmp_path: Path) -> None:
+    case = CaseCache(tmp_path, SETTINGS).store("a", "hash", *_pair())
+    whole = {file: file.read_bytes() for file in (case.image_file, case.label_file)}
+    for file, content in whole.items():
+        file.write_bytes(content[: int(share * len(content))])
+    CaseCache(tmp_path, SETTINGS).store("a", "hash", *_pair())
+    assert {file: file.read_bytes() for file in whole} == whole
 
 
 def test_an_unlabeled_case_has_no_label_to_read(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from LASegColearnLib.cohort import Case, Cohort
 from LASegColearnLib.cohort_checks import check_cohort
-from LASegColearnLib.errors import InputError
+from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.scan_files import content_hash, read_scan
 
 SIZE = (10, 9, 8)
@@ -241,6 +241,14 @@ def test_what_goes_wrong_while_storing_is_not_swallowed(cohort: Cohort) -> None:
 
     with pytest.raises(OSError, match="No space left"):
         check_cohort(cohort, on_read=fail)
+
+
+def test_what_storing_refuses_is_told_for_all_cases(cohort: Cohort) -> None:
+    def refuse(case: Case, *_: object) -> None:
+        if case.label is not None:
+            raise InputError(Problem(case.id, "Nothing of the label is left.", "Correct it."))
+
+    assert [case for case, _ in problems(cohort, on_read=refuse)] == ["l1", "l2", "v1"]
 
 
 def test_scans_of_a_few_voxels_are_no_problem(cohort: Cohort, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.preprocessing import prepare_label, prepare_scan, to_array, working_grid
 from LASegColearnLib.run_folder import replacing
 from LASegColearnLib.settings import Settings
@@ -52,6 +53,14 @@ class CachedCase:
         return None if self.taught_file is None else np.load(self.taught_file, mmap_mode="r")
 
 
+def stored_array(path: Path) -> np.ndarray | None:
+    """An array of the cache, mapped read-only; None if its file is missing, cut short or damaged."""
+    try:
+        return np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+
+
 class CaseCache:
     """Preprocesses each scan once; the key of a file changes when the scan, the label or the settings do."""
 
@@ -70,18 +79,32 @@ class CaseCache:
             Of the scan, as :func:`scan_files.content_hash` gives it.
         scan, label
             The scan, and its 0/1 label on the same grid or none.
+
+        Raises
+        ------
+        InputError
+            If no voxel of the label is left, which would teach that there is no atrium.
         """
         key = self._key(content_hash)
         image_file = self.folder / f"{key}.image.npy"
-        if not image_file.exists():
+        if stored_array(image_file) is None:
             prepared = prepare_scan(scan, self.settings.spacing_mm, self.settings.region_mm)
             _save(image_file, prepared.array)
         if label is None:
             return CachedCase(case_id, image_file, None)
         label_file = self.folder / f"{self._key(content_hash, _voxel_hash(label))}.label.npy"
-        if not label_file.exists():
-            grid = working_grid(scan, self.settings.spacing_mm, self.settings.region_mm)
-            _save(label_file, prepare_label(label, grid))
+        mask = stored_array(label_file)
+        if mask is None:
+            mask = prepare_label(label, working_grid(scan, self.settings.spacing_mm, self.settings.region_mm))
+            _save(label_file, mask)
+        if not mask.any():
+            raise InputError(
+                Problem(
+                    case_id,
+                    "Nothing of the label is left at the networks' voxel size or within region_mm.",
+                    "Set a smaller spacing_mm or a larger region_mm, or outline the left atrium anew.",
+                )
+            )
         return CachedCase(case_id, image_file, label_file)
 
     def _key(self, *contents: str) -> str:

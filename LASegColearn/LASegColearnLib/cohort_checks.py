@@ -65,7 +65,8 @@ def check_cohort(
     on_read
         Called with each case that is in order, its content hash, scan and label (None for an unlabeled one), so that it
         can be preprocessed without being read again. In threads, several at a time; not at all if it is known before
-        reading that the cohort will be refused.
+        reading that the cohort will be refused. The problems of an :class:`InputError` that it raises are told with
+        the others.
     progress
         Called after each case, in this thread.
     free_bytes
@@ -139,7 +140,10 @@ def _read(member: _Member, on_read: OnRead | None) -> _Outcome:
         except InputError as error:
             outcome.problems += error.problems
     if on_read is not None and not outcome.problems:
-        on_read(case, outcome.content_hash, scan, label)
+        try:
+            on_read(case, outcome.content_hash, scan, label)
+        except InputError as error:
+            outcome.problems += error.problems
     return outcome
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from LASegColearnLib.cohort import Case, load_cohort
+from LASegColearnLib.cohort import Case, load_cohort, save_cohort
 from LASegColearnLib.command_line import main
 from LASegColearnLib.comparison import Plan, compare
 from LASegColearnLib.comparison_page import difference_rows, table_rows
@@ -70,6 +73,45 @@ def test_what_is_done_is_not_done_again_and_other_settings_are_refused(compared:
         compare(cohort, compared, replace(PLAN, iterations=3), device="cpu")
 
 
+def test_results_of_another_cohort_are_refused_before_anything_is_trained(
+    compared: Path, cohort: Path, tmp_path: Path
+) -> None:
+    whole = load_cohort(cohort)
+    fewer = tmp_path / "fewer.json"
+    save_cohort(replace(whole, validation=whole.validation[:2]), fewer)
+    told: list[dict] = []
+    plan = replace(PLAN, methods=("ua_mt", "colearning"))
+    with pytest.raises(InputError, match="colearning-2-seed0: The cohort, or a file of it, has changed"):
+        compare(fewer, compared, plan, device="cpu", listeners=[told.append])
+    assert [event["event"] for event in told] == ["failed"]
+    label = whole.labeled[0].label
+    before = label.stat()
+    try:
+        os.utime(label, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+        with pytest.raises(InputError, match="has changed since"):
+            compare(cohort, compared, PLAN, device="cpu")
+    finally:
+        os.utime(label, ns=(before.st_atime_ns, before.st_mtime_ns))
+    # One that counts as unlabeled has no label here, whatever becomes of it.
+    unread = whole.labeled[2].label
+    os.utime(unread, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert compare(cohort, compared, PLAN, device="cpu") is not None
+
+
+def test_results_from_before_the_cohort_was_noted_are_taken(compared: Path, cohort: Path, tmp_path: Path) -> None:
+    earlier = shutil.copytree(compared, tmp_path / "compared")
+    for method in PLAN.methods:
+        note = earlier / f"{method}-2-seed0" / "comparison.json"
+        content = json.loads(note.read_text("utf-8"))
+        del content["scans"]
+        note.write_text(json.dumps(content), encoding="utf-8")
+    told: list[dict] = []
+    whole = load_cohort(cohort)
+    save_cohort(replace(whole, validation=whole.validation[:1]), tmp_path / "fewer.json")
+    page = compare(tmp_path / "fewer.json", earlier, PLAN, device="cpu", listeners=[told.append])
+    assert page is not None and {event["event"] for event in told} == {"comparing"}
+
+
 def test_a_comparison_that_was_broken_off_goes_on_where_it_was(cohort: Path, tmp_path: Path) -> None:
     plan = replace(PLAN, methods=("supervised",), iterations=400)
     seen: list[dict] = []
@@ -108,8 +150,6 @@ def test_the_command_compares_and_says_where_the_page_is(
 
 
 def test_differences_are_paired_by_case_and_averaged_over_seeds(compared: Path) -> None:
-    from types import SimpleNamespace
-
     def row(case: str, dice: float) -> SimpleNamespace:
         return SimpleNamespace(
             case=case, metrics=SimpleNamespace(dice=dice, jaccard=dice, hd95=float("nan"), asd=float("nan"))
@@ -126,6 +166,17 @@ def test_differences_are_paired_by_case_and_averaged_over_seeds(compared: Path) 
     rows = table_rows(runs, ["a", "b"], "published")  # type: ignore[arg-type]
     assert rows[0]["cells"][0] == "75.00 ± 10.49"
     assert rows[0]["cells"][2] == "–"
+
+
+def test_methods_that_were_evaluated_on_other_cases_have_no_difference() -> None:
+    def trained(method: str, *cases: str) -> SimpleNamespace:
+        rows = [SimpleNamespace(case=case, metrics=SimpleNamespace(dice=0.8)) for case in cases]
+        return SimpleNamespace(method=method, published=rows)
+
+    runs = [trained("a", "1", "2"), trained("b", "1", "3"), trained("c", "1")]
+    rows = difference_rows(runs, ["a", "b", "c"])  # type: ignore[arg-type]
+    assert [row["mean"] for row in rows] == ["–", "–"]
+    assert {row["verdict"] for row in rows} == {"not comparable: evaluated on other cases"}
 
 
 def test_published_windows_overlap_densely_and_count_alike() -> None:

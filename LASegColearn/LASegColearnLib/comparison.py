@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,9 @@ def compare(
             raise InputError(problems)
         preset(plan.preset).with_text(plan.changes)
         wanted = [(m, n, s) for n in plan.labeled for s in plan.seeds for m in plan.methods]
+        problems = [p for which in wanted for p in _problems_of_kept(_run_folder(output, *which), members, plan, which)]
+        if problems:
+            raise InputError(problems)
         for number, (method, labeled, seed) in enumerate(wanted):
             events.emit("comparing", done=number, of=len(wanted), method=method, labeled=labeled, seed=seed)
             run = _run_folder(output, method, labeled, seed)
@@ -178,6 +182,32 @@ def _run_folder(output: Path, method: str, labeled: int, seed: int) -> RunFolder
     return RunFolder(output / f"{method}-{labeled}-seed{seed}")
 
 
+def _wanted(plan: Plan, which: tuple[str, int, int]) -> dict[str, Any]:
+    return {"plan": [plan.preset, list(plan.changes), plan.minutes, plan.iterations], "method": list(which)}
+
+
+def _kept(run: RunFolder) -> dict[str, Any] | None:
+    """The note of a training that was begun; None without one."""
+    note = run.path / _RESULT
+    content: dict[str, Any] | None = json.loads(note.read_text("utf-8")) if note.exists() else None
+    return content
+
+
+def _problems_of_kept(run: RunFolder, members: Cohort, plan: Plan, which: tuple[str, int, int]) -> Iterator[Problem]:
+    """Why the run in a folder is not the one that is wanted, if there is one."""
+    kept = _kept(run)
+    if kept is None:
+        return
+    if kept["wanted"] != _wanted(plan, which):
+        cause = "The run in this folder was made with other settings or for another time."
+        yield Problem(run.path.name, cause, "Give another --output, or the settings it was made with.")
+    # Notes from before there was a digest say nothing of the scans; and a run without a checkpoint starts anew.
+    begun = kept["complete"] or run.last_checkpoint.exists()
+    if begun and kept.get("scans") not in (None, _digest(members.take_labeled(which[1]))):
+        cause = "The cohort, or a file of it, has changed since the run in this folder was made."
+        yield Problem(run.path.name, cause, "Give another --output, or the cohort it was made with.")
+
+
 def _train(
     run: RunFolder,
     members: Cohort,
@@ -189,12 +219,9 @@ def _train(
 ) -> bool:
     """Train in a child process unless that is done; returns whether it is."""
     method, labeled, seed = which
+    members = members.take_labeled(labeled)
     note = run.path / _RESULT
-    wanted = {"plan": [plan.preset, list(plan.changes), plan.minutes, plan.iterations], "method": list(which)}
-    kept = json.loads(note.read_text("utf-8")) if note.exists() else None
-    if kept is not None and kept["wanted"] != wanted:
-        cause = "The run in this folder was made with other settings or for another time."
-        raise InputError(Problem(run.path.name, cause, "Give another --output, or the settings it was made with."))
+    kept = _kept(run)
     if kept is not None and kept["complete"]:
         return True
     length = ["--minutes", f"{plan.minutes:g}"] if plan.minutes is not None else ["--iterations", f"{plan.iterations}"]
@@ -202,18 +229,38 @@ def _train(
         arguments = ["--run", str(run.path), "--resume"]
     else:
         cohort = run.path.parent / f"{run.path.name}.cohort.json"
-        save_cohort(members.take_labeled(labeled), cohort)
+        save_cohort(members, cohort)
         arguments = ["--cohort", str(cohort), "--run", str(run.path), "--preset", plan.preset, "--method", method]
         arguments += ["--seed", str(seed), *length]
         arguments += ["--set", *plan.changes] if plan.changes else []
     run.path.mkdir(parents=True, exist_ok=True)
     memory = kept["peak_memory_gb"] if kept is not None else None
-    write_json_atomically(note, {"wanted": wanted, "complete": False, "peak_memory_gb": memory})
+    content = {"wanted": _wanted(plan, which), "scans": _digest(members)}
+    if kept is not None and run.last_checkpoint.exists():
+        content["scans"] = kept.get("scans")
+    write_json_atomically(note, {**content, "complete": False, "peak_memory_gb": memory})
     complete, peak = _child([*arguments, "--device", device], run, events, should_stop)
     peaks = [value for value in (memory, peak) if value is not None]
     memory = max(peaks) if peaks else None
-    write_json_atomically(note, {"wanted": wanted, "complete": complete, "peak_memory_gb": memory})
+    write_json_atomically(note, {**content, "complete": complete, "peak_memory_gb": memory})
     return complete
+
+
+def _digest(members: Cohort) -> str:
+    """What tells one cohort from another, without reading the scans: ids, roles, and the files' sizes and times."""
+
+    def of(file: Path | None) -> list[int] | None:
+        if file is None or not file.exists():
+            return None
+        found = file.stat()
+        return [found.st_size, found.st_mtime_ns]
+
+    roles = {"labeled": members.labeled, "unlabeled": members.unlabeled, "validation": members.validation}
+    content = {
+        role: sorted(([c.id, c.segment, of(c.image), of(c.label)] for c in cases), key=lambda entry: str(entry[0]))
+        for role, cases in roles.items()
+    }
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _child(

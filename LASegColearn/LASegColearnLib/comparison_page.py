@@ -86,11 +86,20 @@ def table_rows(trained: Sequence[Trained], methods: Sequence[str], protocol: str
 
 
 def difference_rows(trained: Sequence[Trained], methods: Sequence[str]) -> list[dict[str, Any]]:
-    """Dice of the first method minus each other's, case by case (means over the seeds), in points."""
+    """Dice of the first method minus each other's, case by case (means over the seeds), in points.
+
+    There is none where the two were evaluated on other cases, as trainings of different cohorts are.
+    """
     dice = {method: _dice_by_case(trained, method) for method in methods}
-    rows = []
+    rows: list[dict[str, Any]] = []
+    first = dice[methods[0]]
     for method in methods[1:]:
-        found = compare_paired(list(dice[methods[0]].values()), list(dice[method].values()))
+        other = dice[method]
+        if not first or first.keys() != other.keys():
+            unknown = {"mean": "–", "interval": "–", "verdict": "not comparable: evaluated on other cases"}
+            rows.append({"method": method, **unknown, "cases": len(other)})
+            continue
+        found = compare_paired([first[case] for case in first], [other[case] for case in first])
         interval = "–" if found.low is None else f"{100 * found.low:+.2f} to {100 * (found.high or 0.0):+.2f}"
         rows.append(
             {
@@ -164,7 +173,9 @@ def _overlays(trained: Sequence[Trained], methods: Sequence[str], cohort: Cohort
 
 def _overlay(one: Trained, row: EvaluatedCase, cohort: Cohort) -> bytes | None:
     """None where the scan or its segmentation is not there any more."""
-    case = next(case for case in cohort.validation if case.id == row.case)
+    case = next((case for case in cohort.validation if case.id == row.case), None)
+    if case is None:
+        return None
     try:
         scan = read_scan(case.image, case.id)
         file = one.run.predictions / case.id / "segmentation.seg.nrrd"

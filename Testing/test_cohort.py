@@ -141,6 +141,20 @@ def test_malformed_json_is_refused_with_its_line(tmp_path: Path) -> None:
         load_cohort(write(tmp_path / "c.json", '{"labeled": [\n{"image": }]}'))
 
 
+@pytest.mark.parametrize("key", ["val", "Validation", "unlabelled"])
+def test_a_list_under_another_name_is_refused(key: str, tmp_path: Path) -> None:
+    content = {"labeled": [{"image": "a.nrrd", "label": "l.nrrd"}], "modality": ["MRI"], "fold": [], key: []}
+    load_cohort(write(tmp_path / "c.json", content))
+    for entry in ({"image": "b.nrrd"}, "b.NRRD"):
+        with pytest.raises(InputError, match=rf"c\.json: Wanted one of labeled, .*, found the list {key}\."):
+            load_cohort(write(tmp_path / "c.json", {**content, key: [entry]}))
+
+
+def test_scans_for_testing_are_unlabeled(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.json", {"testing": [{"image": "a.nrrd", "label": "l.nrrd"}]})
+    assert load_cohort(path).unlabeled == (Case("a", tmp_path / "a.nrrd"),)
+
+
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=r"c\.json: It is not valid JSON\. "):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from pathlib import Path
 
 import pytest
@@ -147,8 +148,39 @@ def test_a_scan_with_two_labels_is_refused(folder: Path) -> None:
 
 def test_a_label_that_fits_two_scans_is_refused(folder: Path) -> None:
     touch(folder, "s/north/1.nrrd", "s/south/1.nrrd", "l/1.nrrd")
-    with pytest.raises(InputError, match="Wanted one scan of this label's name, found 2: north/1.nrrd, south/1.nrrd"):
+    with pytest.raises(InputError, match="Wanted one scan for this label, found 2: north/1.nrrd, south/1.nrrd"):
         cohort_from_folders([folder / "s"], labels=folder / "l")
+
+
+def test_a_pattern_that_gives_one_label_to_several_scans_is_refused(folder: Path) -> None:
+    touch(folder, *(f"{case}/{name}.nrrd" for case in "ab" for name in ("lgemri", "laendo", "lawall")))
+    told = r"laendo.nrrd: Wanted one scan for this label, found 2: a/lawall.nrrd, a/lgemri.nrrd.*--image-pattern"
+    with pytest.raises(InputError, match=told) as caught:
+        cohort_from_folders([folder], label_pattern="{folder}/laendo.nrrd")
+    assert len(caught.value.problems) == 2
+    cohort = cohort_from_folders([folder], image_pattern="*/lgemri.nrrd", label_pattern="{folder}/laendo.nrrd")
+    assert pairs(cohort, folder) == {f"{case}/lgemri.nrrd": f"{case}/laendo.nrrd" for case in "ab"}
+
+
+def test_the_labels_of_many_scans_are_found_in_a_moment(folder: Path) -> None:
+    touch(folder, *(f"s/scan{number}.nrrd" for number in range(700)))
+    touch(folder, *(f"l/scan{number}_label.nrrd" for number in range(60)))
+    started = time.process_time()
+    cohort = cohort_from_folders([folder / "s"], labels=folder / "l")
+    assert len(cohort.labeled) == 60
+    assert time.process_time() - started < 2
+
+
+def test_a_pattern_that_is_not_relative_to_the_folder_is_refused(folder: Path) -> None:
+    touch(folder, "a.nrrd")
+    with pytest.raises(InputError, match="--image-pattern: Wanted a pattern relative to the folder"):
+        cohort_from_folders([folder], image_pattern="/scans/*.nrrd")
+
+
+def test_a_folder_named_as_a_scan_is_none(folder: Path) -> None:
+    touch(folder, "a.nii/b.nrrd", "c.nii")
+    (folder / "fetched-later.nrrd").symlink_to(folder / "not there")
+    assert {case.id for case in cohort_from_folders([folder]).cases} == {"b", "c", "fetched-later"}
 
 
 # --- validation ---
@@ -172,6 +204,12 @@ def test_more_validation_cases_than_labels_are_refused(folder: Path) -> None:
     touch(folder, "s/a.nrrd", "l/a.nrrd")
     with pytest.raises(InputError, match="--validation: Wanted fewer than the 1 labeled cases, found 1"):
         cohort_from_folders([folder / "s"], labels=folder / "l", validation=1)
+
+
+def test_a_number_of_validation_cases_below_0_is_refused(folder: Path) -> None:
+    touch(folder, "s/a.nrrd", "s/b.nrrd", "l/a.nrrd", "l/b.nrrd")
+    with pytest.raises(InputError, match="--validation: Wanted 0 or more cases, found -1"):
+        cohort_from_folders([folder / "s"], labels=folder / "l", validation=-1)
 
 
 # --- MSD, nnU-Net, MONAI ---
@@ -257,6 +295,19 @@ def test_an_nnunet_folder_is_taken_as_it_is(folder: Path) -> None:
 
 def test_the_list_of_nnunets_first_version_finds_its_files(folder: Path) -> None:
     describe(folder, {"training": [{"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"}], "test": []})
+    touch(folder, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")
+    assert pairs(import_cohort(folder), folder) == {"imagesTr/a_0000.nii.gz": "labelsTr/a.nii.gz"}
+
+
+def test_several_channels_of_listed_scans_are_refused(folder: Path) -> None:
+    describe(folder, {"training": [{"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"}], "test": []})
+    touch(folder, "imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz", "labelsTr/a.nii.gz")
+    with pytest.raises(InputError, match="imagesTr: Wanted one channel a scan, found more: a_0001"):
+        import_cohort(folder)
+
+
+def test_an_empty_list_of_test_scans_leaves_the_files_to_be_found(folder: Path) -> None:
+    describe(folder, {"labels": {"background": 0, "LA": 1}, "file_ending": ".nii.gz", "test": []})
     touch(folder, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")
     assert pairs(import_cohort(folder), folder) == {"imagesTr/a_0000.nii.gz": "labelsTr/a.nii.gz"}
 

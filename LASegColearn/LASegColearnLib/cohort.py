@@ -12,7 +12,7 @@ from typing import Any
 
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.run_folder import write_json_atomically
-from LASegColearnLib.scan_files import stem
+from LASegColearnLib.scan_files import SUFFIXES, stem
 
 # Ours, and what a MONAI or MSD datalist calls the same: its test scans come without labels, and so do ours.
 ROLE_OF_KEY = {
@@ -21,6 +21,7 @@ ROLE_OF_KEY = {
     "validation": "validation",
     "training": "labeled",
     "test": "unlabeled",
+    "testing": "unlabeled",
 }
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")
 # Windows has no files of these names, with or without a suffix.
@@ -119,7 +120,11 @@ def cohort_from_json(content: Any, folder: Path, name: str, segment: str | None 
                 "Write one with `lasegcolearn cohort`.",
             )
         )
-    problems: list[Problem] = []
+    problems = [
+        Problem(name, f"Wanted one of {', '.join(ROLE_OF_KEY)}, found the list {key}.", "Give it one of these names.")
+        for key, value in content.items()
+        if key not in ROLE_OF_KEY and _lists_scans(value)
+    ]
     found: list[tuple[str, Case]] = []
     for key, role in ROLE_OF_KEY.items():
         entries = content.get(key, [])
@@ -193,6 +198,14 @@ def read_json(path: Path) -> Any:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         place = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
         raise InputError(Problem(path.name, f"It is not valid JSON{place}.", "Correct it, or write it anew.")) from None
+
+
+def _lists_scans(value: Any) -> bool:
+    """Whether it looks like a list of cases, and not like another of the lists that a dataset's description has."""
+    return isinstance(value, list) and any(
+        "image" in entry if isinstance(entry, dict) else isinstance(entry, str) and entry.lower().endswith(SUFFIXES)
+        for entry in value
+    )
 
 
 def _case(entry: Any, folder: Path, place: str, role: str, segment: str | None, problems: list[Problem]) -> Case | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.scan_files import SUFFIXES, stem
 
 _LAYOUT = "a folder with imagesTr/ (and labelsTr/, imagesTs/), with or without dataset.json, or a .json datalist"
+_SEPARATORS = (" ", "_", ".", "-")
 _LEFT_ATRIUM_NAMES = ("left atrium", "left_atrium", "la", "atrium")
 
 
@@ -49,8 +49,8 @@ def cohort_from_folders(
     Raises
     ------
     InputError
-        If there are no scans, labels were asked for and none is found, a scan has several, or there are too few labeled
-        cases for validation.
+        If there are no scans, labels were asked for and none is found, a scan has several or several have one, or there
+        are too few labeled cases for validation.
     """
     files = list(dict.fromkeys(file for given in images for file in _scans(given, image_pattern, labels)))
     if not files:
@@ -97,8 +97,9 @@ def import_cohort(source: Path, *, segment: str | None = None, validation: int =
     folder, description = (source.parent, source) if source.is_file() else (source, source / "dataset.json")
     content = read_json(description) if description.is_file() else {}
     fields = content if isinstance(content, dict) else {}
-    # A dataset.json of nnU-Net's second version lists no files.
-    has_list = description.name != "dataset.json" or any(isinstance(fields.get(key), list) for key in ROLE_OF_KEY)
+    # A dataset.json of nnU-Net's second version lists no files, or has an empty list of test scans.
+    lists = [fields[key] for key in ROLE_OF_KEY if isinstance(fields.get(key), list)]
+    has_list = description.name != "dataset.json" or any(lists)
     if not has_list and not (folder / "imagesTr").is_dir():
         found = ", ".join(sorted(path.name for path in folder.iterdir())[:6]) if source.is_dir() else "no such thing"
         raise InputError(
@@ -114,6 +115,8 @@ def import_cohort(source: Path, *, segment: str | None = None, validation: int =
 
 def with_validation(cohort: Cohort, count: int, seed: int) -> Cohort:
     """Keep ``count`` labeled cases for validation, chosen by ``seed``; a cohort that has some is left as it is."""
+    if count < 0:
+        raise InputError(Problem("--validation", f"Wanted 0 or more cases, found {count}.", "Give such a number."))
     if count == 0 or cohort.validation:
         return cohort
     if count >= len(cohort.labeled):
@@ -137,7 +140,16 @@ def _scans(given: Path, pattern: str | None, labels: Path | None) -> list[Path]:
         return [given]
     if not given.is_dir():
         raise InputError(Problem(given.name, "There is no such folder or file.", "Correct the path."))
-    found = given.glob(pattern) if pattern else given.rglob("*")
+    try:
+        found = list(given.glob(pattern) if pattern else given.rglob("*"))
+    except (NotImplementedError, ValueError, IndexError):
+        raise InputError(
+            Problem(
+                "--image-pattern",
+                "Wanted a pattern relative to the folder, found one that is not.",
+                'Give one such as "*/image.nrrd".',
+            )
+        ) from None
     return sorted(
         path
         for path in found
@@ -166,6 +178,7 @@ def _labels_by_pattern(images: Sequence[Path], labels: Path | None, pattern: str
             if path.is_file() and path != image:
                 found[image] = path
                 break
+    _refuse_several({image: [label] for image, label in found.items()})
     return found
 
 
@@ -179,9 +192,10 @@ def _labels_by_name(images: Sequence[Path], labels: Path | None) -> dict[Path, P
     same: dict[Path, list[Path]] = {}
     longer: dict[Path, list[Path]] = {}
     for file in files:
-        owners, choices = [image for image in images if stem(file) in names[image]], same
+        label = stem(file)
+        owners, choices = [image for image in images if label in names[image]], same
         if not owners:
-            owners, choices = _whose_name_begins(stem(file), names), longer
+            owners, choices = _whose_name_begins(label, names), longer
         if len(owners) > 1:
             owners = [image for image in owners if image.parent.name == file.parent.name] or owners
         for owner in owners:
@@ -199,7 +213,9 @@ def _labels_by_name(images: Sequence[Path], labels: Path | None) -> dict[Path, P
 def _whose_name_begins(label: str, names: Mapping[Path, Sequence[str]]) -> list[Path]:
     """The scans with the longest name that the label's goes on from: "a_2_label" is that of "a_2", not of "a"."""
     lengths = {
-        image: max((len(name) for name in own if re.match(re.escape(name) + r"[ _.-]", label)), default=0)
+        image: max(
+            (len(name) for name in own if label.startswith(name) and label[len(name) :][:1] in _SEPARATORS), default=0
+        )
         for image, own in names.items()
     }
     longest = max(lengths.values(), default=0)
@@ -223,8 +239,9 @@ def _refuse_several(found: Mapping[Path, Sequence[Path]]) -> None:
     problems += [
         Problem(
             label.name,
-            f"Wanted one scan of this label's name, found {len(images)}: {', '.join(map(_with_folder, images[:4]))}.",
-            "Put the labels into folders named as those of the scans, or say where they are with --label-pattern.",
+            f"Wanted one scan for this label, found {len(images)}: {', '.join(map(_with_folder, images[:4]))}.",
+            "Put the labels into folders named as those of the scans, or say where they are with --label-pattern, and "
+            "which files are scans with --image-pattern.",
         )
         for label, images in owners.items()
         if len(images) > 1
@@ -247,7 +264,8 @@ def _with_folder(path: Path) -> str:
 
 def _is_scan_file(path: Path) -> bool:
     # macOS puts files named "._..." beside those it copies.
-    return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
+    # A link to what is not there stays one, so that it is told as missing.
+    return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".") and not path.is_dir()
 
 
 def _from_folder(source: Path, segment: str | None) -> Cohort:
@@ -266,28 +284,50 @@ def _refuse_channels(images: Sequence[Path]) -> None:
     stems = {stem(image) for image in images}
     several = sorted(name for name in stems if name.endswith("_0001") and f"{name[:-5]}_0000" in stems)
     if several:
-        raise InputError(
-            Problem(
-                "imagesTr",
-                f"Wanted one channel a scan, found more: {', '.join(several[:4])}.",
-                "Copy the channel that shows the left atrium best to a folder of its own.",
-            )
+        raise _several_channels(several)
+
+
+def _several_channels(names: Sequence[str]) -> InputError:
+    return InputError(
+        Problem(
+            "imagesTr",
+            f"Wanted one channel a scan, found more: {', '.join(names[:4])}.",
+            "Copy the channel that shows the left atrium best to a folder of its own.",
         )
+    )
 
 
 def _as_files_are_named(cohort: Cohort) -> Cohort:
-    """The list of nnU-Net's first version leaves out the channel number that the files' names have."""
+    """The list of nnU-Net's first version leaves out the channel number that the files' names have.
+
+    Raises
+    ------
+    InputError
+        If there are files of several channels, of which the list does not say which is meant.
+    """
+    several: list[str] = []
 
     def renamed(cases: tuple[Case, ...]) -> tuple[Case, ...]:
+        for case in cases:
+            second = _of_channel(case.image, 1)
+            if _with_channel(case.image) != case.image and second.is_file():
+                several.append(stem(second))
         return tuple(replace(case, image=_with_channel(case.image)) for case in cases)
 
-    return Cohort(renamed(cohort.labeled), renamed(cohort.unlabeled), renamed(cohort.validation))
+    named = Cohort(renamed(cohort.labeled), renamed(cohort.unlabeled), renamed(cohort.validation))
+    if several:
+        raise _several_channels(several)
+    return named
 
 
 def _with_channel(image: Path) -> Path:
-    name = stem(image)
-    candidate = image.with_name(f"{name}_0000{image.name[len(name) :]}")
+    candidate = _of_channel(image, 0)
     return candidate if not image.exists() and candidate.is_file() else image
+
+
+def _of_channel(image: Path, channel: int) -> Path:
+    name = stem(image)
+    return image.with_name(f"{name}_{channel:04}{image.name[len(name) :]}")
 
 
 def _label_value(labels: Any, wanted: str | None, name: str) -> str | None:

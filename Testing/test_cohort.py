@@ -136,6 +136,16 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         load_cohort(tmp_path / "none.json")
 
 
+def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    path = write(tmp_path / "c.json", {"unlabeled": ["a.nrrd"]})
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(InputError, match=r"c\.json: The file may not be read\. Ask for access"):
+        load_cohort(path)
+
+
 def test_malformed_json_is_refused_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"c\.json: It is not valid JSON \(line 2\)"):
         load_cohort(write(tmp_path / "c.json", '{"labeled": [\n{"image": }]}'))

@@ -21,6 +21,12 @@ from LASegColearnLib.errors import InputError, Problem, sentence_for
         (torch.cuda.OutOfMemoryError("CUDA out of memory."), "filters=8"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "not enough memory"),
         (OSError(errno.ENOSPC, "No space left on device"), "no room left on the disk"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "secret path"),
+            "may not be read or written. Ask for access",
+        ),
+        (PermissionError(errno.EPERM, "Not permitted", "secret path"), "may not be read or written. Ask for access"),
+        (OSError(errno.EROFS, "Read-only file system", "secret path"), "The disk cannot be written to. Choose"),
         (ZeroDivisionError("secret path"), "Something unexpected went wrong (ZeroDivisionError)"),
     ],
 )

@@ -176,6 +176,50 @@ def test_a_constant_scan_is_refused(tmp_path: Path) -> None:
     assert refusal(path) == "The scan is constant: every voxel is 7."
 
 
+def test_a_label_is_no_scan(tmp_path: Path) -> None:
+    assert refusal(write(make_label(3), tmp_path / "a.nrrd")) == "The scan has two values only, as a label has."
+
+
+def test_a_folder_is_told_from_a_missing_file(tmp_path: Path) -> None:
+    (tmp_path / "series.nrrd").mkdir()
+    for name in ("series.nrrd", "DICOM"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        assert refusal(tmp_path / name) == f"Wanted a scan's file, found the folder {name}."
+
+
+@pytest.mark.parametrize("suffix", ["mhd", "nhdr"])
+def test_a_header_without_the_file_of_its_voxels_is_told_from_a_damaged_one(suffix: str, tmp_path: Path) -> None:
+    path = write(make_scan(), tmp_path / f"a.{suffix}")
+    (voxels,) = (file for file in tmp_path.iterdir() if file != path)
+    voxels.unlink()
+    assert refusal(path) == f"The file with the scan's voxels is missing beside a.{suffix}: {voxels.name}."
+
+
+def test_a_nifti_scan_that_is_not_compressed_as_its_name_says_is_read(tmp_path: Path) -> None:
+    path = write(make_scan(), tmp_path / "a.nii").rename(tmp_path / "a.nii.gz")
+    assert np.array_equal(array(read_scan(path)), array(make_scan()))
+    path.write_bytes(path.read_bytes()[:-40])
+    assert refusal(path) == "The scan's file is cut short."
+
+
+@pytest.mark.parametrize("method", ["is_file", "open"])
+def test_a_file_that_may_not_be_read_is_told_from_a_damaged_one(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(make_scan(), tmp_path / "a.nrrd")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, method, refuse)
+        with pytest.raises(InputError) as caught:
+            read_scan(path, "case-7")
+    assert str(caught.value) == (
+        "case-7: The file may not be read. Ask for access to it, or copy it to a folder of yours."
+    )
+
+
 # --- labels ---
 
 
@@ -279,6 +323,15 @@ def test_a_label_that_lies_partly_outside_its_scan_is_told(tmp_path: Path) -> No
     found, warnings = read_label(write(make_label(), tmp_path / "a.nrrd"), None, make_scan()[:6], "case-7")
     assert array(found).sum() == array(make_label()).sum() * 2 // 3
     assert warnings[1:] == ["case-7: 33 % of the label lies outside its scan and was left out."]
+
+
+def test_a_label_that_lies_mostly_outside_its_scan_is_refused(tmp_path: Path) -> None:
+    path = write(make_label(), tmp_path / "a.nrrd")
+    told = "Wanted a label that lies on its scan, found one of which 67 % lies outside."
+    assert label_refusal(path, scan=make_scan()[:5]) == told
+    found, warnings = read_label(path, None, make_scan()[:5], may_be_empty=True)
+    assert array(found).any()
+    assert "67 %" in warnings[1]
 
 
 # --- .seg.nrrd ---

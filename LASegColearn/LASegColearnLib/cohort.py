@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.errors import InputError, Problem, not_readable
 from LASegColearnLib.run_folder import write_json_atomically
 from LASegColearnLib.scan_files import SUFFIXES, stem
 
@@ -191,13 +191,17 @@ def save_monai_datalist(cohort: Cohort, path: Path) -> None:
 
 def read_json(path: Path) -> Any:
     """The content of a cohort file or datalist; :class:`InputError` if it is missing or no JSON."""
-    if not path.is_file():
-        raise InputError(Problem(path.name, "There is no such cohort file.", "Write one with `lasegcolearn cohort`."))
     try:
+        if not path.is_file():
+            raise InputError(
+                Problem(path.name, "There is no such cohort file.", "Write one with `lasegcolearn cohort`.")
+            )
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         place = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
         raise InputError(Problem(path.name, f"It is not valid JSON{place}.", "Correct it, or write it anew.")) from None
+    except OSError:
+        raise not_readable(path.name) from None
 
 
 def _lists_scans(value: Any) -> bool:

@@ -29,6 +29,16 @@ class Problem:
         return f"{self.case}: {self.cause} {self.remedy}"
 
 
+# Of what happens while a file is read or written.
+_NOT_PERMITTED = "A file or folder may not be read or written. Ask for access to it, or choose a folder of yours."
+_SENTENCE_OF_ERRNO = {
+    errno.ENOSPC: "There is no room left on the disk. Make some, then resume.",
+    errno.EACCES: _NOT_PERMITTED,
+    errno.EPERM: _NOT_PERMITTED,
+    errno.EROFS: "The disk cannot be written to. Choose a folder on another one.",
+}
+
+
 class UserError(Exception):
     """Something a person can mend; its text is shown without a traceback."""
 
@@ -45,6 +55,13 @@ class InputError(UserError):
     def __init__(self, problems: Sequence[Problem] | Problem) -> None:
         self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def not_readable(name: str) -> InputError:
+    """What to say of a file that the system does not let this person read."""
+    return InputError(
+        Problem(name, "The file may not be read.", "Ask for access to it, or copy it to a folder of yours.")
+    )
 
 
 class TrainingError(UserError):
@@ -70,6 +87,6 @@ def sentence_for(error: BaseException) -> str:
     if isinstance(error, ImportError):
         missing = error.name or "a part of PyTorch"
         return f"{missing} is missing or broken. Install it, or install it again."
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "There is no room left on the disk. Make some, then resume."
+    if isinstance(error, OSError) and error.errno in _SENTENCE_OF_ERRNO:
+        return _SENTENCE_OF_ERRNO[error.errno]
     return f"Something unexpected went wrong ({type(error).__name__}). What was saved before is whole."

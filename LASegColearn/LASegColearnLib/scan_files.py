@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import math
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +15,18 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.errors import InputError, Problem, not_readable
 
 SUFFIXES = (".seg.nrrd", ".nii.gz", ".nrrd", ".nii", ".mha", ".mhd", ".nhdr")
 # Corners of two grids that differ by less than this share of a voxel are the same: headers round.
 _TOLERANCE_VOXELS = 0.01
 _CHUNK_BYTES = 1 << 20
+_GZIP_BEGINS = b"\x1f\x8b"
+# Of a label that lies further outside than this, header or scan are likely to be another's.
+_LEAST_SHARE_INSIDE = 0.5
+_REMEDY_APART = "Check that scan and label are of the same patient, and that neither lies under a transform."
+# The line of a MetaImage or detached NRRD header that names the file with the voxels.
+_VOXEL_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file\s*:)\s*(.+?)\s*$", re.MULTILINE | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,8 @@ def read_scan(path: Path, case: str | None = None) -> sitk.Image:
     Raises
     ------
     InputError
-        If the file is missing, cannot be read or is cut short, is not 3D, has colors, holds NaN or infinity, or is
-        constant.
+        If the file is missing, cannot be read or is cut short, is not 3D, has colors, holds NaN or infinity, is
+        constant, or has two values only.
     """
     name = case or stem(path)
     image = _three_dimensional(_read(path, name, "scan"), name, "scan")
@@ -70,6 +77,8 @@ def read_scan(path: Path, case: str | None = None) -> sitk.Image:
         raise InputError(
             Problem(name, f"The scan is constant: every voxel is {low:g}.", "Check that this is the right file.")
         )
+    if ((voxels == low) | (voxels == high)).all():
+        raise InputError(Problem(name, "The scan has two values only, as a label has.", "Give the scan itself."))
     return image
 
 
@@ -104,8 +113,8 @@ def read_label(
     Raises
     ------
     InputError
-        If the file is missing or cannot be read, the segment cannot be told, the label is empty, has several values, or
-        does not overlap the scan.
+        If the file is missing or cannot be read, the segment cannot be told, the label is empty, has several values,
+        does not overlap the scan, or (unless ``may_be_empty``) lies outside of it for the most part.
     """
     name = case or stem(path)
     mask, is_segmentation = _read_mask(path, segment, name)
@@ -125,7 +134,16 @@ def read_label(
             Problem(
                 name,
                 "Wanted a label that lies on its scan, found one that does not overlap it.",
-                "Check that scan and label are of the same patient, and that neither lies under a transform.",
+                _REMEDY_APART,
+            )
+        )
+    if inside < _LEAST_SHARE_INSIDE and not may_be_empty:
+        outside = round(100 * (1 - inside))
+        raise InputError(
+            Problem(
+                name,
+                f"Wanted a label that lies on its scan, found one of which {outside} % lies outside.",
+                _REMEDY_APART,
             )
         )
     warnings = []
@@ -170,7 +188,20 @@ def content_hash(image: sitk.Image) -> str:
 
 
 def _read(path: Path, name: str, what: str) -> sitk.Image:
-    if not path.is_file():
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+        begins = _beginning(path, len(_GZIP_BEGINS)) if is_file else b""
+    except OSError:
+        raise not_readable(name) from None
+    if is_folder:
+        raise InputError(
+            Problem(
+                name,
+                f"Wanted a {what}'s file, found the folder {path.name}.",
+                "A DICOM series: load it in 3D Slicer and export it as NRRD, or convert it to NIfTI.",
+            )
+        )
+    if not is_file:
         raise InputError(
             Problem(name, f"The {what}'s file is missing: {path.name}.", "Correct the path, or restore it.")
         )
@@ -192,20 +223,52 @@ def _read(path: Path, name: str, what: str) -> sitk.Image:
                     "Resample it, for example with Resample Scalar Volume in 3D Slicer.",
                 )
             ) from None
+        _refuse_without_voxels(path, name, what)
         raise InputError(
             Problem(name, f"The {what}'s file cannot be read: damaged or cut short.", "Export or copy it again.")
         ) from None
-    if path.name.lower().endswith((".nii", ".nii.gz")) and _is_cut_short(path, reader):
+    # Whether it is compressed is for its content to say, as it is for ITK.
+    if path.name.lower().endswith((".nii", ".nii.gz")) and _is_cut_short(path, reader, begins == _GZIP_BEGINS):
         raise InputError(Problem(name, f"The {what}'s file is cut short.", "Export or copy it again."))
     return image
 
 
-def _is_cut_short(path: Path, reader: sitk.ImageFileReader) -> bool:
+def _beginning(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(count)
+
+
+def _refuse_without_voxels(path: Path, name: str, what: str) -> None:
+    """Raise :class:`InputError` if a header's voxels are in a file of their own that is not there or not readable."""
+    if not path.name.lower().endswith((".mhd", ".nhdr")):
+        return
+    line = _VOXEL_FILE.search(_beginning(path, _CHUNK_BYTES))
+    named = line[1].decode(errors="replace") if line else "LOCAL"
+    # LOCAL, LIST, and a pattern with % for many files are no name.
+    if named.upper() == "LOCAL" or named.upper().startswith("LIST") or "%" in named:
+        return
+    voxels = path.parent / named
+    try:
+        if voxels.is_file():
+            _beginning(voxels, 1)
+            return
+    except OSError:
+        raise not_readable(name) from None
+    raise InputError(
+        Problem(
+            name,
+            f"The file with the {what}'s voxels is missing beside {path.name}: {voxels.name}.",
+            "Restore it, or export both again.",
+        )
+    )
+
+
+def _is_cut_short(path: Path, reader: sitk.ImageFileReader, compressed: bool) -> bool:
     """Whether a NIfTI file ends before its voxels do: ITK fills up what is missing, for the other formats it fails."""
     axes = range(1, int(reader.GetMetaData("dim[0]")) + 1)
     voxels = math.prod(int(reader.GetMetaData(f"dim[{axis}]")) for axis in axes)
     needed = float(reader.GetMetaData("vox_offset")) + voxels * int(reader.GetMetaData("bitpix")) // 8
-    if not path.name.lower().endswith(".gz"):
+    if not compressed:
         return path.stat().st_size < needed
     found = 0
     try:

@@ -14,8 +14,9 @@ import SimpleITK as sitk
 from matplotlib.image import imread
 
 from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
-from LASegColearnLib.curves import dice_curves, loss_curves, read_events
+from LASegColearnLib.curves import _look, _panels, dice_curves, loss_curves, read_events
 from LASegColearnLib.errors import InputError
+from LASegColearnLib.methods import METHODS
 from LASegColearnLib.overlays import LABEL_COLOR, PREDICTION_COLOR, overlay_figure
 from LASegColearnLib.phantom import make_phantom, write_phantom_cohort
 from LASegColearnLib.report import write_report
@@ -123,6 +124,44 @@ def test_a_comparison_stands_beside_it(run: Path, phantoms: Cohort, tmp_path: Pa
     assert "30.00 ± 42.43" in cells
 
 
+def test_two_runs_of_one_method_are_told_apart_with_the_units_of_each(
+    run: Path, phantoms: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[dict] = []
+    monkeypatch.setattr("LASegColearnLib.report.dice_curves", lambda runs: drawn.append(runs))
+    a, b = (case.id for case in phantoms.validation)
+    other = _make_run(tmp_path / "other", phantoms, _events()[:-3], METRICS.format(a=a, b=b).replace(",mm,", ",voxel,"))
+    cells = _Page(write_report(run, compare_with=other).read_text("utf-8")).cells
+    assert {title: len(events) for title, events in drawn[0].items()} == {
+        "colearning, this run": 8,
+        "colearning, other run": 5,
+    }
+    assert cells.count("colearning, this run") == cells.count("colearning, other run") == 2
+    assert cells.count("mm") == cells.count("voxels") == 2
+
+
+def test_cases_that_were_trained_on_are_left_out_and_named(phantoms: Cohort, tmp_path: Path) -> None:
+    (trained,), (a, _) = phantoms.labeled, phantoms.validation
+    text = write_report(
+        _make_run(tmp_path / "run", phantoms, _events(), METRICS.format(a=a.id, b=trained.id))
+    ).read_text("utf-8")
+    assert "Mean Dice of the teacher on 1 cases not trained on: 90.0 %" in text
+    assert f"Left out of the tables, since it was trained on them: {trained.id}." in text
+    assert trained.id not in _Page(text).cells
+    both = METRICS.format(a=trained.id, b=trained.id)
+    text = write_report(_make_run(tmp_path / "all", phantoms, _events(), both)).read_text("utf-8")
+    assert "Nothing says how good it is" in text
+
+
+def test_an_earlier_models_figures_are_called_that(run: Path, phantoms: Cohort) -> None:
+    a, b = (case.id for case in phantoms.validation)
+    for case, iteration in ((a, 3), (b, 2)):
+        write_json_atomically(run / "predictions" / case / "figures.json", {"model": {"iteration": iteration}})
+    text = write_report(run).read_text("utf-8")
+    assert f"{b}: predicted by the model of iteration 2, and the run has come to iteration 3;" in text
+    assert f"{a}: predicted" not in text and f"{a}, {b}" not in text
+
+
 @pytest.mark.parametrize(
     ("last", "said"),
     [
@@ -168,6 +207,23 @@ def test_a_cut_line_is_passed_over_and_a_repeated_iteration_counts_once(tmp_path
     (tmp_path / "events.jsonl").write_text("\n".join([*lines, '{"event": "progr', "[1]", again]), encoding="utf-8")
     events = read_events(tmp_path / "events.jsonl")
     assert [(event["iteration"], event["losses"]["total"]) for event in events] == [(1, 5), (2, 7)]
+
+
+def test_every_loss_is_drawn_with_its_like() -> None:
+    names = ["total", "labeled", "labeled_in_unlabeled", "unlabeled_in_labeled", "cps_1", "mix_2", "sure"]
+    found = _panels([*names, "consistency", "disagreement", "pseudo_label_volume"])
+    assert found == {
+        "on labels": ["labeled"],
+        "each other's pseudo-labels": ["cps_1"],
+        "mixed patches": ["mix_2"],
+        "other losses": ["labeled_in_unlabeled", "unlabeled_in_labeled", "consistency"],
+    }
+    progress = [{"event": "progress", "iteration": n, "losses": {"consistency": 0.1 * n}} for n in (1, 2)]
+    assert loss_curves(progress) is not None
+
+
+def test_as_many_curves_as_methods_look_different() -> None:
+    assert len({_look(number) for number in range(len(METHODS) * 2)}) == len(METHODS) * 2
 
 
 def test_there_are_no_curves_of_nothing() -> None:

@@ -14,12 +14,16 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito's colors, told apart by people with any color vision.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# And line styles, for more curves than there are colors.
+STYLES = ("-", "--", ":")
+_ON_LABELS = ("labeled", "labeled_1", "labeled_2")
 _LOSS_GROUPS = {
-    "on labels": ("labeled",),
-    "each other's pseudo-labels": ("cps_",),
-    "the teacher's pseudo-labels": ("teacher_",),
-    "mixed patches": ("mix_",),
+    "each other's pseudo-labels": "cps_",
+    "the teacher's pseudo-labels": "teacher_",
+    "mixed patches": "mix_",
 }
+# Parts of the record that are not losses to follow: the sum, and signs of health.
+_NO_LOSSES = ("total", "disagreement", "pseudo_label_volume", "sure")
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
@@ -55,19 +59,19 @@ def loss_curves(events: Sequence[dict[str, Any]]) -> bytes | None:
     """The parts of the loss over the iterations, a panel for each kind, as PNG; None if there is no progress yet."""
     progress = [event for event in events if event["event"] == "progress"]
     names = list(dict.fromkeys(name for event in progress for name in event["losses"]))
-    panels = {title: [name for name in names if name.startswith(starts)] for title, starts in _LOSS_GROUPS.items()}
-    panels = {title: members for title, members in panels.items() if members}
+    panels = _panels(names)
     if not panels:
         return None
     figure = Figure(figsize=(3.0 * len(panels) + 0.6, 2.7), layout="constrained")
     for axes, (title, members) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        for color, name in zip(COLORS, members, strict=False):
+        for number, name in enumerate(members):
             points = [(e["iteration"], e["losses"][name]) for e in progress if e["losses"].get(name) is not None]
-            axes.plot(*zip(*points, strict=True), color=color, linewidth=1, label=name)
+            color, style = _look(number)
+            axes.plot(*zip(*points, strict=True), color=color, linestyle=style, linewidth=1, label=name)
         _mark_phases(axes, progress)
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("iteration", fontsize=8)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(bottom=min(0.0, axes.dataLim.y0))
         _tidy(axes)
     return _png(figure)
 
@@ -87,8 +91,9 @@ def dice_curves(runs: Mapping[str, Sequence[dict[str, Any]]]) -> bytes | None:
             ]
             if points:
                 label = name if len(runs) == 1 else f"{title}: {name}"
+                color, style = _look(drawn)
                 axes.plot(
-                    *zip(*points, strict=True), "o-", color=COLORS[drawn % len(COLORS)], markersize=3, label=label
+                    *zip(*points, strict=True), marker="o", color=color, linestyle=style, markersize=3, label=label
                 )
                 drawn += 1
     if not drawn:
@@ -97,6 +102,20 @@ def dice_curves(runs: Mapping[str, Sequence[dict[str, Any]]]) -> bytes | None:
     axes.set_ylabel("Dice on validation cases, %", fontsize=8)
     _tidy(axes)
     return _png(figure)
+
+
+def _panels(names: Sequence[str]) -> dict[str, list[str]]:
+    """Names of losses by the panel that they are drawn in; no panel is empty."""
+    panels = {"on labels": [name for name in names if name in _ON_LABELS]}
+    panels |= {title: [name for name in names if name.startswith(start)] for title, start in _LOSS_GROUPS.items()}
+    shown = {name for members in panels.values() for name in members}
+    panels["other losses"] = [name for name in names if name not in shown and name not in _NO_LOSSES]
+    return {title: members for title, members in panels.items() if members}
+
+
+def _look(number: int) -> tuple[str, str]:
+    """Color and line style of a curve, by its place among all."""
+    return COLORS[number % len(COLORS)], STYLES[number // len(COLORS) % len(STYLES)]
 
 
 def _mark_phases(axes: Axes, progress: Sequence[dict[str, Any]]) -> None:

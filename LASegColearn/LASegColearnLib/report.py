@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,25 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Run:
-    """All of a run that the page shows."""
+    """All of a run that the page shows.
 
+    Attributes
+    ----------
+    title
+        The run's name among those on the page.
+    rows
+        Of cases that it was not trained on.
+    remarks
+        What a person should know about these figures.
+    """
+
+    title: str
     folder: RunFolder
     settings: Settings
     cohort: Cohort
     events: list[dict[str, Any]]
     rows: list[_Row]
+    remarks: list[str]
 
     @property
     def predictor(self) -> str:
@@ -73,9 +86,11 @@ def write_report(run: Path, *, compare_with: Path | None = None) -> Path:
     InputError
         If there is no run in a folder.
     """
-    own = _read_run(run)
-    other = _read_run(compare_with) if compare_with is not None else None
-    runs = [own, *([other] if other is not None else [])]
+    runs = [_read_run(path) for path in (run, compare_with) if path is not None]
+    if len(runs) == 2 and runs[0].title == runs[1].title:
+        names = ("this run", "other run")
+        runs = [replace(one, title=f"{one.title}, {name}") for one, name in zip(runs, names, strict=True)]
+    own = runs[0]
     page = render(
         "report.html.j2",
         method=METHODS[own.settings.method],
@@ -84,11 +99,12 @@ def write_report(run: Path, *, compare_with: Path | None = None) -> Path:
         state=_state(own.events),
         warnings=list(dict.fromkeys(e["message"] for e in own.events if e["event"] == "warning")),
         measures=[title for title, _ in (*_MEASURES.values(), *_VOLUMES.values())],
-        unit=own.rows[0].unit if own.rows else "mm",
+        unit=_unit(own.rows),
+        remarks=[f"{one.title}: {remark}" for one in runs for remark in one.remarks],
         networks=[row for one in runs for row in _network_rows(one)],
         cases=_case_rows(own),
         losses=picture(loss_curves(own.events), "Losses over the iterations"),
-        dice=picture(dice_curves({_title(r): r.events for r in runs}), "Dice on validation cases over the minutes"),
+        dice=picture(dice_curves({r.title: r.events for r in runs}), "Dice on validation cases over the minutes"),
         overlays=_overlays(own),
     )
     write_text_atomically(own.folder.report, page)
@@ -101,9 +117,37 @@ def _read_run(path: Path) -> _Run:
         raise InputError(
             Problem(path.name, "Wanted a run folder, with settings.json and cohort.json; found none.", "Correct --run.")
         )
-    return _Run(
-        folder, Settings.read(folder.settings), load_cohort(folder.cohort), read_events(folder.events), _rows(folder)
-    )
+    settings, cohort, events = Settings.read(folder.settings), load_cohort(folder.cohort), read_events(folder.events)
+    trained = {case.id for case in (*cohort.labeled, *cohort.unlabeled)}
+    found = _rows(folder)
+    rows = [row for row in found if row.case not in trained]
+    left_out = dict.fromkeys(row.case for row in found if row.case in trained)
+    remarks = [f"Left out of the tables, since it was trained on them: {', '.join(left_out)}."] if left_out else []
+    remarks += _remarks_on_age(folder, rows, _last(events, "finished").get("iteration"))
+    return _Run(settings.method, folder, settings, cohort, events, rows, remarks)
+
+
+def _remarks_on_age(folder: RunFolder, rows: Sequence[_Row], finished: int | None) -> list[str]:
+    """Which of the figures are an earlier model's, as they are after a run was resumed."""
+    by_iteration: dict[int, list[str]] = {}
+    for case in dict.fromkeys(row.case for row in rows):
+        iteration = _predicted_at(folder.predictions / case / "figures.json")
+        if iteration is not None and finished is not None and iteration != finished:
+            by_iteration.setdefault(iteration, []).append(case)
+    return [
+        f"{', '.join(cases)}: predicted by the model of iteration {iteration}, and the run has come to iteration "
+        f"{finished}; predict and evaluate again."
+        for iteration, cases in by_iteration.items()
+    ]
+
+
+def _predicted_at(figures: Path) -> int | None:
+    """The iteration of the model that made a prediction; None where nothing says it."""
+    try:
+        iteration = json.loads(figures.read_text(encoding="utf-8"))["model"]["iteration"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return iteration if isinstance(iteration, int) else None
 
 
 def _rows(folder: RunFolder) -> list[_Row]:
@@ -122,8 +166,9 @@ def _rows(folder: RunFolder) -> list[_Row]:
         ]
 
 
-def _title(run: _Run) -> str:
-    return run.settings.method
+def _unit(rows: Sequence[_Row]) -> str:
+    """What distances are told in, for a person."""
+    return "voxels" if rows and rows[0].unit == "voxel" else "mm"
 
 
 def _headline(run: _Run) -> str:
@@ -166,7 +211,7 @@ def _network_rows(run: _Run) -> list[dict[str, Any]]:
             values = np.array([row.values[name] for row in own])
             defined = values[np.isfinite(values)]
             cells.append(mean_text(defined * factor, len(values) - len(defined)))
-        rows.append({"run": _title(run), "network": network, "cells": cells, "count": len(own)})
+        rows.append({"run": run.title, "network": network, "cells": cells, "unit": _unit(own), "count": len(own)})
     return rows
 
 

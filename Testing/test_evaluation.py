@@ -51,7 +51,7 @@ def test_missing_predictions_are_named_all_at_once(cohort: Cohort, tmp_path: Pat
 
 
 def test_a_split_without_cases_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="found none"):
+    with pytest.raises(InputError, match="found none.*--cohort <run>/cohort.json"):
         evaluate(Cohort((), (), ()), tmp_path)
 
 

@@ -87,7 +87,10 @@ def evaluate(
     _require("unit", unit, UNITS)
     cases: tuple[Case, ...] = getattr(cohort, split)
     if not cases:
-        raise InputError(Problem(split, f"Wanted {split} cases in the cohort, found none.", "Choose another --split."))
+        remedy = "Choose another --split."
+        if split == "validation":
+            remedy = "Those that a training held out are in its own: --cohort <run>/cohort.json. Or choose --split."
+        raise InputError(Problem(split, f"Wanted {split} cases in the cohort, found none.", remedy))
     rows: list[EvaluatedCase] = []
     problems: list[Problem] = []
     for case in cases:

@@ -111,6 +111,26 @@ def test_checkpoints_that_cannot_be_used_are_refused_with_the_reason(tmp_path: P
         load_checkpoint(tmp_path / "newer.pt")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"<!DOCTYPE html>\n<html><body>Sign in</body></html>\n", b"version https://git-lfs.github.com/spec/v1\n"],
+)
+def test_a_text_under_the_name_of_a_checkpoint_is_not_called_dangerous(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(content)
+    with pytest.raises(InputError, match=r"model\.pt: It is no(t a whole)? checkpoint"):
+        load_checkpoint(tmp_path / "model.pt")
+
+
+def test_a_checkpoint_that_may_not_be_read_is_told_from_a_damaged_one(tmp_path: Path, monkeypatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    save_checkpoint(tmp_path / "model.pt", {"networks": {}})
+    monkeypatch.setattr(torch, "load", refuse)
+    with pytest.raises(InputError, match=r"model\.pt: The file may not be read"):
+        load_checkpoint(tmp_path / "model.pt")
+
+
 def test_networks_of_another_size_are_refused(tmp_path: Path) -> None:
     from LASegColearnLib.methods import create_method
     from LASegColearnLib.settings import Settings

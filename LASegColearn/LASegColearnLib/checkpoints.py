@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.errors import InputError, Problem, not_readable
 from LASegColearnLib.methods import create_method
 from LASegColearnLib.run_folder import replacing
 from LASegColearnLib.settings import Settings
@@ -56,20 +58,31 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     Raises
     ------
     InputError
-        If the file is missing, cut short, holds anything but tensors and plain values, or is of a newer version.
+        If the file is missing, may not be read, is no checkpoint or cut short, holds anything but tensors and plain
+        values, or is of a newer version.
     """
     name = path.name
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+    except OSError:
+        raise not_readable(name) from None
+    if not is_file:
         raise InputError(
             Problem(name, "There is no such checkpoint.", "Give the path of a .pt file that training wrote.")
         )
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError:
+        if not _may_hold_code(path):
+            raise InputError(
+                Problem(name, "It is no checkpoint.", "Give the path of a .pt file that training wrote.")
+            ) from None
         raise InputError(
             Problem(name, "It holds more than tensors and plain values, which could run code.", "Do not use this file.")
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError):
+    except PermissionError:
+        raise not_readable(name) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, struct.error):
         raise InputError(
             Problem(name, "It is not a whole checkpoint: cut short or damaged.", "Copy it again, or use another one.")
         ) from None
@@ -78,6 +91,12 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     if content["format"] > FORMAT:
         raise InputError(Problem(name, "It was written by a newer version.", "Update LASegColearn."))
     return content
+
+
+def _may_hold_code(path: Path) -> bool:
+    """Whether it is an archive or a pickle, rather than a page or a text that was saved under the name of one."""
+    with path.open("rb") as file:
+        return zipfile.is_zipfile(path) or file.read(1) == pickle.PROTO
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> Model:

@@ -162,6 +162,31 @@ def test_a_scan_that_is_there_twice_is_refused_in_any_role(role: str, cohort: Co
     assert problems(twice) == [("again", f"Wanted each scan once, found it in l2 too ({role} and labeled).")]
 
 
+def test_a_scan_as_its_own_label_is_refused(cohort: Cohort, tmp_path: Path) -> None:
+    (tmp_path / "link.nrrd").symlink_to(cohort.labeled[0].image)
+    wrong = replace(cohort, labeled=(replace(cohort.labeled[0], label=tmp_path / "link.nrrd"), cohort.labeled[1]))
+    assert problems(wrong) == [("l1", "Its scan and its label are one file.")]
+
+
+def test_one_label_of_two_cases_is_refused_unless_they_name_their_segments(cohort: Cohort, tmp_path: Path) -> None:
+    shared = tmp_path / "both.nrrd"
+    voxels = np.zeros(SIZE[::-1], np.uint8)
+    voxels[2:4, 2:6, 3:7], voxels[4:6, 2:6, 3:7] = 1, 2
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(shared))
+
+    def with_segments(first: str | None, second: str | None, shared: Path) -> Cohort:
+        l1, l2 = cohort.labeled
+        labeled = (replace(l1, label=shared, segment=first), replace(l2, label=shared, segment=second))
+        return replace(cohort, labeled=labeled)
+
+    told = "Wanted a label of its own, found that of l1"
+    assert problems(with_segments("1", "1", shared)) == [("l2", f"{told} (both.nrrd).")]
+    one = cohort.labeled[0].label
+    assert one is not None
+    assert problems(with_segments(None, "1", one)) == [("l2", f"{told} (l1-label.nrrd).")]
+    check_cohort(with_segments("1", "2", shared))
+
+
 def test_two_cases_of_one_id_are_refused(cohort: Cohort) -> None:
     cause = "Two cases have this id (upper and lower case count as one)."
     renamed = tuple(replace(case, id="L1") for case in cohort.validation)
@@ -210,6 +235,18 @@ def test_a_disk_without_room_is_refused_with_numbers_and_nothing_is_written(coho
     assert found == [("disk", "Wanted 2700 MB of room for the preprocessed scans, found 5 MB.")]
     assert asked == [tmp_path]
     assert read == []
+
+
+def test_only_the_region_needs_room_by_the_axes_of_the_patient(cohort: Cohort, tmp_path: Path) -> None:
+    options = {"cache_folder": tmp_path, "spacing_mm": (1.0, 1.0, 1.0), "region_mm": (4.0, 100.0, 2.0)}
+    # 5 scans of 4 x 9 x 2 voxels of 7.5 bytes.
+    check_cohort(cohort, free_bytes=lambda _: 2700, **options)
+    assert problems(cohort, free_bytes=lambda _: 2699, **options)[0][0] == "disk"
+    for case in cohort.cases:
+        turned = sitk.PermuteAxes(sitk.ReadImage(str(case.image)), (2, 0, 1))
+        sitk.WriteImage(turned, str(case.image))
+    check_cohort(cohort, free_bytes=lambda _: 2700, **options)
+    assert problems(cohort, free_bytes=lambda _: 2699, **options)[0][0] == "disk"
 
 
 def test_scans_that_are_cached_already_need_no_room(cohort: Cohort, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -57,12 +58,20 @@ def test_settings_are_read_from_text_by_their_type() -> None:
         ("patch_size=100,100,80", "multiples of 16"),
         ("patch_size=64,64", "three values"),
         ("dropout=1.5", "below 1"),
+        ("seed=-1", "seed: Wanted 0 or more, found -1"),
         ("mirror=yes", "true or false"),
     ],
 )
 def test_wrong_settings_are_refused_with_what_was_wanted(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Settings().with_text([text])
+
+
+@pytest.mark.parametrize("content", [b'{"preset": "pap', b"", b"[1]", b"\xff\xfe\x00"])
+def test_a_damaged_file_of_settings_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"settings\.json: Wanted the settings of a run, found a damaged file"):
+        Settings.read(tmp_path / "settings.json")
 
 
 def test_all_wrong_settings_are_named_at_once() -> None:

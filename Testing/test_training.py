@@ -212,6 +212,23 @@ def test_a_run_that_was_moved_away_from_its_scans_resumes_to_the_same_weights(co
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
+def test_a_run_with_a_damaged_cache_prepares_its_scans_anew(cohort: Path, tmp_path: Path) -> None:
+    train(cohort, tmp_path / "run", SETTINGS, should_stop=lambda: True)
+    cache = tmp_path / "run" / "cache"
+    index = (cache / "index.json").read_bytes()
+    image = sorted(cache.glob("*.image.npy"))[0]
+    for file, content in (
+        (cache / "index.json", index[: len(index) // 2]),
+        (cache / "index.json", b'{"labeled": [7]}'),
+        (image, image.read_bytes()[:200]),
+    ):
+        file.write_bytes(content)
+        prepared: list[dict] = []
+        resume(tmp_path / "run", listeners=[prepared.append], should_stop=lambda: True)
+        assert any(event["event"] == "preparing" for event in prepared)
+        assert (cache / "index.json").read_bytes() == index
+
+
 def test_a_run_that_goes_on_may_change_how_it_computes_and_for_how_long_and_nothing_else(
     cohort: Path, tmp_path: Path
 ) -> None:

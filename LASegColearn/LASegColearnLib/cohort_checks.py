@@ -14,6 +14,7 @@ import SimpleITK as sitk
 
 from LASegColearnLib.cohort import Case, Cohort, id_problems
 from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.preprocessing import Vector
 from LASegColearnLib.scan_files import check_label, content_hash, read_label, read_scan
 
 OnRead = Callable[[Case, str, sitk.Image, "sitk.Image | None"], None]
@@ -47,7 +48,8 @@ def check_cohort(
     min_labeled: int = 2,
     min_unlabeled: int = 2,
     cache_folder: Path | None = None,
-    spacing_mm: tuple[float, float, float] | None = None,
+    spacing_mm: Vector | None = None,
+    region_mm: Vector | None = None,
     on_read: OnRead | None = None,
     progress: Callable[[Case], None] | None = None,
     free_bytes: Callable[[Path], int] | None = None,
@@ -60,8 +62,9 @@ def check_cohort(
         The cases; labels of unlabeled ones are never opened.
     min_labeled, min_unlabeled
         What the method needs.
-    cache_folder, spacing_mm
-        Where preprocessed scans will be kept, and their spacing; for the room that they need on disk.
+    cache_folder, spacing_mm, region_mm
+        Where preprocessed scans will be kept, their spacing, and the box that is kept of them (none: all); for the room
+        that they need on disk.
     on_read
         Called with each case that is in order, its content hash, scan and label (None for an unlabeled one), so that it
         can be preprocessed without being read again. In threads, several at a time; not at all if it is known before
@@ -83,7 +86,7 @@ def check_cohort(
         *id_problems([case.id for case in cohort.cases], "Give it another id in the cohort file."),
     ]
     if cache_folder is not None and spacing_mm is not None:
-        problems += _room_problems(cohort, cache_folder, spacing_mm, free_bytes or _free_bytes)
+        problems += _room_problems(cohort, cache_folder, spacing_mm, region_mm, free_bytes or _free_bytes)
     # A disk without room, or two cases of one name, must not be written to.
     store = on_read if not problems else None
     warnings: list[str] = []
@@ -95,7 +98,7 @@ def check_cohort(
             warnings += outcome.warnings
             if progress is not None:
                 progress(outcome.member.case)
-    problems += _duplicate_problems(outcomes)
+    problems += [*_duplicate_problems(outcomes), *_shared_label_problems(outcomes)]
     if problems:
         raise InputError(problems)
     return CheckedCohort({o.member.case.id: o.content_hash for o in outcomes if o.content_hash}, warnings)
@@ -122,6 +125,10 @@ def _read(member: _Member, on_read: OnRead | None) -> _Outcome:
     if member.role != "unlabeled" and label_path is None:
         cause = f"Wanted a label for this {member.role} case, found none."
         outcome.problems.append(Problem(case.id, cause, "Add it, or list the case as unlabeled."))
+    if label_path is not None and _real(label_path) == _real(case.image):
+        cause = "Its scan and its label are one file."
+        outcome.problems.append(Problem(case.id, cause, "Correct the one that is wrong in the cohort file."))
+        return outcome
     try:
         scan = read_scan(case.image, case.id)
     except InputError as error:
@@ -172,12 +179,38 @@ def _duplicate_problems(outcomes: Sequence[_Outcome]) -> Iterator[Problem]:
             )
 
 
+def _shared_label_problems(outcomes: Sequence[_Outcome]) -> Iterator[Problem]:
+    """Cases of one label, though not of one scan, which is told as such."""
+    earlier: dict[str, list[_Outcome]] = {}
+    for outcome in outcomes:
+        case = outcome.member.case
+        if outcome.content_hash is None or case.label is None or outcome.member.role == "unlabeled":
+            continue
+        others = earlier.setdefault(_real(case.label), [])
+        for other in others:
+            same_segment = (
+                None in (case.segment, other.member.case.segment) or case.segment == other.member.case.segment
+            )
+            if same_segment and other.content_hash != outcome.content_hash:
+                yield Problem(
+                    case.id,
+                    f"Wanted a label of its own, found that of {other.member.case.id} ({case.label.name}).",
+                    "Give each scan its own label, or name the segment of each.",
+                )
+                break
+        others.append(outcome)
+
+
+def _real(path: Path) -> str:
+    return os.path.normcase(os.path.realpath(path))
+
+
 def _room_problems(
-    cohort: Cohort, folder: Path, spacing_mm: tuple[float, float, float], free_bytes: Callable[[Path], int]
+    cohort: Cohort, folder: Path, spacing_mm: Vector, region_mm: Vector | None, free_bytes: Callable[[Path], int]
 ) -> Iterator[Problem]:
     # What an interrupted run has left there need not be written again.
     left = sum(file.stat().st_size for file in folder.glob("*.npy"))
-    needed = max(0.0, sum(_bytes_needed(case.image, spacing_mm) for case in cohort.cases) - left)
+    needed = max(0.0, sum(_bytes_needed(case.image, spacing_mm, region_mm) for case in cohort.cases) - left)
     present = folder
     while not present.exists() and present != present.parent:
         present = present.parent
@@ -190,7 +223,7 @@ def _room_problems(
         )
 
 
-def _bytes_needed(image: Path, spacing_mm: tuple[float, float, float]) -> float:
+def _bytes_needed(image: Path, spacing_mm: Vector, region_mm: Vector | None) -> float:
     """Bytes of a preprocessed scan, by its header; 0 for a file that cannot be read, which is told elsewhere."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(image))
@@ -199,7 +232,13 @@ def _bytes_needed(image: Path, spacing_mm: tuple[float, float, float]) -> float:
     except RuntimeError:
         return 0.0
     extent = np.multiply(reader.GetSize()[:3], reader.GetSpacing()[:3])
-    return float(np.prod(extent / np.array(spacing_mm)[: len(extent)])) * _BYTES_A_VOXEL
+    dimension = reader.GetDimension()
+    axes = np.array(reader.GetDirection()).reshape(dimension, dimension)[:3, :3]
+    # The patient's axis that each of the scan's is nearest to: spacing and region are given by those.
+    nearest = np.abs(axes).argmax(axis=0)
+    if region_mm is not None:
+        extent = np.minimum(extent, np.array(region_mm)[nearest])
+    return float(np.prod(extent / np.array(spacing_mm)[nearest])) * _BYTES_A_VOXEL
 
 
 def _free_bytes(folder: Path) -> int:

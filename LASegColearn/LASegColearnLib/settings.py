@@ -209,6 +209,7 @@ class Settings:
         require(self.learning_rate > 0, "learning_rate", "a rate above 0")
         require(self.minutes is None or self.minutes > 0, "minutes", "a time above 0")
         for name in (
+            "seed",
             "unlabeled_weight",
             "mix_weight",
             "cross_entropy_weight",
@@ -256,8 +257,16 @@ class Settings:
 
     @classmethod
     def read(cls, path: Path) -> Settings:
-        """Read a run's ``settings.json``."""
-        return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        """Read a run's ``settings.json``. Raises :class:`InputError` if it is damaged, or as :meth:`from_dict` does."""
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            values = None
+        if not isinstance(values, dict):
+            raise InputError(
+                Problem(path.name, "Wanted the settings of a run, found a damaged file.", "Restore it from a backup.")
+            )
+        return cls.from_dict(values)
 
     def with_text(self, assignments: Iterable[str]) -> Settings:
         """Apply ``name=value`` texts, as given after ``--set``.

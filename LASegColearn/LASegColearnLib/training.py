@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from LASegColearnLib.case_cache import CachedCase, CaseCache
+from LASegColearnLib.case_cache import CachedCase, CaseCache, stored_array
 from LASegColearnLib.checkpoints import load_checkpoint
 from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
 from LASegColearnLib.cohort_checks import CheckedCohort, check_cohort
@@ -417,6 +417,7 @@ def _prepare(
         min_unlabeled=2 if needs_unlabeled else 0,
         cache_folder=cache.folder,
         spacing_mm=settings.spacing_mm,
+        region_mm=settings.region_mm,
         on_read=keep,
         progress=tell,
     )
@@ -473,19 +474,22 @@ def _save_cache_index(folder: RunFolder, cases: TrainingCases) -> None:
 
 
 def _load_cache_index(folder: RunFolder, lineage: dict[str, list[str]]) -> TrainingCases | None:
-    """The preprocessed cases as the run left them; None if a file of them is missing."""
+    """The preprocessed cases as the run left them; None if a file of them is missing or damaged."""
     index_file = folder.cache / "index.json"
     if not index_file.exists():
         return None
-    index = json.loads(index_file.read_text(encoding="utf-8"))
     found: dict[str, list[CachedCase]] = {}
-    for role in _ROLES:
-        found[role] = []
-        for entry in index[role]:
-            # Names alone: a path in the index of a run from elsewhere must not lead out of the cache.
-            image = folder.cache / Path(entry["image"]).name
-            label = folder.cache / Path(entry["label"]).name if entry["label"] else None
-            if not image.exists() or (label is not None and not label.exists()):
-                return None
-            found[role].append(CachedCase(entry["id"], image, label))
+    try:
+        index = json.loads(index_file.read_text(encoding="utf-8"))
+        for role in _ROLES:
+            found[role] = []
+            for entry in index[role]:
+                # Names alone: a path in the index of a run from elsewhere must not lead out of the cache.
+                image = folder.cache / Path(entry["image"]).name
+                label = folder.cache / Path(entry["label"]).name if entry["label"] else None
+                if stored_array(image) is None or (label is not None and stored_array(label) is None):
+                    return None
+                found[role].append(CachedCase(entry["id"], image, label))
+    except (ValueError, KeyError, TypeError):
+        return None
     return TrainingCases(found["labeled"], found["unlabeled"], found["validation"], lineage)

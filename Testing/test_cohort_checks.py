@@ -162,6 +162,12 @@ def test_a_scan_that_is_there_twice_is_refused_in_any_role(role: str, cohort: Co
     assert problems(twice) == [("again", f"Wanted each scan once, found it in l2 too ({role} and labeled).")]
 
 
+def test_a_label_given_as_a_scan_is_refused(cohort: Cohort, tmp_path: Path) -> None:
+    mask = Case("mask", write_label(tmp_path / "mask.nrrd", start=1, value=3))
+    told = "The scan has two values only, as a label has."
+    assert problems(replace(cohort, unlabeled=(*cohort.unlabeled, mask))) == [("mask", told)]
+
+
 def test_a_scan_as_its_own_label_is_refused(cohort: Cohort, tmp_path: Path) -> None:
     (tmp_path / "link.nrrd").symlink_to(cohort.labeled[0].image)
     wrong = replace(cohort, labeled=(replace(cohort.labeled[0], label=tmp_path / "link.nrrd"), cohort.labeled[1]))

@@ -113,7 +113,12 @@ def test_checkpoints_that_cannot_be_used_are_refused_with_the_reason(tmp_path: P
 
 @pytest.mark.parametrize(
     "content",
-    [b"<!DOCTYPE html>\n<html><body>Sign in</body></html>\n", b"version https://git-lfs.github.com/spec/v1\n"],
+    [
+        b"<!DOCTYPE html>\n<html><body>Sign in</body></html>\n",
+        b"version https://git-lfs.github.com/spec/v1\n",
+        b"best model",
+        b"Moved",
+    ],
 )
 def test_a_text_under_the_name_of_a_checkpoint_is_not_called_dangerous(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(content)

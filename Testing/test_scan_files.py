@@ -176,10 +176,6 @@ def test_a_constant_scan_is_refused(tmp_path: Path) -> None:
     assert refusal(path) == "The scan is constant: every voxel is 7."
 
 
-def test_a_label_is_no_scan(tmp_path: Path) -> None:
-    assert refusal(write(make_label(3), tmp_path / "a.nrrd")) == "The scan has two values only, as a label has."
-
-
 def test_a_folder_is_told_from_a_missing_file(tmp_path: Path) -> None:
     (tmp_path / "series.nrrd").mkdir()
     for name in ("series.nrrd", "DICOM"):

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from LASegColearnLib.cohort import Case, Cohort, id_problems
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.preprocessing import Vector
-from LASegColearnLib.scan_files import check_label, content_hash, read_label, read_scan
+from LASegColearnLib.scan_files import check_label, content_hash, has_two_values, read_label, read_scan
 
 OnRead = Callable[[Case, str, sitk.Image, "sitk.Image | None"], None]
 
@@ -139,6 +139,9 @@ def _read(member: _Member, on_read: OnRead | None) -> _Outcome:
             except InputError as label_error:
                 outcome.problems += label_error.problems
         return outcome
+    if has_two_values(scan):
+        cause = "The scan has two values only, as a label has."
+        outcome.problems.append(Problem(case.id, cause, "Give the scan itself."))
     outcome.content_hash = content_hash(scan)
     label = None
     if label_path is not None:

@@ -61,8 +61,8 @@ def read_scan(path: Path, case: str | None = None) -> sitk.Image:
     Raises
     ------
     InputError
-        If the file is missing, cannot be read or is cut short, is not 3D, has colors, holds NaN or infinity, is
-        constant, or has two values only.
+        If the file is missing, cannot be read or is cut short, is not 3D, has colors, holds NaN or infinity, or is
+        constant.
     """
     name = case or stem(path)
     image = _three_dimensional(_read(path, name, "scan"), name, "scan")
@@ -77,8 +77,6 @@ def read_scan(path: Path, case: str | None = None) -> sitk.Image:
         raise InputError(
             Problem(name, f"The scan is constant: every voxel is {low:g}.", "Check that this is the right file.")
         )
-    if ((voxels == low) | (voxels == high)).all():
-        raise InputError(Problem(name, "The scan has two values only, as a label has.", "Give the scan itself."))
     return image
 
 
@@ -161,6 +159,12 @@ def check_label(path: Path, segment: str | None, case: str | None = None) -> Non
     mask, _ = _read_mask(path, segment, name)
     if not np.any(sitk.GetArrayViewFromImage(mask)):
         raise _empty(name)
+
+
+def has_two_values(image: sitk.Image) -> bool:
+    """Whether an image has two values only, as a label has and no scan."""
+    voxels = sitk.GetArrayViewFromImage(image)
+    return bool(((voxels == voxels.min()) | (voxels == voxels.max())).all())
 
 
 def same_grid(a: sitk.Image, b: sitk.Image) -> bool:

@@ -16,6 +16,8 @@ import torch
 
 from LASegColearnLib.checkpoints import load_checkpoint
 from LASegColearnLib.cohort import load_cohort
+from LASegColearnLib.command_line import main
+from LASegColearnLib.errors import TrainingError
 from LASegColearnLib.phantom import write_phantom_cohort
 
 ENGINE = Path(__file__).resolve().parent.parent / "LASegColearn"
@@ -168,6 +170,30 @@ def test_an_unexpected_error_is_a_sentence_with_the_details_in_the_log(phantoms:
     assert "Traceback" not in result.stderr
     assert "Traceback" in (tmp_path / "run" / "log.txt").read_text("utf-8")
     assert '"failed"' in (tmp_path / "run" / "events.jsonl").read_text("utf-8")
+
+
+def test_a_failed_training_is_told_from_wrong_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
+    def fail(*arguments: object, **named: object) -> None:
+        raise TrainingError("The losses stay non-finite.")
+
+    monkeypatch.setattr("LASegColearnLib.training.train", fail)
+    assert main(["train", "--cohort", "c.json", "--run", str(tmp_path / "run")]) == 1
+    assert capsys.readouterr().err == "The losses stay non-finite.\n"
+
+
+def test_an_unexpected_error_without_a_log_to_write_to_is_told_on_standard_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
+) -> None:
+    def fail(*arguments: object, **named: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("LASegColearnLib.training.train", fail)
+    # As a file that cannot be opened for writing.
+    (tmp_path / "log.txt").mkdir()
+    assert main(["train", "--cohort", "c.json", "--run", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("There is no room left on the disk.")
+    assert "No space left on device" in said and "log.txt in the run" not in said
 
 
 def _wait_for(process: subprocess.Popen[str], event: str) -> None:

@@ -7,6 +7,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,13 +19,14 @@ import torch
 
 from LASegColearnLib.cohort import Case, load_cohort, save_cohort
 from LASegColearnLib.command_line import main
-from LASegColearnLib.comparison import Plan, compare
+from LASegColearnLib.comparison import Plan, _high_water_gb, compare
 from LASegColearnLib.comparison_page import difference_rows, table_rows
 from LASegColearnLib.device import choose_device
-from LASegColearnLib.errors import InputError
+from LASegColearnLib.errors import InputError, TrainingError
 from LASegColearnLib.phantom import write_phantom_cohort
 from LASegColearnLib.published_protocol import PUBLISHED_OVERLAP
-from LASegColearnLib.settings import Settings
+from LASegColearnLib.run_folder import write_json_atomically
+from LASegColearnLib.settings import Settings, preset
 from LASegColearnLib.windows import foreground_by_windows
 
 SMALL = ("spacing_mm=5,5,5", "patch_size=16,16,16", "filters=2", "normalization=group", "precision=float32")
@@ -136,6 +139,77 @@ def test_all_that_is_wrong_with_a_plan_is_said_before_anything_is_trained(cohort
     said = str(raised.value)
     assert "There is no method alchemy" in said and "found 9" in said and "one of them" in said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"seeds": ()}, "--seeds: Wanted at least one, found none."),
+        ({"iterations": None, "minutes": -1.0}, "--minutes: Wanted a time above 0, found -1."),
+        ({"iterations": 0}, "--iterations: Wanted at least 1, found 0."),
+        ({"labeled": (2, 2)}, "--labeled: Wanted each once, found 2 more than once."),
+        ({"methods": ("supervised", "supervised")}, "--methods: Wanted each once, found supervised more than once."),
+        ({"labeled": (2, 1)}, "--labeled: Wanted at least 2 labels for colearning, found 1."),
+    ],
+)
+def test_a_plan_that_cannot_be_carried_out_is_refused(cohort: Path, tmp_path: Path, changed: dict, said: str) -> None:
+    told: list[dict] = []
+    with pytest.raises(InputError) as raised:
+        compare(cohort, tmp_path / "out", replace(PLAN, **changed), device="cpu", listeners=[told.append])
+    assert said in str(raised.value)
+    assert [event["event"] for event in told] == ["failed"]
+
+
+def test_scans_too_few_for_a_later_method_and_a_device_that_is_not_there_are_refused(
+    cohort: Path, tmp_path: Path
+) -> None:
+    whole = replace(load_cohort(cohort), unlabeled=())
+    plan = replace(PLAN, methods=("supervised", "ua_mt"), labeled=(2,))
+    assert [str(problem) for problem in plan.problems(whole)] == [
+        "cohort: Wanted at least 2 unlabeled scans for ua_mt with 2 labels, found 1. Add scans without labels, or give "
+        "a smaller --labeled."
+    ]
+    assert replace(plan, methods=("supervised",)).problems(whole) == []
+    with pytest.raises(InputError, match="--device: Wanted auto, cuda, mps or cpu, found 'abacus'"):
+        compare(cohort, tmp_path / "out", plan, device="abacus")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_training_that_fails_before_it_has_a_record_is_told_once_in_its_own_words(
+    cohort: Path, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "supervised-2-seed0" / "checkpoints" / "last.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"half a checkpoint")
+    write_json_atomically(checkpoint.parent.parent / "settings.json", preset("demo").to_dict())
+    told: list[dict] = []
+    with pytest.raises(TrainingError, match="supervised-2-seed0: last.pt: .*damaged"):
+        compare(cohort, tmp_path, replace(PLAN, methods=("supervised",)), device="cpu", listeners=[told.append])
+    assert [event["event"] for event in told] == ["comparing", "failed"]
+
+
+def test_a_stop_between_trainings_is_heard_before_the_next(compared: Path, cohort: Path) -> None:
+    told: list[dict] = []
+    assert compare(cohort, compared, PLAN, device="cpu", listeners=[told.append], should_stop=lambda: True) is None
+    assert [event["event"] for event in told] == ["stopped"]
+    told.clear()
+    plan = replace(PLAN, methods=("colearning", "ua_mt"))
+    answers = iter([False, True])
+    stopped = compare(cohort, compared, plan, device="cpu", listeners=[told.append], should_stop=lambda: next(answers))
+    assert stopped is None
+    assert [event["event"] for event in told] == ["comparing", "stopped"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Only Linux keeps this account.")
+def test_a_processes_peak_memory_is_its_own_and_not_its_parents() -> None:
+    ballast = np.ones(400_000_000 // 8)
+    command = [sys.executable, "-c", "print('there', flush=True); input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        found = _high_water_gb(process.pid)
+        process.communicate(b"\n")
+    assert found is not None and 0.002 < found < 0.1 < ballast.nbytes / 1e9
+    assert _high_water_gb(process.pid) is None
 
 
 def test_the_command_compares_and_says_where_the_page_is(

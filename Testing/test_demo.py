@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from LASegColearnLib.command_line import main
 from LASegColearnLib.demo import run_demo
 from LASegColearnLib.errors import InputError
 
@@ -40,6 +42,32 @@ def test_the_demo_leaves_a_report_and_segmentations(demo: tuple[Path, list[dict]
     assert len(folders) == 6
     assert all((folder / "segmentation.seg.nrrd").exists() for folder in folders)
     assert [event["event"] for event in events].count("finished") == 2
+
+
+@pytest.fixture
+def stubs(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """The demo without its trainings; whether each comes to its end is taken from the list."""
+    finished = [True, True]
+    ends = iter(finished)
+    monkeypatch.setattr("LASegColearnLib.demo.write_phantom_cohort", lambda folder, **of: folder / "cohort.json")
+    monkeypatch.setattr("LASegColearnLib.demo.load_cohort", lambda file: None)
+    monkeypatch.setattr("LASegColearnLib.demo.train", lambda *of, **named: SimpleNamespace(finished=next(ends)))
+    monkeypatch.setattr("LASegColearnLib.demo.compare_networks", lambda *of, **named: "the table")
+    monkeypatch.setattr("LASegColearnLib.demo.write_report", lambda run, **of: run / "report.html")
+    return finished
+
+
+def test_with_events_the_demo_prints_nothing_else(stubs: list[bool], tmp_path: Path, capsys) -> None:
+    assert main(["demo", "--output", str(tmp_path / "out"), "--events"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_stopped_demo_says_how_to_go_on(stubs: list[bool], tmp_path: Path, capsys) -> None:
+    stubs[1] = False
+    assert main(["demo", "--output", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().out
+    assert f'Go on with `lasegcolearn train --run "{tmp_path / "out" / "supervised"}" --resume`.' in said
+    assert "the table" not in said
 
 
 def test_the_demo_overwrites_nothing(demo: tuple[Path, list[dict]]) -> None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from LASegColearnLib.errors import InputError, Problem, UserError, sentence_for
+from LASegColearnLib.errors import InputError, Problem, TrainingError, UserError, sentence_for
 from LASegColearnLib.methods import method_names
 from LASegColearnLib.version import __version__
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.verb(options))
     except UserError as error:
         _tell_failure(options, error)
-        return 2
+        return 1 if isinstance(error, TrainingError) else 2
     except KeyboardInterrupt:
         sys.stderr.write("Stopped.\n")
         return 1
@@ -239,7 +239,8 @@ def _add_judge(verbs: Any) -> None:
         "say whether a model is better than an earlier one",
         """\
 Predicts the validation cases, which were never trained on, with a run's model and with an earlier run's, and says
-which is better: the difference in Dice case by case, with a 95 % confidence interval.
+which is better: the difference in Dice case by case, with a 95 % confidence interval. What it predicts and measures
+goes into a folder judged of each run.
 
   lasegcolearn judge --run round-2 --against round-1
 """,
@@ -584,8 +585,9 @@ def _demo(options: argparse.Namespace) -> int:
             minutes=options.minutes,
             seed=options.seed,
             device=options.device,
-            listeners=[_listener(options)],
+            listeners=[_listener(options, go_on="")],
             should_stop=stop,
+            quiet=options.events,
         )
     return 0 if done else 1
 
@@ -621,7 +623,7 @@ class _EventPrinter:
 
 
 def _listener(
-    options: argparse.Namespace, when_lost: Callable[[], None] | None = None
+    options: argparse.Namespace, when_lost: Callable[[], None] | None = None, go_on: str = "Go on with --resume."
 ) -> Callable[[dict[str, Any]], None]:
     if options.events:
         options.printer = _EventPrinter(when_lost)
@@ -631,7 +633,7 @@ def _listener(
         return lambda record: None
     from LASegColearnLib.terminal import TerminalProgress
 
-    return TerminalProgress()
+    return TerminalProgress(go_on)
 
 
 def _stop_request(options: argparse.Namespace, file: Path | None) -> StopRequest:
@@ -660,9 +662,14 @@ def _tell_unexpected(options: argparse.Namespace, error: Exception) -> int:
     details = "".join(traceback.format_exception(error))
     run = getattr(options, "run", None)
     if run is not None and run.is_dir():
-        with (run / "log.txt").open("a", encoding="utf-8") as log:
-            log.write(details)
-        sys.stderr.write("The details are in log.txt in the run folder.\n")
+        try:
+            with (run / "log.txt").open("a", encoding="utf-8") as log:
+                log.write(details)
+        except OSError:
+            # A full disk, or a folder that cannot be written to, may be what went wrong in the first place.
+            sys.stderr.write(details)
+        else:
+            sys.stderr.write("The details are in log.txt in the run folder.\n")
     else:
         sys.stderr.write(details)
     return 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,8 @@ from LASegColearnLib.settings import preset
 
 _RESULT = "comparison.json"
 _KIBIBYTES_A_GIGABYTE = 1e6
+# Labeled ones, and unlabeled ones, without which a training that learns from both refuses to start.
+_FEWEST_CASES = 2
 
 
 @dataclass(frozen=True)
@@ -64,18 +67,46 @@ class Plan:
             for name in self.methods
             if name not in METHODS
         ]
+        for name, given in (("--methods", self.methods), ("--labeled", self.labeled), ("--seeds", self.seeds)):
+            if not given:
+                found.append(Problem(name, "Wanted at least one, found none.", "Give one or more."))
+            for value in dict.fromkeys(value for value in given if given.count(value) > 1):
+                found.append(Problem(name, f"Wanted each once, found {value} more than once.", "Give it once."))
         if (self.minutes is None) == (self.iterations is None):
             found.append(Problem("--minutes", "Wanted minutes or iterations, one of them.", "Give one length."))
+        if self.minutes is not None and not self.minutes > 0:
+            found.append(Problem("--minutes", f"Wanted a time above 0, found {self.minutes:g}.", "Give such a time."))
+        if self.iterations is not None and self.iterations < 1:
+            found.append(Problem("--iterations", f"Wanted at least 1, found {self.iterations}.", "Give such a number."))
         most = len(cohort.labeled)
+        if not most:
+            found.append(Problem("cohort", "Wanted labeled cases to learn from, found none.", "Give it some labels."))
         for count in self.labeled:
-            if not 1 <= count <= most:
+            if most and not 1 <= count <= most:
                 found.append(
                     Problem("--labeled", f"Wanted between 1 and {most} labels, found {count}.", "Give such a number.")
                 )
+        found += self._too_few_cases(cohort)
         if not cohort.validation:
             remedy = "Give it some with `lasegcolearn cohort --validation`."
             found.append(Problem("cohort", "Wanted validation cases to compare on, found none.", remedy))
         return found
+
+    def _too_few_cases(self, cohort: Cohort) -> Iterator[Problem]:
+        """What the methods that learn from unlabeled scans would refuse when it is their turn."""
+        learning = [name for name in self.methods if name in METHODS and METHODS[name].needs_unlabeled]
+        if not learning:
+            return
+        names = ", ".join(dict.fromkeys(learning))
+        for count in dict.fromkeys(self.labeled):
+            unlabeled = len(cohort.unlabeled) + len(cohort.labeled) - count
+            if count == 1:
+                cause = f"Wanted at least {_FEWEST_CASES} labels for {names}, found 1."
+                yield Problem("--labeled", cause, "Give more, or compare other methods.")
+            if 1 <= count <= len(cohort.labeled) and unlabeled < _FEWEST_CASES:
+                cause = f"Wanted at least {_FEWEST_CASES} unlabeled scans for {names} with {count} labels, found "
+                remedy = "Add scans without labels, or give a smaller --labeled."
+                yield Problem("cohort", f"{cause}{unlabeled}.", remedy)
 
 
 @dataclass(frozen=True)
@@ -135,7 +166,8 @@ def compare(
     device
         ``auto``, ``cuda``, ``mps`` or ``cpu``.
     listeners
-        Called with the events of each training, and ``comparing`` (done, of, and what comes next).
+        Called with the events of each training, ``comparing`` (done, of, and what comes next), and ``stopped`` (done,
+        of) where it was stopped.
     should_stop
         Asked all the time; when true, the training that runs saves, and the comparison ends.
 
@@ -157,15 +189,20 @@ def compare(
         problems = plan.problems(members)
         if problems:
             raise InputError(problems)
-        preset(plan.preset).with_text(plan.changes)
+        settings = preset(plan.preset).with_text(plan.changes)
+        choose_device(device, settings.precision)
         wanted = [(m, n, s) for n in plan.labeled for s in plan.seeds for m in plan.methods]
         problems = [p for which in wanted for p in _problems_of_kept(_run_folder(output, *which), members, plan, which)]
         if problems:
             raise InputError(problems)
         for number, (method, labeled, seed) in enumerate(wanted):
-            events.emit("comparing", done=number, of=len(wanted), method=method, labeled=labeled, seed=seed)
             run = _run_folder(output, method, labeled, seed)
-            if not _train(run, members, plan, (method, labeled, seed), device, events, should_stop):
+            trained = False
+            if not should_stop():
+                events.emit("comparing", done=number, of=len(wanted), method=method, labeled=labeled, seed=seed)
+                trained = _train(run, members, plan, (method, labeled, seed), device, events, should_stop)
+            if not trained or should_stop():
+                events.emit("stopped", done=number, of=len(wanted))
                 return None
             _evaluate(run, device)
         page = write_comparison_page(output / "comparison.html", read_trained(output, plan), members, plan)
@@ -235,7 +272,7 @@ def _train(
         arguments += ["--set", *plan.changes] if plan.changes else []
     run.path.mkdir(parents=True, exist_ok=True)
     memory = kept["peak_memory_gb"] if kept is not None else None
-    content = {"wanted": _wanted(plan, which), "scans": _digest(members)}
+    content: dict[str, Any] = {"wanted": _wanted(plan, which), "scans": _digest(members)}
     if kept is not None and run.last_checkpoint.exists():
         content["scans"] = kept.get("scans")
     write_json_atomically(note, {**content, "complete": False, "peak_memory_gb": memory})
@@ -277,24 +314,42 @@ def _child(
     folder = Path(__file__).resolve().parent.parent
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
     complete, failure, asked = False, "", False
+    peak: float | None = None
     with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", env=environment) as process:
         assert process.stdout is not None
         for line in process.stdout:
             record = json.loads(line)
+            peak = _high_water_gb(process.pid) or peak
+            # Its own word is the last: what fails before a run has a folder is in no file. It is told below.
+            if record["event"] == "failed":
+                failure = str(record["message"])
+                continue
+            if record["event"] == "finished":
+                complete = record["complete"]
             events.emit(record.pop("event"), **record)
             if not asked and should_stop():
                 # Once: a file that is left over would stop the training that goes on from here.
                 asked = True
                 run.stop_file.touch()
-        peak = _peak_memory_gb(process)
+        waited = _peak_memory_gb(process)
+        peak = waited if peak is None else peak
     run.stop_file.unlink(missing_ok=True)
-    last = [event for event in read_events(run.events) if event["event"] in ("finished", "failed")]
-    if last:
-        complete = bool(last[-1].get("complete"))
-        failure = str(last[-1].get("message", ""))
-    if not complete and not should_stop():
+    if failure or not (complete or should_stop()):
         raise TrainingError(f"{run.path.name}: {failure or 'The training ended without a word.'}")
     return complete, peak
+
+
+def _high_water_gb(process: int) -> float | None:
+    """The most memory that a running process has had; None where the system keeps no such account.
+
+    What Linux says of one that has ended counts what the parent had when it started it.
+    """
+    try:
+        status = Path(f"/proc/{process}/status").read_text("utf-8")
+    except OSError:
+        return None
+    found = re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) / _KIBIBYTES_A_GIGABYTE if found else None
 
 
 def _peak_memory_gb(process: subprocess.Popen[str]) -> float | None:

@@ -29,6 +29,7 @@ def run_demo(
     device: str = "auto",
     listeners: Sequence[Listener] = (),
     should_stop: Callable[[], bool] = lambda: False,
+    quiet: bool = False,
 ) -> bool:
     """Make phantoms, train on 4 labeled and 12 unlabeled ones, predict unseen ones, draw a report.
 
@@ -45,6 +46,8 @@ def run_demo(
         Of the phantoms and of both runs.
     device, listeners, should_stop
         As for :func:`~LASegColearnLib.training.train`.
+    quiet
+        Leave out what a person reads: the tables, where the results are, and after a stop how to go on.
 
     Returns
     -------
@@ -81,9 +84,13 @@ def run_demo(
             should_stop=should_stop,
         )
         if not result.finished:
+            if not quiet:
+                sys.stdout.write(f'Go on with `lasegcolearn train --run "{run}" --resume`.\n')
             return False
         tables.append((method, compare_networks(RunFolder(run), cohort, device=device, listeners=tuple(listeners))))
     report = write_report(output / "colearning", compare_with=output / "supervised")
+    if quiet:
+        return True
     for method, table in tables:
         sys.stdout.write(f"\n{method}, {_UNSEEN} unseen scans, distances in mm\n{table}\n")
     sys.stdout.write(

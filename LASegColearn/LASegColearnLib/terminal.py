@@ -9,11 +9,19 @@ from tqdm import tqdm
 
 
 class TerminalProgress:
-    """A listener that draws to standard error."""
+    """A listener that draws to standard error.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    go_on
+        How a training that was stopped is gone on with. A comparison says that itself.
+    """
+
+    def __init__(self, go_on: str = "Go on with --resume.") -> None:
         self._bar: tqdm | None = None
         self._stage = ""
+        self._go_on = go_on
+        self._comparing = False
 
     def __call__(self, event: dict[str, Any]) -> None:
         handler = getattr(self, f"_on_{event['event']}", None)
@@ -54,6 +62,7 @@ class TerminalProgress:
 
     def _on_comparing(self, event: dict[str, Any]) -> None:
         self._close()
+        self._comparing = True
         if event["done"] < event["of"]:
             what = f"{event['method']}, {event['labeled']} labels, seed {event['seed']}"
             self._line(f"Training {event['done'] + 1} of {event['of']}: {what}")
@@ -63,8 +72,12 @@ class TerminalProgress:
 
     def _on_finished(self, event: dict[str, Any]) -> None:
         self._close()
-        if not event["complete"]:
-            self._line("Stopped; what was learned is saved. Go on with --resume.")
+        if not event["complete"] and not self._comparing:
+            self._line(f"Stopped; what was learned is saved. {self._go_on}".rstrip())
+
+    def _on_stopped(self, event: dict[str, Any]) -> None:
+        self._close()
+        self._line("Stopped; what was learned is saved. Run the same command again to go on.")
 
     def _on_failed(self, event: dict[str, Any]) -> None:
         self._close()

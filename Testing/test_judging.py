@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,13 +80,27 @@ def test_both_models_are_judged_on_the_same_cases_and_each_run_keeps_its_metrics
     found = judge(runs / "2", against=runs / "1", device="cpu", listeners=[told.append])
     assert [row.case for row in found.rows] == [row.case for row in found.earlier]
     assert len(found.rows) == 3 and found.left_out == []
-    assert (runs / "1" / "metrics.csv").exists() and (runs / "2" / "metrics.csv").exists()
+    for one in ("1", "2"):
+        assert (runs / one / "judged" / "metrics.csv").exists()
+        assert not (runs / one / "metrics.csv").exists() and not (runs / one / "predictions").exists()
     assert [e["done"] for e in told if e["event"] == "predicting"] == [0, 1, 2, 3, 3, 4, 5, 6]
     assert told[-1]["event"] == "judged"
     assert told[-1]["comparison"]["cases"] == 3
     alone = figures_of(judge(runs / "1", device="cpu"))
     assert alone["comparison"] is None and alone["earlier_means"] is None
     assert alone["means"]["dice"] == pytest.approx(np.mean(list(alone["dice"].values())))
+
+
+def test_judging_leaves_a_runs_own_predictions_and_metrics_alone(runs: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(runs / "1", tmp_path / "1")
+    own = run / "predictions" / load_cohort(run / "cohort.json").validation[0].id / "segmentation.seg.nrrd"
+    own.parent.mkdir(parents=True)
+    for file in (own, run / "metrics.csv", run / "judged" / "of-before.txt"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("corrected by hand", encoding="utf-8")
+    judge(run, cohort=runs / "cohort.json", device="cpu")
+    assert own.read_text("utf-8") == (run / "metrics.csv").read_text("utf-8") == "corrected by hand"
+    assert not (run / "judged" / "of-before.txt").exists()
 
 
 def test_a_case_that_either_model_was_trained_on_is_left_out(runs: Path, tmp_path: Path) -> None:

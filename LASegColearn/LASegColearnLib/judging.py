@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.scan_files import content_hash, read_scan
 
 _MEASURES = ("dice", "jaccard", "hd95", "asd")
+_FOLDER = "judged"
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def judge(
 ) -> Judgement:
     """Predict the validation cases with a run's last model, and with an earlier run's, and compare with their labels.
 
-    The segmentations go into each run's ``predictions``, the metrics into its ``metrics.csv``.
+    Segmentations and ``metrics.csv`` go into a folder ``judged`` of each run, which every judging makes anew: the run's
+    own predictions and metrics, which may have been corrected, are left alone.
 
     Parameters
     ----------
@@ -115,12 +118,13 @@ def _rows(run: RunFolder, cohort: Cohort, device: str, events: EventLog, number:
             events.emit("predicting", done=number * of + event["done"], of=runs * of)
 
     scans = [(case.id, case.image) for case in cohort.validation]
-    found = predict(
-        run.last_checkpoint, scans, run.predictions, figures=False, overwrite=True, device=device, listeners=[tell]
-    )
+    folder = run.path / _FOLDER
+    if folder.exists():
+        shutil.rmtree(folder)
+    found = predict(run.last_checkpoint, scans, folder, figures=False, device=device, listeners=[tell])
     network = found[0].figures["network"] if found else ""
-    rows = evaluate(cohort, run.predictions, network=network)
-    write_metrics_csv(rows, run.metrics)
+    rows = evaluate(cohort, folder, network=network)
+    write_metrics_csv(rows, folder / run.metrics.name)
     return rows
 
 

@@ -376,6 +376,21 @@ def test_overwriting_leaves_nothing_of_the_earlier_prediction_and_all_else(
     assert json.loads((output / "a" / "figures.json").read_text())["network"] == "teacher"
 
 
+def test_an_overwriting_that_is_broken_off_leaves_no_segmentation_of_before(
+    tmp_path: Path, scan_file: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "output"
+    predict_files(predictor, [("a", scan_file)], output)
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("LASegColearnLib.predictor.write_mask", full)
+    with pytest.raises(OSError, match="No space"):
+        predict_files(predictor, [("a", scan_file)], output, overwrite=True)
+    assert not (output / "a" / "segmentation.seg.nrrd").exists()
+
+
 def test_ids_that_cannot_be_folders_are_refused_all_at_once(
     tmp_path: Path, scan_file: Path, predictor: Predictor
 ) -> None:

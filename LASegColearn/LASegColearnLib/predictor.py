@@ -377,6 +377,8 @@ def _check_output(scans: Sequence[tuple[str, Path]], output: Path, overwrite: bo
 
 
 def _write(prediction: Prediction, folder: Path, *, nifti: bool, volumes: bool) -> None:
+    # First, since it is written last: what has a segmentation is whole, and of one prediction.
+    (folder / SEGMENTATION_FILE).unlink(missing_ok=True)
     for name in set(_files(True, True)) - set(_files(nifti, volumes)):
         (folder / name).unlink(missing_ok=True)
     for file in folder.glob(network_file("*")):

@@ -147,3 +147,80 @@ def test_a_case_that_was_not_predicted_has_no_doubt_and_no_copy(session: Session
     for ask in (session.doubtfulPlaces, session.copyPrediction):
         with pytest.raises(InputError, match="case_001: Its prediction cannot be shown. Predict the case again"):
             ask("case_001")
+
+
+@pytest.mark.parametrize("option", ["", "CenterImage", "DiscardOrientation"])
+def test_a_scan_that_was_loaded_away_from_its_place_is_written_as_it_lies(
+    session: Session, core: SlicerCore, tmp_path: Path, option: str
+) -> None:
+    import SimpleITK as sitk
+
+    voxels = np.random.default_rng(0).integers(0, 900, (6, 7, 8), dtype=np.int16)
+    image = sitk.GetImageFromArray(voxels)
+    image.SetOrigin((10.25, -20.5, 33.0))
+    image.SetSpacing((0.7, 1.1, 2.3))
+    image.SetDirection((0, 1, 0, 1, 0, 0, 0, 0, -1))
+    file = tmp_path / "scan.nrrd"
+    sitk.WriteImage(image, file)
+    volumes = core.logics["Volumes"]
+    # The numbers of the check boxes in Slicer's window for adding data.
+    volume = volumes.AddArchetypeVolume(str(file), "Scan", {"": 0, "CenterImage": 2, "DiscardOrientation": 16}[option])
+    session.openStudy(tmp_path / "s")
+    scan = session.cases.add(volume).scan
+    assert (scan == file) == (option == "")
+    written = sitk.ReadImage(scan)
+    assert np.array_equal(sitk.GetArrayFromImage(written), voxels)
+    assert np.allclose(np.array(written.GetOrigin()) * (-1, -1, 1), volume.GetOrigin())
+
+
+def _layer(source: tuple[Any, Any, str], layer: int) -> None:
+    """Draw a whole layer in a segment."""
+    import slicer
+
+    volume, segmentation, segmentId = source
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segmentId, volume)
+    array[layer] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, segmentation, segmentId, volume)
+
+
+def test_an_old_scene_does_not_take_a_newer_label_away(session: Session, core: SlicerCore, tmp_path: Path) -> None:
+    source = _volume("A", labeled=True)
+    session.setupCohort(tmp_path / "s", labeled=[source])
+    assert core.scene.WriteToMRB(str(tmp_path / "old.mrb"))
+    _layer(source, 1)
+    assert session.cases.refreshLabels() == ["case_001"]
+    file = session.study.case("case_001").label.file
+    newer = file.read_bytes()
+    core.scene.Clear(0)
+    assert core.scene.ReadFromMRB(str(tmp_path / "old.mrb"), True)
+    with pytest.raises(InputError, match="case_001: The label of A .* is newer than the one in the scene. .*Use as la"):
+        session.train()
+    assert file.read_bytes() == newer
+    assert session.study.runs == []
+    kept = session.cases.labelSource("case_001")
+    session.useAsLabel("case_001", *kept)
+    assert file.read_bytes() != newer
+    assert session.cases.refreshLabels() == []
+    _layer((session.cases.volumeNode("case_001"), *kept), 2)
+    assert session.cases.refreshLabels() == ["case_001"], "What is edited afterwards is written as ever."
+
+
+def test_a_newer_label_is_kept_when_the_older_one_leaves_the_scene(
+    session: Session, core: SlicerCore, tmp_path: Path
+) -> None:
+    source = _volume("A", labeled=True)
+    session.setupCohort(tmp_path / "s", labeled=[source])
+    file = session.study.case("case_001").label.file
+    core.scene.RemoveNode(source[1])
+    loaded = session.cases.loadLabel("case_001")
+    _layer((source[0], *session.cases.labelSource("case_001")), 1)
+    assert session.cases.refreshLabels() == ["case_001"], "A label that was loaded from its file is edited as well."
+    newer = file.read_bytes()
+    loaded.SetAttribute("LASegColearn.labelFile", "of another day")
+    loaded.GetStorageNode().SetFileName(str(tmp_path / "elsewhere.seg.nrrd"))
+    _layer((source[0], *session.cases.labelSource("case_001")), 2)
+    with pytest.raises(InputError, match="remove the segmentation A label from the scene"):
+        session.cases.refreshLabels()
+    core.scene.RemoveNode(loaded)
+    assert session.cases.refreshLabels() == []
+    assert file.read_bytes() == newer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.segmentation_files import SEGMENT_NAME
 from LASegColearnSlicer.results import MODEL_ATTRIBUTE, isOurs, markNode, nodesOf
-from LASegColearnSlicer.scene_export import checkScan, labelImage, writeLabel, writeScan
+from LASegColearnSlicer.scene_export import checkScan, hasGridOf, labelImage, writeLabel, writeScan
 from LASegColearnSlicer.study import LabelSource, State, Study, StudyCase
 
 _SCAN, _LABEL, _CORRECTED = "scan", "label", "corrected"
 _SEGMENT_ATTRIBUTE = "LASegColearn.segment"
+# What the label's file held when the node had the same.
+_FILE_ATTRIBUTE = "LASegColearn.labelFile"
 _LEFT_ATRIUM_CODE = "SCT^82471001"
 # What the engine reads from where it is; other formats (DICOM series) are exported.
 _READABLE = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
@@ -130,6 +133,7 @@ class SceneCases:
             node.RemoveAttribute("LASegColearn.kind")
         markNode(segmentationNode, self._study.identity, caseId, _LABEL)
         segmentationNode.SetAttribute(_SEGMENT_ATTRIBUTE, segmentId)
+        segmentationNode.SetAttribute(_FILE_ATTRIBUTE, _voxelsHash(file))
         model = segmentationNode.GetAttribute(MODEL_ATTRIBUTE) or None
         self._study.setLabel(caseId, LabelSource(file.absolute(), SEGMENT_NAME), model)
         if self._study.case(caseId).state in ("not started", "in progress", "predicted"):
@@ -141,16 +145,29 @@ class SceneCases:
         Raises
         ------
         InputError
-            If a label cannot be used any more, for example because its segment was emptied.
+            If a label cannot be used any more, for example because its segment was emptied; or, naming all such cases
+            after the others were written, if a label's file is newer than the scene, which was saved before.
         """
-        changed = []
+        changed: list[str] = []
+        newer: list[Problem] = []
         for case in self._study.cases:
             source = self.labelSource(case.id)
             if source is not None and case.label is not None and case.role in ("labeled", "validation"):
                 image = labelImage(*source, self.load(case.id))
-                if not case.label.file.exists() or not _sameVoxels(case.label.file, image):
-                    self.setLabel(case.id, *source)
-                    changed.append(case.id)
+                if case.label.file.exists() and _sameVoxels(case.label.file, image):
+                    continue
+                if _isNewer(case.label.file, source[0]):
+                    cause = f"The label of {case.name} in the study's folder is newer than the one in the scene."
+                    remedy = (
+                        "To keep the scene's, choose it under Label and press Use as label; to keep the one in the "
+                        f"folder, remove the segmentation {source[0].GetName()} from the scene."
+                    )
+                    newer.append(Problem(case.id, cause, remedy))
+                    continue
+                self.setLabel(case.id, *source)
+                changed.append(case.id)
+        if newer:
+            raise InputError(newer)
         return changed
 
     def readStates(self) -> None:
@@ -221,6 +238,7 @@ class SceneCases:
         node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
         markNode(node, self._study.identity, caseId, _LABEL)
         node.SetAttribute(_SEGMENT_ATTRIBUTE, segmentId)
+        node.SetAttribute(_FILE_ATTRIBUTE, _voxelsHash(case.label.file))
         return node
 
     def _candidate(self, volume: Any) -> Candidate:
@@ -277,7 +295,10 @@ def _unchangedFile(volumeNode: Any) -> Path | None:
         return None
     file = Path(storage.GetFileName())
     readable = file.name.lower().endswith(_READABLE) and storage.GetNumberOfFileNames() <= 1
-    return file if readable and file.is_file() and not _isTemporary(file) else None
+    if not readable or not file.is_file() or _isTemporary(file):
+        return None
+    # A scan can be loaded centered, or without its axes; labels are drawn on it as it lies in the scene.
+    return file if hasGridOf(file, volumeNode) else None
 
 
 def _isTemporary(file: Path) -> bool:
@@ -286,6 +307,28 @@ def _isTemporary(file: Path) -> bool:
 
     application = getattr(slicer, "app", None)
     return application is not None and file.resolve().is_relative_to(Path(application.temporaryPath).resolve())
+
+
+def _isNewer(file: Path, segmentationNode: Any) -> bool:
+    """Whether a label's file was changed since the node had the same voxels; False where nothing tells."""
+    storage, known = segmentationNode.GetStorageNode(), segmentationNode.GetAttribute(_FILE_ATTRIBUTE)
+    if not known or not file.exists():
+        return False
+    # Slicer itself reads and saves this node there, so what changed the file is in the node.
+    own = storage is not None and storage.GetFileName() and Path(storage.GetFileName()).resolve() == file.resolve()
+    return not own and _voxelsHash(file) != known
+
+
+def _voxelsHash(file: Path) -> str:
+    """A number for the voxels of a label's file, whatever its compression; empty if it cannot be read."""
+    import numpy as np
+    import SimpleITK as sitk
+
+    try:
+        mask = sitk.GetArrayFromImage(sitk.ReadImage(file)) > 0
+    except RuntimeError:
+        return ""
+    return hashlib.sha256(repr(mask.shape).encode() + np.packbits(mask).tobytes()).hexdigest()
 
 
 def _sameVoxels(file: Path, image: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from LASegColearnLib.segmentation_files import write_segmentation, write_volume
 
 # A label of which more lies outside of the scan was drawn on another scan.
 _LEAST_INSIDE = 0.5
+# In mm: what rounding in a header can move a corner of a scan by.
+_GRID_TOLERANCE = 0.01
 
 
 def checkScan(volumeNode: Any) -> None:
@@ -87,6 +90,35 @@ def writeLabel(segmentationNode: Any, segmentId: str, volumeNode: Any, file: Pat
     """Write one segment on its scan's grid. Raises :class:`InputError` as :func:`labelImage` and for the disk."""
     image = labelImage(segmentationNode, segmentId, volumeNode)
     _written(file, lambda: write_segmentation(file, image))
+
+
+def hasGridOf(file: Path, volumeNode: Any) -> bool:
+    """Whether a file's voxels lie where a volume's do; False if its header cannot be read."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(file))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return False
+    size = volumeNode.GetImageData().GetDimensions()
+    if tuple(reader.GetSize()) != size:
+        return False
+    direction = np.reshape(reader.GetDirection(), (3, 3))
+    signs = np.array([-1.0, -1.0, 1.0])
+    for corner in itertools.product(*((0, side - 1) for side in size)):
+        inFile = signs * (np.array(reader.GetOrigin()) + direction @ (np.array(reader.GetSpacing()) * corner))
+        if np.abs(inFile - _toRAS(volumeNode, corner)).max() > _GRID_TOLERANCE:
+            return False
+    return True
+
+
+def _toRAS(volumeNode: Any, index: tuple[int, ...]) -> np.ndarray:
+    """Where a voxel (i, j, k) of a volume lies, in RAS and mm."""
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    return np.array(matrix.MultiplyPoint((*index, 1.0))[:3])
 
 
 def _image(array: np.ndarray, volumeNode: Any) -> sitk.Image:

@@ -167,8 +167,8 @@ class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
             self,
             slicer.mrmlScene,
             # What is shown is for showCase to say: an uncertainty that is loaded must not take the scan's place.
-            lambda path: slicer.util.loadVolume(str(path), {"show": False}),
-            lambda path: slicer.util.loadSegmentation(str(path)),
+            lambda path: _loaded(slicer.util.loadVolume, path, {"show": False}),
+            lambda path: _loaded(slicer.util.loadSegmentation, path, {}),
             qt.QTimer,
             slicer.app.processEvents,
         )
@@ -292,7 +292,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             slicer.app.disconnect("aboutToQuit()", self.cleanup)
             self._hearsQuit = False
         self.removeObservers()
-        self.setParameterNode(None)
+        # Without a logic the panel was never set up.
+        if self.logic is not None:
+            self.setParameterNode(None)
 
     def onReload(self) -> None:
         """For developers: the helpers are read anew as well, which Slicer does for this file alone."""
@@ -1014,6 +1016,14 @@ def _torchInstaller() -> Callable[[], Any] | None:
     except ImportError:
         return None
     return lambda: PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=False, torchVersionRequirement=">=2.4")
+
+
+def _loaded(load: Callable[..., Any], path: Path, properties: dict[str, Any]) -> Any | None:
+    """What Slicer loads from a file; None if it cannot, which its loaders tell by an exception."""
+    try:
+        return load(str(path), properties)
+    except RuntimeError:
+        return None
 
 
 def _settingTexts(name: str) -> dict[str, str]:

@@ -703,3 +703,11 @@ def test_sample_data_offers_phantoms_made_here(monkeypatch: pytest.MonkeyPatch, 
     nodes = offered["make"](None)
     assert len(nodes) == 12
     assert core.scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 6
+
+
+def test_a_scan_that_slicer_cannot_read_is_a_sentence(panel: Any, tmp_path: Path) -> None:
+    (tmp_path / "broken.nrrd").write_text("no scan")
+    panel.openStudy(str(tmp_path / "study"))
+    panel.logic.study.addScan(tmp_path / "broken.nrrd")
+    panel.showCase("case_001")
+    assert "case_001: Slicer cannot read broken.nrrd. Convert it to NRRD." in panel.ui.inputsMessageLabel.text

@@ -106,3 +106,20 @@ def test_a_prediction_that_is_missing_leaves_the_earlier_one(
     with pytest.raises(RuntimeError, match="case_001: The prediction is missing or incomplete"):
         display.show(volume, "case_001", tmp_path)
     assert core.scene.IsNodePresent(earlier)
+
+
+def test_nothing_of_a_prediction_stays_in_the_scene(core: SlicerCore, display: PredictionDisplay, files: Path) -> None:
+    volume = core.loadVolume(files / "scan.nrrd")
+    before = core.scene.GetNumberOfNodes()
+    display.show(volume, "case_001", files)
+    display.remove("case_001")
+    assert core.scene.GetNumberOfNodes() == before
+
+
+def test_a_prediction_whose_uncertainty_cannot_be_loaded_is_not_left_half_shown(core: SlicerCore, files: Path) -> None:
+    volume = core.loadVolume(files / "scan.nrrd")
+    before = core.scene.GetNumberOfNodes()
+    display = PredictionDisplay(core.scene, core.loadSegmentation, lambda path: None)
+    with pytest.raises(RuntimeError, match="case_001: The uncertainty cannot be loaded"):
+        display.show(volume, "case_001", files)
+    assert core.scene.GetNumberOfNodes() == before

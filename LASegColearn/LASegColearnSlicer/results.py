@@ -79,16 +79,20 @@ class PredictionDisplay:
         self._putUnder(segmentation, volumeNode)
         uncertainty = folder / "uncertainty.nrrd"
         if uncertainty.exists():
-            self._showUncertainty(uncertainty, volumeNode, caseId)
+            try:
+                self._showUncertainty(uncertainty, volumeNode, caseId)
+            except RuntimeError:
+                removeNode(segmentation)
+                raise
         # Only when the new ones are there.
         for node in earlier:
-            self._scene.RemoveNode(node)
+            removeNode(node)
         return segmentation, json.loads(figures.read_text(encoding="utf-8"))
 
     def remove(self, caseId: str) -> None:
         """Take the case's prediction out of the scene; its files stay."""
         for node in self._nodes(caseId):
-            self._scene.RemoveNode(node)
+            removeNode(node)
 
     def uncertaintyNode(self, caseId: str) -> Any | None:
         """The case's uncertainty as a volume node, for the foreground of the slice views."""
@@ -149,6 +153,15 @@ def nodesOf(scene: Any, study: str, caseId: str, kind: str) -> list[Any]:
     wanted = {STUDY_ATTRIBUTE: study, CASE_ATTRIBUTE: caseId, KIND_ATTRIBUTE: kind}
     nodes = [scene.GetNthNode(index) for index in range(scene.GetNumberOfNodes())]
     return [node for node in nodes if all((node.GetAttribute(name) or "") == value for name, value in wanted.items())]
+
+
+def removeNode(node: Any) -> None:
+    """Take a node out of the scene with how it is displayed and where it is stored, which would stay there."""
+    scene = node.GetScene()
+    displays = [node.GetNthDisplayNode(index) for index in range(node.GetNumberOfDisplayNodes())]
+    for gone in (*displays, node.GetStorageNode(), node):
+        if gone is not None:
+            scene.RemoveNode(gone)
 
 
 def isOurs(node: Any) -> bool:

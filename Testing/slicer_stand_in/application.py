@@ -41,7 +41,7 @@ def startSlicer() -> SlicerCore:
     slicer.util.childWidgetVariables = _childWidgetVariables
     slicer.util.modulePath = lambda name: str(MODULE_FOLDER / f"{name}.py")
     slicer.util.loadVolume = functools.partial(_loadVolume, core)
-    slicer.util.loadSegmentation = lambda path, properties=None: core.loadSegmentation(Path(path))
+    slicer.util.loadSegmentation = lambda path, properties=None: _loadedNode(core.loadSegmentation, path)
     slicer.util.getModuleLogic = _moduleLogic
     return core
 
@@ -90,10 +90,18 @@ def _keepSettingsIn(folder: str) -> None:
 
 def _loadVolume(core: SlicerCore, path: str, properties: dict[str, Any] | None = None) -> Any:
     """As Slicer's reader of volumes: what it loads becomes the background of all slice views, unless told not to."""
-    node = core.loadVolume(Path(path))
+    node = _loadedNode(core.loadVolume, path)
     if (properties or {}).get("show", True):
         for number in range(core.scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
             core.scene.GetNthNodeByClass(number, "vtkMRMLSliceCompositeNode").SetBackgroundVolumeID(node.GetID())
+    return node
+
+
+def _loadedNode(load: Any, path: str) -> Any:
+    """As slicer.util.loadNodeFromFile: what cannot be loaded is an exception, never None."""
+    node = load(Path(path))
+    if node is None:
+        raise RuntimeError(f"Failed to load node from file: {path}")
     return node
 
 

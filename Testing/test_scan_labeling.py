@@ -67,6 +67,15 @@ def test_the_largest_part_is_kept_and_a_scan_with_nothing_is_left_out(tmp_path: 
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
+def test_labels_to_learn_from_are_not_shifted(tmp_path: Path) -> None:
+    cases, expected = _cases(tmp_path)
+    network = _Bright()
+    network.register_forward_hook(lambda module, inputs, logits: logits / 5)  # 2 where it is bright
+    label_scans(network, cases, [], replace(SETTINGS, logit_shift=3.0), DEVICE, 7)
+    (found,) = with_labels(cases, _labels(cases))
+    assert np.array_equal(found.taught() > 0, expected)
+
+
 def test_a_patch_and_its_scans_label_are_cut_and_moved_alike(tmp_path: Path) -> None:
     cases, _ = _cases(tmp_path)
     label_scans(_Bright(), cases, [], SETTINGS, DEVICE, 7)

@@ -62,13 +62,15 @@ def label_scans(
     teacher = copy.deepcopy(network)
     retake_statistics([teacher], [*labeled, *unlabeled], settings, device)
     teacher.eval()
+    # The shift corrects what predicts in the end; students of labels that are shifted already would be shifted twice.
+    unshifted = replace(settings, logit_shift=0.0)
     own = processes.share(unlabeled)
     done = 0
     while done < len(own) and not should_stop():
         told(done, len(own))
         case = own[done]
         image = torch.from_numpy(np.array(case.image()))[None, None].to(device.device)
-        probability = foreground_by_windows(teacher, image, settings, device).cpu().numpy()
+        probability = foreground_by_windows(teacher, image, unshifted, device).cpu().numpy()
         with replacing(_label_file(case, iteration)) as temporary:
             np.save(temporary, largest_component(probability > 0.5).astype(np.uint8))
         done += 1

@@ -26,7 +26,8 @@ def foreground_by_windows(
 ) -> torch.Tensor:
     """Foreground probability (X, Y, Z) of a scan (1, 1, X, Y, Z), by windows of the patch's size.
 
-    A scan smaller than the window is padded with zeros, which are its mean.
+    A scan smaller than the window is padded with zeros, which are its mean. The foreground's logit is lowered by the
+    settings' ``logit_shift``.
 
     Parameters
     ----------
@@ -36,9 +37,11 @@ def foreground_by_windows(
         Of a window's voxels where windows overlap.
     """
 
+    shift = torch.tensor([0.0, settings.logit_shift], device=image.device).view(1, 2, 1, 1, 1)
+
     def probability(windows: torch.Tensor) -> torch.Tensor:
         with device.autocast():
-            return foreground_probability(network(windows))[:, None]
+            return foreground_probability(network(windows) - shift)[:, None]
 
     with torch.inference_mode():
         result = sliding_window_inference(

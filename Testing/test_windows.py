@@ -1,0 +1,40 @@
+"""A scan's probability by windows: what the networks say, less the settings' shift."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from LASegColearnLib.device import choose_device
+from LASegColearnLib.errors import InputError
+from LASegColearnLib.settings import Settings, preset
+from LASegColearnLib.windows import foreground_by_windows
+
+
+class _Surely(torch.nn.Module):
+    """Says the same of every voxel."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([torch.full_like(x, 0.25), torch.full_like(x, 1.25)], 1)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.4, -1.0])
+def test_the_foregrounds_logit_is_lowered_by_the_shift(shift: float) -> None:
+    settings = Settings(patch_size=(16, 16, 16), logit_shift=shift)
+    image = torch.zeros(1, 1, 20, 12, 16)
+    found = foreground_by_windows(_Surely(), image, settings, choose_device("cpu", "float32"))
+    expected = 1 / (1 + math.exp(-(1.0 - shift)))
+    torch.testing.assert_close(found, torch.full((20, 12, 16), expected), rtol=1e-5, atol=1e-6)
+
+
+def test_the_paper_shifts_nothing_and_the_cpu_preset_cuts_where_networks_say_six_tenths() -> None:
+    assert preset("paper").logit_shift == 0.0
+    assert 1 / (1 + math.exp(-preset("cpu").logit_shift)) == pytest.approx(0.6, abs=0.002)
+
+
+def test_a_shift_out_of_range_is_refused() -> None:
+    with pytest.raises(InputError, match="logit_shift"):
+        replace(preset("cpu"), logit_shift=float("nan")).checked()

@@ -196,10 +196,11 @@ class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
                 if node is not None and node.GetDisplayNode() is not None:
                     node.GetDisplayNode().SetVisibility(node in shown)
         self._showLegend(doubt)
+        wasShown = _isBackground(volume)
         slicer.util.setSliceViewerLayers(background=volume, foreground=doubt, foregroundOpacity=0.5)
         views = slicer.app.layoutManager()
-        # There is none without a main window.
-        if views is not None:
+        # There is none without a main window. Where this scan is looked at already, the views stay at their place.
+        if views is not None and not wasShown:
             views.resetSliceViews()
             views.resetThreeDViews()
         return volume
@@ -1016,6 +1017,13 @@ def _torchInstaller() -> Callable[[], Any] | None:
     except ImportError:
         return None
     return lambda: PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=False, torchVersionRequirement=">=2.4")
+
+
+def _isBackground(volumeNode: Any) -> bool:
+    """Whether a volume is the background of all slice views."""
+    scene, kind = slicer.mrmlScene, "vtkMRMLSliceCompositeNode"
+    views = [scene.GetNthNodeByClass(number, kind) for number in range(scene.GetNumberOfNodesByClass(kind))]
+    return {view.GetBackgroundVolumeID() for view in views} == {volumeNode.GetID()}
 
 
 def _loaded(load: Callable[..., Any], path: Path, properties: dict[str, Any]) -> Any | None:

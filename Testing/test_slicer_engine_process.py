@@ -157,11 +157,24 @@ class _TimerByHand:
         assert signal == "timeout()"
         self.fire = receiver
 
+    def disconnect(self, signal: str, receiver: Any) -> None:
+        assert (signal, receiver) == ("timeout()", self.fire)
+        del self.fire
+
     def start(self) -> None:
         self.running = True
 
     def stop(self) -> None:
         self.running = False
+
+
+def test_a_process_that_has_ended_is_let_go_by_its_timer(launcher: Path) -> None:
+    timer, heard = _TimerByHand(), _Heard()
+    process = EngineProcess(["no such verb"], heard.events.append, heard.outcomes.append, timer=timer)
+    process.start()
+    assert process.wait(60)
+    assert not timer.running
+    assert not hasattr(timer, "fire"), "A timer that is connected keeps the process and its listeners."
 
 
 @pytest.mark.alone

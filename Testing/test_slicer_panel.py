@@ -711,3 +711,16 @@ def test_a_scan_that_slicer_cannot_read_is_a_sentence(panel: Any, tmp_path: Path
     panel.logic.study.addScan(tmp_path / "broken.nrrd")
     panel.showCase("case_001")
     assert "case_001: Slicer cannot read broken.nrrd. Convert it to NRRD." in panel.ui.inputsMessageLabel.text
+
+
+def test_the_views_stay_at_their_place_while_the_same_case_is_shown(filled: Any) -> None:
+    import slicer
+
+    from slicer_stand_in.pythonqt import bare
+
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    manager = bare(slicer.app.layoutManager())
+    for caseId, moved in (("case_001", True), ("case_001", False), ("case_002", True)):
+        before = manager.resets
+        filled.showCase(caseId)
+        assert (manager.resets > before) == moved

@@ -47,6 +47,12 @@ class Timer(Protocol):
     def stop(self) -> None: ...
 
 
+class EngineTimer(Timer, Protocol):
+    """What is used of it for a process that ends."""
+
+    def disconnect(self, signal: str, receiver: Callable[[], None]) -> object: ...
+
+
 @dataclass(frozen=True)
 class EngineOutcome:
     """How a child process ended.
@@ -98,7 +104,7 @@ class EngineProcess:
         onDone: Callable[[EngineOutcome], None],
         *,
         stopFile: Path | None = None,
-        timer: Timer | None = None,
+        timer: EngineTimer | None = None,
     ) -> None:
         self._arguments = [str(argument) for argument in arguments]
         self._onEvent = onEvent
@@ -215,6 +221,9 @@ class EngineProcess:
     def _end(self, code: int) -> None:
         if self._timer is not None:
             self._timer.stop()
+            # Its connection would keep this, and all that listens to it, as long as Slicer runs.
+            self._timer.disconnect("timeout()", self.poll)
+            self._timer = None
         if self._stopFile is not None:
             # The engine removes it when it sees it; one that was killed has not.
             self._stopFile.unlink(missing_ok=True)

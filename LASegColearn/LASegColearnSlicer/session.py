@@ -14,7 +14,7 @@ from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.segmentation_files import network_file
 from LASegColearnLib.settings import Settings, preset
 from LASegColearnSlicer.doubtful_places import doubtfulPlaces
-from LASegColearnSlicer.engine_process import EngineOutcome, EngineProcess, EngineState, Timer
+from LASegColearnSlicer.engine_process import EngineOutcome, EngineProcess, EngineState, EngineTimer
 from LASegColearnSlicer.live_readouts import Listener, LiveReadouts, Readouts, readoutsOf
 from LASegColearnSlicer.results import MODEL_ATTRIBUTE, PredictionDisplay, isOurs
 from LASegColearnSlicer.rounds import Round, judgeRound, readRound, startRound
@@ -87,7 +87,7 @@ class Session:
         scene: Any,
         loadVolume: Callable[[Path], Any],
         loadSegmentation: Callable[[Path], Any],
-        makeTimer: Callable[[], Timer] | None = None,
+        makeTimer: Callable[[], EngineTimer] | None = None,
         idle: Callable[[], None] = lambda: None,
     ) -> None:
         self._scene = scene
@@ -783,7 +783,7 @@ class Session:
         self.wait()
         return self._outcome
 
-    def _timer(self) -> Timer | None:
+    def _timer(self) -> EngineTimer | None:
         return None if self._makeTimer is None else self._makeTimer()
 
 

@@ -58,7 +58,7 @@ class LASegColearn(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         parent.title = _("Left Atrium Co-Learning")
         parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
-        parent.dependencies = []
+        parent.dependencies = ["Segmentations"]
         parent.contributors = ["LASegColearn contributors"]
         parent.helpText = _(
             "Learns to segment the left atrium from a few labeled and many unlabeled MR scans together, shows the "
@@ -188,7 +188,9 @@ class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
         volume = self.cases.load(caseId)
         shown = [self.cases.loadLabel(caseId), (self.cases.correctedSegment(caseId) or (None,))[0]]
         if (self.study.predictions / caseId / "figures.json").exists():
-            shown.append(self.showPrediction(caseId, surface=surface))
+            teacher = self.showPrediction(caseId, surface=surface)
+            self.display.showSurface(teacher, surface)
+            shown.append(teacher)
         doubt = self.display.uncertaintyNode(caseId) if uncertainty else None
         for case in self.study.cases:
             sources = (self.cases.labelSource(case.id), self.cases.correctedSegment(case.id))
@@ -290,6 +292,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._endProbe()
         if self._hearsQuit:
             self.correctSection.exit()
+            self.correctSection.cleanup()
             slicer.app.disconnect("aboutToQuit()", self.cleanup)
             self._hearsQuit = False
         self.removeObservers()

@@ -727,10 +727,36 @@ def test_the_embedded_editor_keeps_to_slicers_rules(editor: Editor) -> None:
     editor.embedded.exit()
     assert editor.widget.activeEffect() is None
     assert not widget._observing and not widget._shortcuts
+    editor.embedded.enter(hearKeys=False)
+    assert widget._observing and not widget._shortcuts
+    editor.embedded.onCollapsed(False)
+    editor.embedded.activateColearning()
+    assert widget._shortcuts and editor.widget.activeEffect() is not None
+    editor.embedded.onCollapsed(True)
+    assert not widget._shortcuts and editor.widget.activeEffect() is None
+    editor.embedded.exit()
     editor.embedded.enter()
     assert widget._observing and widget._shortcuts
     assert editor.widget.segmentationNode() is editor.case.node
     assert editor.widget.currentSegmentID() == editor.case.segmentId
+
+
+def test_an_editor_that_was_there_before_the_effect_gets_it_when_it_is_registered() -> None:
+    core = startSlicer()
+    core.scene.Clear(0)
+    import slicer
+
+    import LASegColearn
+    from LASegColearnSlicer.embedded_editor import EmbeddedEditor
+
+    slicer.qSlicerSegmentEditorEffectFactory._instance = None
+    widget = slicer.qMRMLSegmentEditorWidget()
+    embedded = EmbeddedEditor(widget, slicer.mrmlScene)
+    embedded.setup()
+    assert widget.effectByName("Colearning") is None
+    LASegColearn.registerEffect()
+    assert widget.effectByName("Colearning") is not None
+    embedded.cleanup()
 
 
 def test_in_the_segment_editor_module_the_effect_shows_the_figures_of_each_change(

@@ -65,6 +65,19 @@ def test_the_voxels_are_those_that_the_engine_wrote(core: SlicerCore, display: P
     assert not node.GetSegmentation().ContainsRepresentation("Closed surface")
 
 
+def test_the_surface_of_a_prediction_in_the_scene_can_be_shown_and_hidden(
+    core: SlicerCore, display: PredictionDisplay, files: Path
+) -> None:
+    node, _ = display.show(core.loadVolume(files / "scan.nrrd"), "case_001", files, surface=False)
+    display.showSurface(node, False)
+    assert not node.GetSegmentation().ContainsRepresentation("Closed surface")
+    display.showSurface(node, True)
+    assert node.GetSegmentation().ContainsRepresentation("Closed surface")
+    assert node.GetDisplayNode().GetVisibility3D()
+    display.showSurface(node, False)
+    assert not node.GetDisplayNode().GetVisibility3D()
+
+
 def test_uncertainty_is_an_overlay_from_0_to_1_without_its_low_values(
     core: SlicerCore, display: PredictionDisplay, files: Path
 ) -> None:

@@ -150,6 +150,22 @@ def test_an_empty_a_missing_and_a_foreign_segment_are_refused(core: SlicerCore) 
         labelImage(foreign, foreignId, node)
 
 
+def test_a_segment_that_is_a_surface_is_told_as_such(core: SlicerCore) -> None:
+    import slicer
+    import vtk
+
+    node = volume(core)
+    surfaces = core.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Structures")
+    surfaces.GetSegmentation().SetSourceRepresentationName(
+        slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName()
+    )
+    sphere = vtk.vtkSphereSource()
+    sphere.Update()
+    segmentId = surfaces.AddSegmentFromClosedSurfaceRepresentation(sphere.GetOutput(), "Left atrium")
+    with pytest.raises(InputError, match="Structures: The segment Left atrium is a surface, not voxels"):
+        labelImage(surfaces, segmentId, node)
+
+
 def test_a_label_can_still_be_written_when_the_scan_it_was_drawn_on_was_loaded_anew(core: SlicerCore) -> None:
     first = volume(core)
     mask = np.zeros((12, 14, 16), np.uint8)

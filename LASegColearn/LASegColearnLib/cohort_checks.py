@@ -14,6 +14,7 @@ import SimpleITK as sitk
 
 from LASegColearnLib.cohort import Case, Cohort, id_problems
 from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.itk_names import itk_name
 from LASegColearnLib.preprocessing import Vector
 from LASegColearnLib.scan_files import check_label, content_hash, has_two_values, read_label, read_scan
 
@@ -229,7 +230,7 @@ def _room_problems(
 def _bytes_needed(image: Path, spacing_mm: Vector, region_mm: Vector | None) -> float:
     """Bytes of a preprocessed scan, by its header; 0 for a file that cannot be read, which is told elsewhere."""
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(image))
+    reader.SetFileName(itk_name(image))
     try:
         reader.ReadImageInformation()
     except RuntimeError:

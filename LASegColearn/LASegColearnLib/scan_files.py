@@ -16,6 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from LASegColearnLib.errors import InputError, Problem, not_readable
+from LASegColearnLib.itk_names import itk_name
 
 SUFFIXES = (".seg.nrrd", ".nii.gz", ".nrrd", ".nii", ".mha", ".mhd", ".nhdr")
 # Corners of two grids that differ by less than this share of a voxel are the same: headers round.
@@ -215,7 +216,7 @@ def _read(path: Path, name: str, what: str) -> sitk.Image:
             Problem(name, f"Wanted a {what} as one of {known}, found {path.name}.", "Export it in such a format.")
         )
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(itk_name(path))
     try:
         image = reader.Execute()
     except RuntimeError as error:

@@ -54,17 +54,25 @@ class CorrectSection:
             "sourceVolumeNodeChanged(vtkMRMLVolumeNode*)",
         ):
             self._widget.connect(signal, self._follow)
+        ui.correctCollapsibleButton.connect("contentsCollapsed(bool)", self._onCollapsed)
         self._show(None)
 
     def enter(self) -> None:
         self._isEntered = True
-        self.editor.enter()
+        self.editor.enter(hearKeys=not self._ui.correctCollapsibleButton.collapsed)
         self._follow()
 
     def exit(self) -> None:
         self._isEntered = False
         self._logic.unfollowSegment(self._show)
         self.editor.exit()
+
+    def cleanup(self) -> None:
+        self.editor.cleanup()
+
+    def _onCollapsed(self, collapsed: bool) -> None:
+        if self._isEntered:
+            self.editor.onCollapsed(collapsed)
 
     def onSceneStartClose(self) -> None:
         self._logic.unfollowSegment(self._show)

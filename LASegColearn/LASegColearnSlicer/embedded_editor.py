@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import slicer
+
 EFFECT = "Colearning"
 # Singleton tag of the node with the settings of the editor in our panel.
 PANEL_EDITOR = "LASegColearn.SegmentEditor"
@@ -31,6 +33,7 @@ class EmbeddedEditor:
         self._widget = widget
         self._scene = scene
         self._tag = tag
+        self._effects = slicer.qSlicerSegmentEditorEffectFactory.instance()
 
     @property
     def node(self) -> Any | None:
@@ -43,13 +46,28 @@ class EmbeddedEditor:
         self._selectNode()
         self._widget.setMRMLScene(self._scene)
         self._widget.setMaximumNumberOfUndoStates(_UNDO_STATES)
+        # As the start-up module the panel is there before the effects of extensions are (Slicer's SegmentEditor.py).
+        self._effects.connect("effectRegistered(QString)", self._onEffectRegistered)
 
-    def enter(self) -> None:
-        """When the panel is entered."""
+    def cleanup(self) -> None:
+        """Once, from the panel's `cleanup`."""
+        self._effects.disconnect("effectRegistered(QString)", self._onEffectRegistered)
+
+    def enter(self, *, hearKeys: bool = True) -> None:
+        """When the panel is entered; without ``hearKeys`` where the editor is out of sight."""
         self._selectNode()
         self._widget.updateWidgetFromMRML()
         self._widget.setupViewObservations()
-        self._widget.installKeyboardShortcuts()
+        if hearKeys:
+            self._widget.installKeyboardShortcuts()
+
+    def onCollapsed(self, collapsed: bool) -> None:
+        """When the editor is folded away, or opened, while the panel is entered: nobody paints unseen."""
+        if collapsed:
+            self._widget.setActiveEffect(None)
+            self._widget.uninstallKeyboardShortcuts()
+        else:
+            self._widget.installKeyboardShortcuts()
 
     def exit(self) -> None:
         """When the panel is left: the views belong to another module."""
@@ -81,6 +99,9 @@ class EmbeddedEditor:
     def activateColearning(self) -> None:
         """Make Co-learning the active effect."""
         self._widget.setActiveEffectByName(EFFECT)
+
+    def _onEffectRegistered(self, _name: str = "") -> None:
+        self._widget.updateEffectList()
 
     def _selectNode(self) -> None:
         node = self._scene.GetSingletonNode(self._tag, _NODE_CLASS)

@@ -89,6 +89,12 @@ class PredictionDisplay:
             removeNode(node)
         return segmentation, json.loads(figures.read_text(encoding="utf-8"))
 
+    def showSurface(self, segmentation: Any, wanted: bool) -> None:
+        """Show a prediction's closed surface in the 3D views, or hide it."""
+        if wanted:
+            segmentation.CreateClosedSurfaceRepresentation()
+        segmentation.GetDisplayNode().SetVisibility3D(wanted)
+
     def remove(self, caseId: str) -> None:
         """Take the case's prediction out of the scene; its files stay."""
         for node in self._nodes(caseId):

@@ -68,6 +68,10 @@ def labelImage(segmentationNode: Any, segmentId: str, volumeNode: Any) -> sitk.I
     segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
     if segment is None:
         raise InputError(Problem(name, "The segment is not there any more.", "Choose another segment."))
+    if segmentationNode.GetBinaryLabelmapInternalRepresentation(segmentId) is None:
+        cause = f"The segment {segment.GetName()} is a surface, not voxels."
+        remedy = "In Segmentations, under Representations, make the binary labelmap the source."
+        raise InputError(Problem(name, cause, remedy))
     drawnVoxels = _voxelCount(segmentationNode, segmentId)
     if not drawnVoxels:
         raise InputError(

@@ -12,7 +12,7 @@ import types
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import Property, Signal, Slot
+from PySide6.QtCore import Property, QObject, Signal, Slot
 from PySide6.QtWidgets import (
     QFormLayout,
     QFrame,
@@ -287,25 +287,30 @@ class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
         return False if method is None else method(*arguments)
 
 
-class qSlicerSegmentEditorEffectFactory:
+class qSlicerSegmentEditorEffectFactory(QObject):
     """Holds one effect of each kind, of which each editor makes its own."""
 
+    effectRegistered = Signal(str)
     _instance: Any = None
 
     def __init__(self) -> None:
+        super().__init__()
         self._effects: dict[str, Any] = {}
 
     @classmethod
     def instance(cls) -> Any:
         cls._instance = cls._instance or cls()
-        return cls._instance
+        return wrap(cls._instance)
 
+    @Slot(object)
     def registerEffect(self, effect: Any) -> bool:
         if effect.name in self._effects:
             return False
         self._effects[effect.name] = effect
+        self.effectRegistered.emit(effect.name)
         return True
 
+    @Slot()
     def registeredEffects(self) -> tuple[Any, ...]:
         return tuple(self._effects.values())
 
@@ -389,10 +394,26 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         self._buttons, row = {}, QHBoxLayout()
         layout.addLayout(row)
+        self._effectButtons = QHBoxLayout()
+        row.addLayout(self._effectButtons)
         self._options = QGroupBox()
         self._options.setVisible(False)
-        inside = QVBoxLayout(self._options)
+        QVBoxLayout(self._options)
+        self.updateEffectList()
+        for text, slot in (("Undo", self.undo), ("Redo", self.redo)):
+            button = QPushButton(text)
+            button.clicked.connect(slot)
+            row.addWidget(button)
+        layout.addWidget(self._options)
+
+    @Slot()
+    def updateEffectList(self) -> None:
+        """Add the effects that were registered since."""
+        inside = self._options.layout()
+        assert inside is not None
         for prototype in qSlicerSegmentEditorEffectFactory.instance().registeredEffects():
+            if prototype.name in self._effects:
+                continue
             effect = prototype.clone()
             effect._logic, effect._select = self._logic, self.setActiveEffectByName
             self._effects[effect.name] = effect
@@ -401,13 +422,8 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
             button = QPushButton(bare(effect.icon()), effect.title)
             button.setCheckable(True)
             button.clicked.connect(lambda _checked=False, effect=effect: self.setActiveEffect(effect))
-            row.addWidget(button)
+            self._effectButtons.addWidget(button)
             self._buttons[effect.name] = button
-        for text, slot in (("Undo", self.undo), ("Redo", self.redo)):
-            button = QPushButton(text)
-            button.clicked.connect(slot)
-            row.addWidget(button)
-        layout.addWidget(self._options)
 
     def _setStates(self, number: int) -> None:
         self._logic.SetMaximumNumberOfUndoStates(number)

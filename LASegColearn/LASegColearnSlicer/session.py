@@ -743,7 +743,7 @@ class Session:
             cohort.unlink(missing_ok=True)
             self._ended(onDone, outcome)
 
-        self._start([*arguments, "--output", str(table)], take, done, stopFile=None)
+        self._start([*arguments, "--output", str(table), "--overwrite"], take, done, stopFile=None)
 
     def _temporaryCohort(self, verb: str, cohort: Cohort) -> Path:
         path = self.study.folder / f"{verb}.json"

@@ -68,10 +68,7 @@ def labelImage(segmentationNode: Any, segmentId: str, volumeNode: Any) -> sitk.I
     segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
     if segment is None:
         raise InputError(Problem(name, "The segment is not there any more.", "Choose another segment."))
-    if segmentationNode.GetBinaryLabelmapInternalRepresentation(segmentId) is None:
-        cause = f"The segment {segment.GetName()} is a surface, not voxels."
-        remedy = "In Segmentations, under Representations, make the binary labelmap the source."
-        raise InputError(Problem(name, cause, remedy))
+    checkVoxels(segmentationNode, segmentId)
     drawnVoxels = _voxelCount(segmentationNode, segmentId)
     if not drawnVoxels:
         raise InputError(
@@ -171,6 +168,15 @@ def voxelVolume(segmentationNode: Any, segmentId: str) -> float:
     matrix = vtk.vtkMatrix4x4()
     labelmap.GetImageToWorldMatrix(matrix)
     return abs(matrix.Determinant())
+
+
+def checkVoxels(segmentationNode: Any, segmentId: str) -> None:
+    """Raise :class:`InputError` if a segment has no voxels of its own, but a surface."""
+    if segmentationNode.GetBinaryLabelmapInternalRepresentation(segmentId) is None:
+        segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
+        cause = f"The segment {segment.GetName()} is a surface, not voxels."
+        remedy = "In Segmentations, under Representations, make the binary labelmap the source."
+        raise InputError(Problem(segmentationNode.GetName(), cause, remedy))
 
 
 def checkTransform(node: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from LASegColearnLib.errors import InputError, Problem
-from LASegColearnSlicer.scene_export import checkInside, checkScan, checkTransform, voxelVolume
+from LASegColearnSlicer.scene_export import checkInside, checkScan, checkTransform, checkVoxels, voxelVolume
 
 # Parts of a voxel by which a labelmap's grid may be off the scan's, as rounding in files makes it.
 _GRID_TOLERANCE = 0.02
@@ -66,15 +66,8 @@ def segmentVoxels(segmentationNode: Any, segmentId: str, volumeNode: Any) -> Seg
     if segment is None:
         cause = "The segment is not there any more."
         raise InputError(Problem(segmentationNode.GetName(), cause, "Choose another segment."))
+    checkVoxels(segmentationNode, segmentId)
     labelmap = segmentationNode.GetBinaryLabelmapInternalRepresentation(segmentId)
-    if labelmap is None:
-        raise InputError(
-            Problem(
-                segmentationNode.GetName(),
-                f"The segment {segment.GetName()} is a surface, not voxels.",
-                "In Segmentations, under Representations, make the binary labelmap the source.",
-            )
-        )
     return _onGrid(segmentationNode, segmentId, labelmap, volumeNode)
 
 

@@ -81,6 +81,15 @@ def test_total_is_equation_18_with_its_weights() -> None:
     torch.testing.assert_close(loss.total, expected)
 
 
+@pytest.mark.parametrize("left_out", ["cross_supervision", "teacher_supervision"])
+def test_a_part_that_is_left_out_is_not_in_the_total(left_out: str) -> None:
+    loss = _method(**{left_out: False}).loss(_batch(), progress=0.5)
+    p = loss.parts
+    kept = "teacher" if left_out == "cross_supervision" else "cps"
+    expected = p["labeled_1"] + p["labeled_2"] + p[f"{kept}_1"] + p[f"{kept}_2"] + p["mix_1"] + p["mix_2"]
+    torch.testing.assert_close(loss.total, expected)
+
+
 def test_teacher_gets_no_gradient_and_both_students_do() -> None:
     method = _method()
     method.loss(_batch(), progress=0.5).total.backward()

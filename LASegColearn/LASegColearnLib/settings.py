@@ -71,6 +71,9 @@ class Settings:
         the training left them).
     unlabeled_weight, mix_weight
         Lambda and mu of eq. 18.
+    cross_supervision, teacher_supervision
+        The two parts of eq. 10's loss on unlabeled patches: by the other student (eqs. 4-6), by the teacher (eqs. 7-9).
+        Without one, or with ``mix_weight`` 0, the method's parts are told apart.
     ramp_up
         Share of the co-learning over which lambda and mu rise to their values (0: from the start, as in the paper).
     mix_crop
@@ -134,6 +137,8 @@ class Settings:
     statistics_batches: int = 0
     unlabeled_weight: float = 1.0
     mix_weight: float = 1.0
+    cross_supervision: bool = True
+    teacher_supervision: bool = True
     ramp_up: float = 0.0
     mix_crop: float = 0.5
     mix_target: Literal["composed", "printed"] = "composed"

@@ -218,7 +218,8 @@ class CoLearning(TwoStageMethod):
             parts[f"mix_{number}"] = mix_loss(foreground_probability(own.mixed), target)
         ramp = self.ramp(progress)
         labeled = parts["labeled_1"] + parts["labeled_2"]
-        unlabeled = parts["cps_1"] + parts["cps_2"] + parts["teacher_1"] + parts["teacher_2"]
+        unlabeled = self.settings.cross_supervision * (parts["cps_1"] + parts["cps_2"])
+        unlabeled = unlabeled + self.settings.teacher_supervision * (parts["teacher_1"] + parts["teacher_2"])
         mixing = parts["mix_1"] + parts["mix_2"]
         total = labeled + ramp * (self.settings.unlabeled_weight * unlabeled + self.settings.mix_weight * mixing)
         with torch.no_grad():

@@ -191,6 +191,30 @@ def test_a_header_without_the_file_of_its_voxels_is_told_from_a_damaged_one(suff
     assert refusal(path) == f"The file with the scan's voxels is missing beside a.{suffix}: {voxels.name}."
 
 
+@pytest.mark.parametrize("suffix", ["mhd", "mha", "nhdr", "nrrd"])
+def test_a_header_may_not_name_a_file_outside_of_its_folder(suffix: str, tmp_path: Path) -> None:
+    path = write(make_scan(), tmp_path / f"a.{'mhd' if suffix.startswith('mh') else 'nhdr'}")
+    (voxels,) = (file for file in tmp_path.iterdir() if file != path)
+    header = path.read_bytes()
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    copy = folder / f"a.{suffix}"
+    told = f"The scan's header, a.{suffix}, names a file with its voxels outside of its folder."
+    for named in (f"../{voxels.name}", str(voxels), f"below/../../{voxels.name}", f"LIST\n../{voxels.name}"):
+        copy.write_bytes(header.replace(voxels.name.encode(), named.encode()))
+        assert refusal(copy) == told
+    (folder / "below").mkdir()
+    for named in (f"below/{voxels.name}", str(folder / "below" / voxels.name)):
+        copy.write_bytes(header.replace(voxels.name.encode(), named.encode()))
+        (folder / "below" / voxels.name).write_bytes(voxels.read_bytes())
+        assert np.array_equal(array(read_scan(copy)), array(make_scan()))
+
+
+def test_a_label_is_not_read_as_a_scan(tmp_path: Path) -> None:
+    mask = sitk.Cast(make_scan() > 0, sitk.sitkUInt8)
+    assert refusal(write(mask * 3, tmp_path / "a.nrrd")) == "The scan has two values only, as a label has."
+
+
 def test_a_nifti_scan_that_is_not_compressed_as_its_name_says_is_read(tmp_path: Path) -> None:
     path = write(make_scan(), tmp_path / "a.nii").rename(tmp_path / "a.nii.gz")
     assert np.array_equal(array(read_scan(path)), array(make_scan()))

@@ -10,6 +10,7 @@ from LASegColearnLib.phantom import write_phantom_cohort
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.training import resume, train
 from LASegColearnSlicer.training_progress import Curve, TrainingProgress, timeLeft
+from stop_after import StopAfter
 
 SMALL = Settings(spacing_mm=(5.0, 5.0, 5.0), patch_size=(16, 16, 16), filters=2, iterations=4, validations=2)
 
@@ -24,8 +25,8 @@ def test_a_real_training_is_followed_to_its_end_and_resumed(tmp_path: Path, monk
         shares.append(progress.share)
         lines.append(progress.status)
 
-    asked = iter([False, True])
-    train(cohort, tmp_path / "run", SMALL, device="cpu", listeners=[listen], should_stop=lambda: next(asked))
+    stop = StopAfter(2)
+    train(cohort, tmp_path / "run", SMALL, device="cpu", listeners=[listen, stop.listen], should_stop=stop)
     assert progress.status == "Stopped after 2 iterations; it can be resumed"
     assert progress.share == pytest.approx(0.5)
     resume(tmp_path / "run", device="cpu", listeners=[listen])

@@ -16,6 +16,7 @@ from LASegColearnLib.errors import InputError
 from LASegColearnLib.phantom import write_phantom_cohort
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.training import resume, train
+from stop_after import StopAfter
 
 SETTINGS = Settings(
     spacing_mm=(5.0, 5.0, 5.0),
@@ -181,8 +182,8 @@ def test_a_warm_start_from_another_method_or_a_broken_off_pretraining_starts_all
     supervised = replace(settings, method="supervised")
     unfinished = replace(settings, pretraining=0.9, iterations=20)
     train(cohort, tmp_path / "supervised", supervised)
-    count = iter(range(10))
-    train(cohort, tmp_path / "unfinished", unfinished, should_stop=lambda: next(count) == 2)
+    stop = StopAfter(3)
+    train(cohort, tmp_path / "unfinished", unfinished, listeners=[stop.listen], should_stop=stop)
     for name in ("supervised", "unfinished"):
         first = tmp_path / name / "checkpoints" / "last.pt"
         train(cohort, tmp_path / f"after {name}", settings, init=first)
@@ -202,8 +203,8 @@ def test_a_warm_start_at_another_spacing_is_refused_before_anything_is_prepared(
 
 def test_a_run_that_was_moved_away_from_its_scans_resumes_to_the_same_weights(cohort: Path, tmp_path: Path) -> None:
     train(cohort, tmp_path / "whole", SETTINGS)
-    count = iter(range(10))
-    assert not train(cohort, tmp_path / "run", SETTINGS, should_stop=lambda: next(count) == 1).finished
+    stop = StopAfter(2)
+    assert not train(cohort, tmp_path / "run", SETTINGS, listeners=[stop.listen], should_stop=stop).finished
     (tmp_path / "run").rename(tmp_path / "moved")
     cohort.unlink()
     assert resume(tmp_path / "moved").finished
@@ -212,8 +213,30 @@ def test_a_run_that_was_moved_away_from_its_scans_resumes_to_the_same_weights(co
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
+def test_a_stop_is_heard_while_scans_are_prepared(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("LASegColearnLib.cohort_checks._READERS", 1)
+    told: list[dict] = []
+    result = train(cohort, tmp_path / "run", SETTINGS, listeners=[told.append], should_stop=lambda: len(told) == 2)
+    assert (result.finished, result.iterations) == (False, 0)
+    assert [event["event"] for event in told] == ["preparing", "preparing", "finished"]
+    assert len(list((tmp_path / "run" / "cache").glob("*.image.npy"))) < len(load_cohort(cohort).cases)
+    assert train(cohort, tmp_path / "run", SETTINGS).finished
+
+
+def test_a_stop_while_a_lost_cache_is_prepared_anew_leaves_the_run_where_it_was(cohort: Path, tmp_path: Path) -> None:
+    stop = StopAfter(2)
+    train(cohort, tmp_path / "run", SETTINGS, listeners=[stop.listen], should_stop=stop)
+    shutil.rmtree(tmp_path / "run" / "cache")
+    result = resume(tmp_path / "run", should_stop=lambda: True)
+    assert (result.finished, result.iterations) == (False, 2)
+    assert resume(tmp_path / "run").iterations == SETTINGS.iterations
+
+
 def test_a_run_with_a_damaged_cache_prepares_its_scans_anew(cohort: Path, tmp_path: Path) -> None:
-    train(cohort, tmp_path / "run", SETTINGS, should_stop=lambda: True)
+    stop = StopAfter()
+    train(cohort, tmp_path / "run", SETTINGS, listeners=[stop.listen], should_stop=stop)
     cache = tmp_path / "run" / "cache"
     index = (cache / "index.json").read_bytes()
     image = sorted(cache.glob("*.image.npy"))[0]
@@ -224,7 +247,8 @@ def test_a_run_with_a_damaged_cache_prepares_its_scans_anew(cohort: Path, tmp_pa
     ):
         file.write_bytes(content)
         prepared: list[dict] = []
-        resume(tmp_path / "run", listeners=[prepared.append], should_stop=lambda: True)
+        stop = StopAfter()
+        resume(tmp_path / "run", listeners=[prepared.append, stop.listen], should_stop=stop)
         assert any(event["event"] == "preparing" for event in prepared)
         assert (cache / "index.json").read_bytes() == index
 
@@ -233,7 +257,8 @@ def test_a_run_that_goes_on_may_change_how_it_computes_and_for_how_long_and_noth
     cohort: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    train(cohort, run, SETTINGS, should_stop=lambda: True)
+    stop = StopAfter()
+    train(cohort, run, SETTINGS, listeners=[stop.listen], should_stop=stop)
     with pytest.raises(InputError) as refused:
         resume(run, changes=["filters=4", "seed=7", f"pretraining={SETTINGS.pretraining}"])
     assert [problem.case for problem in refused.value.problems] == ["seed", "filters"]

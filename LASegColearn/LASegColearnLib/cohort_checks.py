@@ -16,7 +16,7 @@ from LASegColearnLib.cohort import Case, Cohort, id_problems
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.itk_names import itk_name
 from LASegColearnLib.preprocessing import Vector
-from LASegColearnLib.scan_files import check_label, content_hash, has_two_values, read_label, read_scan
+from LASegColearnLib.scan_files import check_label, content_hash, read_label, read_scan
 
 OnRead = Callable[[Case, str, sitk.Image, "sitk.Image | None"], None]
 
@@ -72,7 +72,7 @@ def check_cohort(
         reading that the cohort will be refused. The problems of an :class:`InputError` that it raises are told with
         the others.
     progress
-        Called after each case, in this thread.
+        Called after each case, in this thread. What it raises ends the checks: cases that are not begun are not read.
     free_bytes
         Room on the disk of a folder; the system's answer by default.
 
@@ -93,12 +93,16 @@ def check_cohort(
     warnings: list[str] = []
     with ThreadPoolExecutor(_READERS, thread_name_prefix="reading") as threads:
         outcomes = []
-        for outcome in threads.map(lambda member: _read(member, store), members):
-            outcomes.append(outcome)
-            problems += outcome.problems
-            warnings += outcome.warnings
-            if progress is not None:
-                progress(outcome.member.case)
+        try:
+            for outcome in threads.map(lambda member: _read(member, store), members):
+                outcomes.append(outcome)
+                problems += outcome.problems
+                warnings += outcome.warnings
+                if progress is not None:
+                    progress(outcome.member.case)
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
     problems += [*_duplicate_problems(outcomes), *_shared_label_problems(outcomes)]
     if problems:
         raise InputError(problems)
@@ -140,9 +144,6 @@ def _read(member: _Member, on_read: OnRead | None) -> _Outcome:
             except InputError as label_error:
                 outcome.problems += label_error.problems
         return outcome
-    if has_two_values(scan):
-        cause = "The scan has two values only, as a label has."
-        outcome.problems.append(Problem(case.id, cause, "Give the scan itself."))
     outcome.content_hash = content_hash(scan)
     label = None
     if label_path is not None:

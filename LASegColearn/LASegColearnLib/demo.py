@@ -84,7 +84,7 @@ def run_demo(
             should_stop=should_stop,
         )
         if not result.finished:
-            if not quiet:
+            if not quiet and result.iterations:
                 sys.stdout.write(f'Go on with `lasegcolearn train --run "{run}" --resume`.\n')
             return False
         tables.append((method, compare_networks(RunFolder(run), cohort, device=device, listeners=tuple(listeners))))

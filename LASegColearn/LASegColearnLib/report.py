@@ -199,7 +199,11 @@ def _state(events: Sequence[dict[str, Any]]) -> str:
         return f"This run failed: {last['message']}"
     if last["event"] == "started":
         return "This run is going on, or was interrupted."
-    return "" if last["complete"] else "This run was stopped before its end; it can be resumed."
+    if last["complete"]:
+        return ""
+    if not last["iteration"]:
+        return "This run was stopped before it had learned anything; start it anew."
+    return "This run was stopped before its end; it can be resumed."
 
 
 def _network_rows(run: _Run) -> list[dict[str, Any]]:

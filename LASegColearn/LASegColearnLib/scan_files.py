@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import math
+import os
 import re
 import zlib
 from collections.abc import Sequence
@@ -26,8 +27,11 @@ _GZIP_BEGINS = b"\x1f\x8b"
 # Of a label that lies further outside than this, header or scan are likely to be another's.
 _LEAST_SHARE_INSIDE = 0.5
 _REMEDY_APART = "Check that scan and label are of the same patient, and that neither lies under a transform."
-# The line of a MetaImage or detached NRRD header that names the file with the voxels.
-_VOXEL_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file\s*:)\s*(.+?)\s*$", re.MULTILINE | re.IGNORECASE)
+# The line of a MetaImage or detached NRRD header that names the file with the voxels, and the lines after it.
+_VOXEL_FILE = re.compile(
+    rb"^(?:ElementDataFile\s*[=:]|data ?file\s*:)[ \t]*([^\r\n]+?)[ \t]*\r?$(.*)",
+    re.MULTILINE | re.IGNORECASE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,8 @@ def read_scan(path: Path, case: str | None = None) -> sitk.Image:
     Raises
     ------
     InputError
-        If the file is missing, cannot be read or is cut short, is not 3D, has colors, holds NaN or infinity, or is
-        constant.
+        If the file is missing, cannot be read or is cut short, is not 3D, has colors, holds NaN or infinity, or has one
+        or two values only.
     """
     name = case or stem(path)
     image = _three_dimensional(_read(path, name, "scan"), name, "scan")
@@ -78,6 +82,8 @@ def read_scan(path: Path, case: str | None = None) -> sitk.Image:
         raise InputError(
             Problem(name, f"The scan is constant: every voxel is {low:g}.", "Check that this is the right file.")
         )
+    if ((voxels == low) | (voxels == high)).all():
+        raise InputError(Problem(name, "The scan has two values only, as a label has.", "Give the scan itself."))
     return image
 
 
@@ -162,12 +168,6 @@ def check_label(path: Path, segment: str | None, case: str | None = None) -> Non
         raise _empty(name)
 
 
-def has_two_values(image: sitk.Image) -> bool:
-    """Whether an image has two values only, as a label has and no scan."""
-    voxels = sitk.GetArrayViewFromImage(image)
-    return bool(((voxels == voxels.min()) | (voxels == voxels.max())).all())
-
-
 def same_grid(a: sitk.Image, b: sitk.Image) -> bool:
     """Whether two images have the same voxels in the patient: corners closer than a hundredth of a voxel."""
     if a.GetSize() != b.GetSize():
@@ -215,6 +215,11 @@ def _read(path: Path, name: str, what: str) -> sitk.Image:
         raise InputError(
             Problem(name, f"Wanted a {what} as one of {known}, found {path.name}.", "Export it in such a format.")
         )
+    try:
+        voxel_files = _voxel_files(path)
+    except OSError:
+        raise not_readable(name) from None
+    _refuse_voxels_elsewhere(path, voxel_files, name, what)
     reader = sitk.ImageFileReader()
     reader.SetFileName(itk_name(path))
     try:
@@ -228,7 +233,7 @@ def _read(path: Path, name: str, what: str) -> sitk.Image:
                     "Resample it, for example with Resample Scalar Volume in 3D Slicer.",
                 )
             ) from None
-        _refuse_without_voxels(path, name, what)
+        _refuse_without_voxels(path, voxel_files, name, what)
         raise InputError(
             Problem(name, f"The {what}'s file cannot be read: damaged or cut short.", "Export or copy it again.")
         ) from None
@@ -243,29 +248,59 @@ def _beginning(path: Path, count: int) -> bytes:
         return file.read(count)
 
 
-def _refuse_without_voxels(path: Path, name: str, what: str) -> None:
+def _voxel_files(path: Path) -> list[str]:
+    """The other files in which a MetaImage or NRRD header says its voxels are; none for a file that has its own."""
+    if not path.name.lower().endswith((".mha", ".mhd", ".nrrd", ".nhdr")):
+        return []
+    header = _beginning(path, _CHUNK_BYTES)
+    if header.startswith(b"NRRD"):
+        # Voxels follow after an empty line.
+        header = re.split(rb"\r?\n\r?\n", header, maxsplit=1)[0]
+    found = _VOXEL_FILE.search(header)
+    named, lines = ("LOCAL", "") if found is None else (part.decode(errors="replace") for part in found.groups())
+    if named.upper() == "LOCAL":
+        return []
+    if named.upper().startswith("LIST"):
+        return [line.strip() for line in lines.splitlines() if line.strip()]
+    return [named]
+
+
+def _refuse_voxels_elsewhere(path: Path, voxel_files: Sequence[str], name: str, what: str) -> None:
+    """Raise :class:`InputError` if a header names a file that is not in its own folder or below.
+
+    Headers come from others: one must not have any file of this machine read as voxels.
+    """
+    folder = Path(os.path.normpath(path.parent.absolute()))
+    for named in voxel_files:
+        # By the names alone: links in this folder are the user's own.
+        if not Path(os.path.normpath(folder / named)).is_relative_to(folder):
+            raise InputError(
+                Problem(
+                    name,
+                    f"The {what}'s header, {path.name}, names a file with its voxels outside of its folder.",
+                    "Put both into one folder and correct the name in the header, or export it again as NRRD.",
+                )
+            )
+
+
+def _refuse_without_voxels(path: Path, voxel_files: Sequence[str], name: str, what: str) -> None:
     """Raise :class:`InputError` if a header's voxels are in a file of their own that is not there or not readable."""
-    if not path.name.lower().endswith((".mhd", ".nhdr")):
-        return
-    line = _VOXEL_FILE.search(_beginning(path, _CHUNK_BYTES))
-    named = line[1].decode(errors="replace") if line else "LOCAL"
-    # LOCAL, LIST, and a pattern with % for many files are no name.
-    if named.upper() == "LOCAL" or named.upper().startswith("LIST") or "%" in named:
-        return
-    voxels = path.parent / named
-    try:
-        if voxels.is_file():
-            _beginning(voxels, 1)
-            return
-    except OSError:
-        raise not_readable(name) from None
-    raise InputError(
-        Problem(
-            name,
-            f"The file with the {what}'s voxels is missing beside {path.name}: {voxels.name}.",
-            "Restore it, or export both again.",
+    # A pattern with % for many files is no name.
+    for named in (one for one in voxel_files if "%" not in one):
+        voxels = path.parent / named
+        try:
+            if voxels.is_file():
+                _beginning(voxels, 1)
+                continue
+        except OSError:
+            raise not_readable(name) from None
+        raise InputError(
+            Problem(
+                name,
+                f"The file with the {what}'s voxels is missing beside {path.name}: {voxels.name}.",
+                "Restore it, or export both again.",
+            )
         )
-    )
 
 
 def _is_cut_short(path: Path, reader: sitk.ImageFileReader, compressed: bool) -> bool:

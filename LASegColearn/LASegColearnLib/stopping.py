@@ -15,6 +15,10 @@ from types import FrameType
 _SECONDS_BETWEEN_LOOKS = 1.0
 
 
+class Stopped(Exception):
+    """A run was asked to end before there was anything of it to save."""
+
+
 class StopRequest:
     """Whether a run should save and end.
 

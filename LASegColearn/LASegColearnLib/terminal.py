@@ -73,7 +73,8 @@ class TerminalProgress:
     def _on_finished(self, event: dict[str, Any]) -> None:
         self._close()
         if not event["complete"] and not self._comparing:
-            self._line(f"Stopped; what was learned is saved. {self._go_on}".rstrip())
+            saved = f"what was learned is saved. {self._go_on}" if event["iteration"] else "nothing was learned yet."
+            self._line(f"Stopped; {saved}".rstrip())
 
     def _on_stopped(self, event: dict[str, Any]) -> None:
         self._close()

@@ -24,6 +24,7 @@ from LASegColearnLib.processes import Processes, joined, own_device, started_tog
 from LASegColearnLib.roles import RoleLedger
 from LASegColearnLib.run_folder import RunFolder, write_json_atomically
 from LASegColearnLib.settings import Settings, setting_text
+from LASegColearnLib.stopping import Stopped
 from LASegColearnLib.trainer import Trainer, TrainingCases
 
 _ROLES = ("labeled", "unlabeled", "validation")
@@ -44,7 +45,7 @@ class TrainingResult:
     run
         The run folder.
     finished
-        False when it was stopped; it can then be resumed.
+        False when it was stopped; it can then be resumed, unless that was before its first iteration.
     iterations
         Iterations made in all.
     best_dice
@@ -89,7 +90,8 @@ def train(
     listeners
         Called with each event.
     should_stop
-        Asked after each iteration; when true, the run saves and ends.
+        Asked after each iteration; when true, the run saves and ends. While scans are prepared it is asked after each
+        of them, and the run ends with nothing to save; a training into the same folder finds them prepared.
 
     Raises
     ------
@@ -133,7 +135,7 @@ def train(
     cache = CaseCache(folder.cache, settings)
 
     def prepare(events: EventLog) -> TrainingCases:
-        checked, cached = _prepare(members, settings, cache, events, needs_unlabeled)
+        checked, cached = _prepare(members, settings, cache, events, needs_unlabeled, should_stop)
         ledger = RoleLedger.load(cohort.parent / _LEDGER_NAME)
         earlier = _earlier_roles(ledger, initial)
         kept, notes = _with_holdout(members, checked.content_hashes, settings, earlier)
@@ -147,7 +149,10 @@ def train(
         return cases
 
     with joined(place.device) as processes, _events(folder, listeners, processes) as events:
-        cases = _prepared_by_first(processes, folder, lambda: prepare(events))
+        try:
+            cases = _prepared_by_first(processes, folder, lambda: prepare(events))
+        except Stopped:
+            return _stopped_before(folder, 0, 0.0, events)
         trainer = Trainer(folder, settings, cases, place, events, should_stop, processes)
         if initial is not None:
             trainer.start_from(initial)
@@ -207,13 +212,17 @@ def resume(
         cases = _load_cache_index(folder, content["lineage"])
         if cases is None:
             needs_unlabeled = method_class(settings.method).needs_unlabeled
-            _, cached = _prepare(members, settings, CaseCache(folder.cache, settings), events, needs_unlabeled)
+            cache = CaseCache(folder.cache, settings)
+            _, cached = _prepare(members, settings, cache, events, needs_unlabeled, should_stop)
             cases = TrainingCases(**_by_role(members, cached), lineage=content["lineage"])
             _save_cache_index(folder, cases)
         return cases
 
     with joined(place.device) as processes, _events(folder, listeners, processes) as events:
-        cases = _prepared_by_first(processes, folder, lambda: prepare(events))
+        try:
+            cases = _prepared_by_first(processes, folder, lambda: prepare(events))
+        except Stopped:
+            return _stopped_before(folder, content["iteration"], content["elapsed_seconds"], events)
         trainer = Trainer(folder, settings, cases, place, events, should_stop, processes)
         trainer.resume()
         return _run(trainer, events)
@@ -335,6 +344,12 @@ def _run(trainer: Trainer, events: EventLog) -> TrainingResult:
     return TrainingResult(trainer.run, finished, trainer.iteration, trainer.best)
 
 
+def _stopped_before(folder: RunFolder, iteration: int, elapsed_seconds: float, events: EventLog) -> TrainingResult:
+    """A run that ended while its scans were prepared is where it was before."""
+    events.emit("finished", complete=False, iteration=iteration, elapsed_seconds=elapsed_seconds, best_dice=None)
+    return TrainingResult(folder, False, iteration, None)
+
+
 def _warm_start_settings(settings: Settings, earlier: Mapping[str, Any]) -> Settings:
     """Settings for a training that goes on from an earlier model, which has its pretraining behind it.
 
@@ -396,9 +411,22 @@ def _with_holdout(
 
 
 def _prepare(
-    members: Cohort, settings: Settings, cache: CaseCache, events: EventLog, needs_unlabeled: bool
+    members: Cohort,
+    settings: Settings,
+    cache: CaseCache,
+    events: EventLog,
+    needs_unlabeled: bool,
+    should_stop: Callable[[], bool],
 ) -> tuple[CheckedCohort, dict[str, CachedCase]]:
-    """Check every case and preprocess it in the same pass; the preprocessed cases by id."""
+    """Check every case and preprocess it in the same pass; the preprocessed cases by id.
+
+    Raises
+    ------
+    InputError
+        As :func:`check_cohort` does.
+    Stopped
+        If the run is asked to end meanwhile.
+    """
     cached: dict[str, CachedCase] = {}
     total = len(members.cases)
     done = 0
@@ -410,6 +438,8 @@ def _prepare(
         nonlocal done
         done += 1
         events.emit("preparing", done=done, of=total)
+        if should_stop():
+            raise Stopped
 
     checked = check_cohort(
         members,

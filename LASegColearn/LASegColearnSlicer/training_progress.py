@@ -107,7 +107,11 @@ class TrainingProgress:
     def _on_finished(self, event: dict[str, Any]) -> None:
         self.iteration = event["iteration"]
         if not event["complete"]:
-            self._status = f"Stopped after {self.iteration} iterations; it can be resumed"
+            self._status = (
+                f"Stopped after {self.iteration} iterations; it can be resumed"
+                if self.iteration
+                else "Stopped before anything was learned"
+            )
             return
         self.share = 1.0
         best = event.get("best_dice")

@@ -63,6 +63,7 @@ class RunFolder:
       settings.json   cohort.json   events.jsonl   log.txt   metrics.csv   report.html
       checkpoints/    last.pt, best.pt
       predictions/    one folder a case
+      judged/         segmentations and figures by which it was set against another run
       cache/          preprocessed scans, made anew when they are missing
     ```
     """

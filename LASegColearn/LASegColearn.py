@@ -33,7 +33,7 @@ from LASegColearnSlicer.correct_section import CorrectSection
 from LASegColearnSlicer.dependencies import Dependencies
 from LASegColearnSlicer.engine_process import EngineOutcome, EngineProcess, EngineState
 from LASegColearnSlicer.rounds_table import RoundsTable
-from LASegColearnSlicer.session import Session, TrainingOptions, progressOf
+from LASegColearnSlicer.session import Session, TrainingOptions, knownProgress, progressOf
 from LASegColearnSlicer.training_plots import CHARTS, TrainingPlots
 from LASegColearnSlicer.training_progress import TrainingProgress
 
@@ -370,7 +370,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         assert self.logic is not None
         with self._tellingErrors("inputs"):
             if not folder:
-                raise InputError(Problem("Study", "No folder is chosen.", "Choose one."))
+                raise InputError(Problem(_("Study"), _("No folder is chosen."), _("Choose one.")))
             study = self.logic.openStudy(folder)
             if self._parameterNode is not None:
                 self._parameterNode.studyFolder = str(study.folder)
@@ -521,13 +521,20 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         assert self.logic is not None
         with self._tellingErrors("inputs"):
             surface, uncertainty = self.ui.showSurfaceCheckBox.checked, self.ui.showUncertaintyCheckBox.checked
+            self.correctSection.onShow(caseId)
             self.logic.showCase(caseId, surface=surface, uncertainty=uncertainty)
             self._shownCase, self._doubts = caseId, []
-            source = self.logic.cases.labelSource(caseId)
-            if source is not None:
-                self.ui.labelSelector.setCurrentNode(source[0])
+            # Another case's label must not stay chosen.
+            source = self.logic.cases.labelSource(caseId) or self.logic.cases.correctedSegment(caseId) or (None, "")
+            self.ui.labelSelector.setCurrentNode(source[0])
+            if source[0] is not None:
                 self.ui.labelSelector.setCurrentSegmentID(source[1])
         self.update()
+
+    def onShowOption(self) -> None:
+        """The surface or the uncertainty is wanted, or not any more."""
+        if self._shownCase is not None:
+            self.showCase(self._shownCase)
 
     def options(self) -> TrainingOptions:
         """What the panel asks for."""
@@ -582,8 +589,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onCancel(self) -> None:
         assert self.logic is not None
+        saves = self.logic.canPause
         self.logic.cancel()
-        self.ui.statusLabel.text = _("Saving and ending ...")
+        self.ui.statusLabel.text = _("Saving and ending ...") if saves else _("Ending ...")
         self.update()
 
     def onTrainingEvent(self, event: dict[str, Any]) -> None:
@@ -633,12 +641,12 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         assert self.logic is not None
         with self._tellingErrors("predict"):
             if self._shownCase is None:
-                raise InputError(Problem("Doubt", "No case is shown.", "Double-click one in the table."))
+                raise InputError(Problem(_("Doubt"), _("No case is shown."), _("Double-click one in the table.")))
             if not self._doubts:
                 self._doubts = self.logic.doubtfulPlaces(self._shownCase)
                 self._doubt = -1
             if not self._doubts:
-                raise InputError(Problem(self._shownCase, "Nothing in it is doubtful.", "Look at another case."))
+                raise InputError(Problem(self._shownCase, _("Nothing in it is doubtful."), _("Look at another case.")))
             self._doubt = (self._doubt + 1) % len(self._doubts)
             jump = slicer.vtkMRMLSliceNode.JumpAllSlices
             jump(slicer.mrmlScene, *self._doubts[self._doubt], slicer.vtkMRMLSliceNode.CenteredJumpSlice)
@@ -813,7 +821,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.plots.updateRounds(rounds)
         running = self.logic.isRunning
         reason = self._whyNotTrain(cases)
-        self.ui.modelLabel.text = _("None yet") if model is None else _modelText(progressOf(model), model.path.name)
+        self.ui.modelLabel.text = _("None yet") if model is None else _modelText(knownProgress(model), model.path.name)
         self.ui.trainButton.enabled = not reason
         self.ui.trainButton.toolTip = reason or _("Train a new model on this study")
         self.ui.resumeButton.enabled = self.logic.hasStudy and not running and self.logic.study.resumableRun is not None
@@ -865,7 +873,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             )
             return text.format(n=count, m=minutes)
         run = self.logic.study.currentRun
-        pace = None if run is None else progressOf(run).secondsAnIteration
+        pace = None if run is None else knownProgress(run).secondsAnIteration
         if pace is None:
             return _("{n} cases. The time is known after the first iterations.").format(n=count)
         minutes = f"{pace * self._parameterNode.iterations / 60:.0f}"
@@ -911,6 +919,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.settingsTable.connect("cellChanged(int,int)", lambda row, column: self.onSettingChanged())
         ui.deviceComboBox.connect("currentIndexChanged(int)", lambda index: self.onDeviceChosen())
         ui.methodComboBox.connect("currentIndexChanged(int)", lambda index: self.onMethodChosen())
+        # Not toggled, of which binding the panel tells, too.
+        for checkBox in (ui.showSurfaceCheckBox, ui.showUncertaintyCheckBox):
+            checkBox.connect("clicked(bool)", lambda checked: self.onShowOption())
         ui.curvesComboBox.connect("activated(int)", lambda index: self._showChart())
         ui.minutesSpinBox.connect("valueChanged(double)", lambda value: self.update())
         ui.iterationsSpinBox.connect("valueChanged(int)", lambda value: self.update())
@@ -946,7 +957,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self._showChart()
 
     def _showChart(self) -> None:
-        chart = self.plots.chart(self.ui.curvesComboBox.currentText)
+        chart = self.plots.chart(self.ui.curvesComboBox.currentData)
         if chart is not None:
             slicer.modules.plots.logic().ShowChartInLayout(chart)
 

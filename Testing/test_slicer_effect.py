@@ -44,7 +44,12 @@ class Editor:
         self.widget.setMRMLSegmentEditorNode(None)
 
     def moveSlider(self, value: float) -> None:
+        import slicer
+
         self.effect.confidenceSlider.value = value
+        until = time.monotonic() + 5
+        while self.effect._timer.active and time.monotonic() < until:
+            slicer.app.processEvents()
 
     def send(self, view: Any, event: str, place: tuple[float, float], **keys: bool) -> bool:
         """What happens in a slice view, as the editor's observers hand it on."""
@@ -210,6 +215,16 @@ def test_the_preview_follows_the_slider_and_the_edits_and_disappears(editor: Edi
     assert shown() is not None
     editor.widget.setActiveEffect(None)
     assert shown() is None
+
+
+def test_the_preview_is_made_once_the_slider_rests(editor: Editor, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+    monkeypatch.setattr(editor.effect._preview, "show", lambda *given: shown.append(given))
+    for least in (0.5, 0.55, 0.6):
+        editor.effect.confidenceSlider.value = least
+    assert not shown
+    editor.moveSlider(0.65)
+    assert len(shown) == 1
 
 
 def test_the_preview_shows_only_what_the_masks_allow(editor: Editor) -> None:
@@ -722,21 +737,23 @@ def test_the_embedded_editor_keeps_to_slicers_rules(editor: Editor) -> None:
     widget = bare(editor.widget)
     assert editor.widget.maximumNumberOfUndoStates == 10
     assert widget._observing and widget._shortcuts
+    # Which scan is shown is for the panel to say.
+    assert not widget._autoShowsSource
     # The module Segment Editor activates what is chosen in its own node.
     assert editor.node is not slicer.mrmlScene.GetSingletonNode("SegmentEditor", "vtkMRMLSegmentEditorNode")
     editor.embedded.exit()
     assert editor.widget.activeEffect() is None
     assert not widget._observing and not widget._shortcuts
     editor.embedded.enter(hearKeys=False)
-    assert widget._observing and not widget._shortcuts
+    assert not widget._observing and not widget._shortcuts
     editor.embedded.onCollapsed(False)
     editor.embedded.activateColearning()
-    assert widget._shortcuts and editor.widget.activeEffect() is not None
+    assert widget._shortcuts and widget._observing and editor.widget.activeEffect() is not None
     editor.embedded.onCollapsed(True)
     assert not widget._shortcuts and editor.widget.activeEffect() is None
     editor.embedded.exit()
     editor.embedded.enter()
-    assert widget._observing and widget._shortcuts
+    assert widget._shortcuts
     assert editor.widget.segmentationNode() is editor.case.node
     assert editor.widget.currentSegmentID() == editor.case.segmentId
 

@@ -19,7 +19,7 @@ from LASegColearnSlicer.session import Session, TrainingOptions
 from LASegColearnSlicer.study import LabelOrigin, LabelSource, Study, StudyCase
 from LASegColearnSlicer.training_plots import TrainingPlots
 from mrml_scene import startSlicerCore
-from predicted_case import makePredictedCase
+from predicted_case import makePredictedCase, writePrediction
 
 SMALL = {
     "spacing_mm": "5,5,5",
@@ -169,6 +169,32 @@ def test_a_prediction_that_is_right_becomes_a_label_as_it_is_and_the_next_one_le
     assert session.segmentToCorrect(case.caseId) == source
     session.display.remove(case.caseId)
     assert slicer.util.arrayFromSegmentBinaryLabelmap(*source, case.volume).any()
+
+
+def test_a_prediction_of_the_same_run_that_is_newer_or_whole_again_is_shown(session: Session, tmp_path: Path) -> None:
+    import slicer
+
+    case = makePredictedCase(session, tmp_path / "study")
+    earlier = session.showPrediction(case.caseId)
+    assert session.showPrediction(case.caseId) is earlier
+    slicer.mrmlScene.RemoveNode(session.display.uncertaintyNode(case.caseId))
+    session.showPrediction(case.caseId)
+    assert session.display.uncertaintyNode(case.caseId) is not None
+    # A run that went on keeps its name.
+    newer = np.roll(case.teacher, 2, axis=0)
+    writePrediction(session, case.caseId, session.study.case(case.caseId).scan, newer, case.uncertainty)
+    shown = session.showPrediction(case.caseId)
+    segmentId = shown.GetSegmentation().GetNthSegmentID(0)
+    voxels = slicer.util.arrayFromSegmentBinaryLabelmap(shown, segmentId, case.volume) > 0
+    assert np.array_equal(voxels, newer) and np.array_equal(session.networkMasks(case.caseId)["teacher"], newer)
+
+
+def test_another_cases_prediction_does_not_become_a_label(session: Session, tmp_path: Path) -> None:
+    case = makePredictedCase(session, tmp_path / "study")
+    teacher = session.showPrediction(case.caseId)
+    other = session.study.addScan(session.study.case(case.caseId).scan)
+    with pytest.raises(InputError, match="The prediction Scan teacher is that of another case"):
+        session.useAsLabel(other.id, teacher, teacher.GetSegmentation().GetNthSegmentID(0))
 
 
 def test_a_case_without_prediction_and_label_cannot_be_corrected(

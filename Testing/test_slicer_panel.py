@@ -548,11 +548,56 @@ def test_a_segment_becomes_a_label(filled: Any) -> None:
     filled.ui.labelSelector.setCurrentSegmentID(segmentId)
     filled.caseTable.select(["case_003"])
     filled.ui.useLabelButton.click()
+    assert "is that of the case Phantom phantom-01." in filled.ui.inputsMessageLabel.text
+    import slicer
+
+    own = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    own.GetSegmentation().CopySegmentFromSegmentation(node.GetSegmentation(), segmentId)
+    filled.ui.labelSelector.setCurrentNode(own)
+    filled.ui.labelSelector.setCurrentSegmentID(segmentId)
+    filled.ui.useLabelButton.click()
     assert "lies outside of the scan Phantom phantom-03" in filled.ui.inputsMessageLabel.text
+    filled.ui.labelSelector.setCurrentNode(node)
+    filled.ui.labelSelector.setCurrentSegmentID(segmentId)
     filled.caseTable.select(["case_001"])
     filled.ui.useLabelButton.click()
     assert filled.ui.inputsMessageLabel.text == ""
     assert filled.logic.study.case("case_001").role == "labeled"
+
+
+def test_another_cases_label_does_not_stay_chosen(filled: Any) -> None:
+    filled.showCase("case_001")
+    assert filled.ui.labelSelector.currentNode() is filled.logic.cases.labelSource("case_001")[0]
+    filled.showCase("case_003")
+    assert filled.ui.labelSelector.currentNode() is None
+    filled.caseTable.select(["case_003"])
+    filled.ui.useLabelButton.click()
+    assert "No segmentation is chosen." in filled.ui.inputsMessageLabel.text
+    assert filled.logic.study.case("case_003").label is None
+
+
+def test_nobody_paints_into_a_case_while_another_is_shown(filled: Any) -> None:
+    filled.caseTable.select(["case_001"])
+    filled.ui.correctButton.click()
+    editor = filled.correctSection._widget
+    assert filled.ui.correctMessageLabel.text == "" and editor.activeEffect() is not None
+    filled.showCase("case_001")
+    assert editor.activeEffect() is not None
+    filled.showCase("case_002")
+    assert editor.activeEffect() is None
+
+
+def test_what_is_shown_with_a_case_changes_at_once(filled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[str, bool, bool]] = []
+    monkeypatch.setattr(
+        filled.logic, "showCase", lambda case, *, surface, uncertainty: shown.append((case, surface, uncertainty))
+    )
+    filled.ui.showSurfaceCheckBox.click()
+    assert shown == []
+    filled.showCase("case_002")
+    filled.ui.showUncertaintyCheckBox.click()
+    filled.ui.showSurfaceCheckBox.click()
+    assert shown == [("case_002", False, True), ("case_002", False, False), ("case_002", True, False)]
 
 
 def test_a_wrong_setting_and_a_failed_training_are_sentences(filled: Any) -> None:

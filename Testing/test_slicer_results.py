@@ -111,6 +111,32 @@ def test_a_new_prediction_replaces_the_earlier_one_and_nothing_else(
     assert not core.scene.IsNodePresent(second)
 
 
+def test_a_prediction_that_was_edited_is_kept_when_the_next_one_comes(
+    core: SlicerCore, display: PredictionDisplay, files: Path
+) -> None:
+    import slicer
+
+    volume = core.loadVolume(files / "scan.nrrd")
+    first, _ = display.show(volume, "case_001", files, surface=False)
+    segmentId = first.GetSegmentation().GetNthSegmentID(0)
+    # How it is shown and named is no edit.
+    first.SetName("Another name")
+    first.CreateClosedSurfaceRepresentation()
+    display.show(volume, "case_001", files, surface=False)
+    assert not core.scene.IsNodePresent(first)
+    second = display.teacherNode("case_001")
+    voxels = slicer.util.arrayFromSegmentBinaryLabelmap(second, segmentId, volume).copy()
+    voxels[:2] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, second, segmentId, volume)
+    third, _ = display.show(volume, "case_001", files, surface=False)
+    assert core.scene.IsNodePresent(second) and not second.GetDisplayNode().GetVisibility()
+    assert second.GetName() == f"{volume.GetName()} teacher edited"
+    assert np.array_equal(slicer.util.arrayFromSegmentBinaryLabelmap(second, segmentId, volume), voxels)
+    assert display.teacherNode("case_001") is third
+    display.remove("case_001")
+    assert core.scene.IsNodePresent(second) and not core.scene.IsNodePresent(third)
+
+
 def test_a_prediction_that_is_missing_leaves_the_earlier_one(
     core: SlicerCore, display: PredictionDisplay, files: Path, tmp_path: Path
 ) -> None:

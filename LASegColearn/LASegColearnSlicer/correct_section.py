@@ -82,6 +82,11 @@ class CorrectSection:
     def onSceneEndClose(self) -> None:
         self.editor.onSceneEndClose()
 
+    def onShow(self, caseId: str) -> None:
+        """Before a case is shown: nobody paints into another case's segment over its scan."""
+        if self._edited()[2] is not self._logic.cases.volumeNode(caseId):
+            self.editor.leave()
+
     def correct(self, caseId: str) -> None:
         """Show a case, and edit its label, or a copy of the teacher's segmentation, beside the teacher's outline.
 

@@ -46,6 +46,9 @@ class EmbeddedEditor:
         self._selectNode()
         self._widget.setMRMLScene(self._scene)
         self._widget.setMaximumNumberOfUndoStates(_UNDO_STATES)
+        # The panel says which scan is shown. By itself the editor puts the one that was edited last into the views of
+        # another case, with each new layout and each scene that is read.
+        self._widget.setAutoShowSourceVolumeNode(False)
         # As the start-up module the panel is there before the effects of extensions are (Slicer's SegmentEditor.py).
         self._effects.connect("effectRegistered(QString)", self._onEffectRegistered)
 
@@ -57,7 +60,6 @@ class EmbeddedEditor:
         """When the panel is entered; without ``hearKeys`` where the editor is out of sight."""
         self._selectNode()
         self._widget.updateWidgetFromMRML()
-        self._widget.setupViewObservations()
         if hearKeys:
             self._widget.installKeyboardShortcuts()
 
@@ -95,6 +97,10 @@ class EmbeddedEditor:
         self._widget.setSegmentationNode(segmentationNode)
         self._widget.setSourceVolumeNode(volumeNode)
         self._widget.setCurrentSegmentID(segmentId)
+
+    def leave(self) -> None:
+        """No effect is active any more."""
+        self._widget.setActiveEffect(None)
 
     def activateColearning(self) -> None:
         """Make Co-learning the active effect."""

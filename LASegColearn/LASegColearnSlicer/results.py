@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
+
+from LASegColearnSlicer.segment_voxels import voxelsDigest
 
 CASE_ATTRIBUTE = "LASegColearn.caseId"
 KIND_ATTRIBUTE = "LASegColearn.kind"
 STUDY_ATTRIBUTE = "LASegColearn.study"
 # Name of the run whose model made a segmentation, or that it was made from.
 MODEL_ATTRIBUTE = "LASegColearn.model"
+# Which prediction a segmentation shows, and the voxels that it had when it was loaded.
+_PREDICTION_ATTRIBUTE = "LASegColearn.prediction"
+_VOXELS_ATTRIBUTE = "LASegColearn.voxels"
 _TEACHER, _UNCERTAINTY = "teacher", "uncertainty"
 # Below this the scan is shown as it is; an uncertainty of 1 is a coin toss.
 _LEAST_SHOWN = 0.3
@@ -20,7 +26,8 @@ _COLORS = ("vtkMRMLColorTableNodeFileInferno.txt", "vtkMRMLColorTableNodeIron")
 class PredictionDisplay:
     """Shows what the engine has written for a case, and takes it away again.
 
-    Only nodes that this class made are ever replaced or removed; a segmentation of the user's is never touched.
+    Only nodes that this class made are ever replaced or removed, and of those none that was edited since: it becomes a
+    segmentation of the user's, and such a one is never touched.
 
     Parameters
     ----------
@@ -76,6 +83,8 @@ class PredictionDisplay:
         segmentation.CreateDefaultDisplayNodes()
         if surface:
             segmentation.CreateClosedSurfaceRepresentation()
+        segmentation.SetAttribute(_PREDICTION_ATTRIBUTE, _identity(folder))
+        segmentation.SetAttribute(_VOXELS_ATTRIBUTE, voxelsDigest(segmentation))
         self._putUnder(segmentation, volumeNode)
         uncertainty = folder / "uncertainty.nrrd"
         if uncertainty.exists():
@@ -86,7 +95,7 @@ class PredictionDisplay:
                 raise
         # Only when the new ones are there.
         for node in earlier:
-            removeNode(node)
+            self._takeAway(node)
         return segmentation, json.loads(figures.read_text(encoding="utf-8"))
 
     def showSurface(self, segmentation: Any, wanted: bool) -> None:
@@ -98,7 +107,14 @@ class PredictionDisplay:
     def remove(self, caseId: str) -> None:
         """Take the case's prediction out of the scene; its files stay."""
         for node in self._nodes(caseId):
-            removeNode(node)
+            self._takeAway(node)
+
+    def isCurrent(self, caseId: str, folder: Path) -> bool:
+        """Whether the prediction in this folder is in the scene, whole."""
+        teacher = self.teacherNode(caseId)
+        if teacher is None or (teacher.GetAttribute(_PREDICTION_ATTRIBUTE) or "") != _identity(folder):
+            return False
+        return self.uncertaintyNode(caseId) is not None or not (folder / "uncertainty.nrrd").exists()
 
     def uncertaintyNode(self, caseId: str) -> Any | None:
         """The case's uncertainty as a volume node, for the foreground of the slice views."""
@@ -135,6 +151,15 @@ class PredictionDisplay:
         legend.SetMaxNumberOfColors(64)
         legend.SetNumberOfLabels(3)
 
+    def _takeAway(self, node: Any) -> None:
+        if node.GetAttribute(KIND_ATTRIBUTE) == _TEACHER and _wasEdited(node):
+            node.RemoveAttribute(KIND_ATTRIBUTE)
+            node.SetName(f"{node.GetName()} edited")
+            # In Data it is found; over the new one it would only be in the way.
+            node.GetDisplayNode().SetVisibility(False)
+        else:
+            removeNode(node)
+
     def _mark(self, node: Any, caseId: str, kind: str) -> None:
         markNode(node, self._study, caseId, kind)
 
@@ -145,6 +170,19 @@ class PredictionDisplay:
         hierarchy = self._scene.GetSubjectHierarchyNode()
         if hierarchy is not None:
             hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), hierarchy.GetItemByDataNode(volumeNode))
+
+
+def _identity(folder: Path) -> str:
+    """Tells one prediction of a case from another; of the same run there can be several. Empty if there is none."""
+    files = [folder / name for name in ("segmentation.seg.nrrd", "figures.json")]
+    if not all(file.exists() for file in files):
+        return ""
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def _wasEdited(segmentation: Any) -> bool:
+    loaded = segmentation.GetAttribute(_VOXELS_ATTRIBUTE)
+    return loaded is not None and loaded != voxelsDigest(segmentation)
 
 
 def markNode(node: Any, study: str, caseId: str, kind: str) -> None:

@@ -10,7 +10,15 @@ from typing import Any
 
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.segmentation_files import SEGMENT_NAME
-from LASegColearnSlicer.results import MODEL_ATTRIBUTE, isOurs, markNode, nodesOf
+from LASegColearnSlicer.results import (
+    CASE_ATTRIBUTE,
+    KIND_ATTRIBUTE,
+    MODEL_ATTRIBUTE,
+    STUDY_ATTRIBUTE,
+    isOurs,
+    markNode,
+    nodesOf,
+)
 from LASegColearnSlicer.scene_export import checkScan, hasGridOf, labelImage, writeLabel, writeScan
 from LASegColearnSlicer.study import LabelSource, State, Study, StudyCase
 
@@ -101,6 +109,7 @@ class SceneCases:
             raise InputError(Problem(present.id, "The scan is in the study already.", "Use the case that is there."))
         if segmentationNode is not None:
             # Before anything is written.
+            self._checkOwner(self._study.nextId, segmentationNode)
             labelImage(segmentationNode, segmentId or "", volumeNode)
         file = _unchangedFile(volumeNode)
         if file is None:
@@ -119,8 +128,9 @@ class SceneCases:
         Raises
         ------
         InputError
-            If the segment cannot be used.
+            If the segment cannot be used, or is in a segmentation that another case of the study has for its label.
         """
+        self._checkOwner(caseId, segmentationNode)
         volume = self.load(caseId)
         file = self._study.folder / "labels" / f"{caseId}.seg.nrrd"
         content = labelImage(segmentationNode, segmentId, volume)
@@ -138,6 +148,23 @@ class SceneCases:
         self._study.setLabel(caseId, LabelSource(file.absolute(), SEGMENT_NAME), model)
         if self._study.case(caseId).state in ("not started", "in progress", "predicted"):
             self.setState(caseId, "completed")
+
+    def _checkOwner(self, caseId: str, segmentationNode: Any) -> None:
+        """Scans of two patients overlap, so that one's label could become the other's unnoticed."""
+        if segmentationNode is None or segmentationNode.GetAttribute(STUDY_ATTRIBUTE) != self._study.identity:
+            return
+        owner = segmentationNode.GetAttribute(CASE_ATTRIBUTE)
+        if segmentationNode.GetAttribute(KIND_ATTRIBUTE) not in (_LABEL, _CORRECTED) or owner == caseId:
+            return
+        name = next((case.name for case in self._study.cases if case.id == owner), None)
+        if name is not None:
+            raise InputError(
+                Problem(
+                    caseId,
+                    f"The segmentation {segmentationNode.GetName()} is that of the case {name}.",
+                    "Choose this case's own, or outline the left atrium in a new segmentation.",
+                )
+            )
 
     def refreshLabels(self) -> list[str]:
         """Write the labels that were edited in the scene since; returns their cases' ids.

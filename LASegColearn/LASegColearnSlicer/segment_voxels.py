@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from dataclasses import dataclass
 from typing import Any
@@ -69,6 +70,28 @@ def segmentVoxels(segmentationNode: Any, segmentId: str, volumeNode: Any) -> Seg
     checkVoxels(segmentationNode, segmentId)
     labelmap = segmentationNode.GetBinaryLabelmapInternalRepresentation(segmentId)
     return _onGrid(segmentationNode, segmentId, labelmap, volumeNode)
+
+
+def voxelsDigest(segmentationNode: Any) -> str:
+    """A number for the voxels of all segments of a node, the same wherever their arrays begin and end."""
+    digest = hashlib.sha256()
+    segmentation = segmentationNode.GetSegmentation()
+    for index in range(segmentation.GetNumberOfSegments()):
+        segmentId = segmentation.GetNthSegmentID(index)
+        labelmap = segmentationNode.GetBinaryLabelmapInternalRepresentation(segmentId)
+        mask = (
+            np.zeros((0, 0, 0), bool)
+            if labelmap is None
+            else _equal(labelmap, segmentation.GetSegment(segmentId).GetLabelValue())
+        )
+        sides = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+        if not mask.any():
+            digest.update(b"empty")
+            continue
+        box = tuple(slice(side[0], side[-1] + 1) for side in sides)
+        start = [int(side[0]) + first for side, first in zip(sides, labelmap.GetExtent()[::2][::-1], strict=True)]
+        digest.update(repr((start, mask[box].shape)).encode() + np.packbits(mask[box]).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _onGrid(segmentationNode: Any, segmentId: str, labelmap: Any, volumeNode: Any) -> SegmentVoxels:

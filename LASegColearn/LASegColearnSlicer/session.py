@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,8 @@ class Session:
         self._outcome: EngineOutcome | None = None
         self._readouts: LiveReadouts | None = None
         self._followers: list[Listener] = []
+        # Of the case that was looked at last: when its files were written, and what is in them.
+        self._masks: tuple[tuple[tuple[Path, int], ...], dict[str, Any]] | None = None
         self.progress = TrainingProgress()
 
     @property
@@ -312,9 +315,12 @@ class Session:
         Raises
         ------
         InputError
-            If the segment cannot be used.
+            If the segment cannot be used, or is another case's label or prediction.
         """
         if segmentationNode is not None and isOurs(segmentationNode):
+            if segmentationNode is not self.display.teacherNode(caseId):
+                cause = f"The prediction {segmentationNode.GetName()} is that of another case."
+                raise InputError(Problem(caseId, cause, "Choose this case's own prediction or segmentation."))
             segmentationNode, segmentId = self.copyPrediction(caseId)
         self.cases.setLabel(caseId, segmentationNode, segmentId)
         if self.study.case(caseId).role not in ("labeled", "validation"):
@@ -359,7 +365,7 @@ class Session:
         return self._awaited(wait)
 
     def networkMasks(self, caseId: str) -> dict[str, Any]:
-        """The latest prediction's masks on the scan's grid, bool (k, j, i), by network; the teacher's first.
+        """The latest prediction's masks on the scan's grid, read-only, bool (k, j, i), by network; the teacher's first.
 
         Raises
         ------
@@ -374,10 +380,17 @@ class Session:
         files = {"teacher": folder / "segmentation.seg.nrrd"}
         for file in sorted(folder.glob(network_file("*"))):
             files[file.name.removeprefix("network-").removesuffix(".seg.nrrd")] = file
-        try:
-            return {name: sitk.GetArrayFromImage(sitk.ReadImage(file)) > 0 for name, file in files.items()}
-        except RuntimeError as error:
-            raise InputError(Problem(caseId, "Its prediction is damaged.", "Predict the case again.")) from error
+        written = tuple((file, file.stat().st_mtime_ns) for file in files.values() if file.exists())
+        # Choosing a segment asks for them several times, and large ones take a second to read.
+        if self._masks is None or self._masks[0] != written:
+            try:
+                masks = {name: sitk.GetArrayFromImage(sitk.ReadImage(file)) > 0 for name, file in files.items()}
+            except RuntimeError as error:
+                raise InputError(Problem(caseId, "Its prediction is damaged.", "Predict the case again.")) from error
+            for mask in masks.values():
+                mask.setflags(write=False)
+            self._masks = written, masks
+        return dict(self._masks[1])
 
     def resume(
         self,
@@ -486,12 +499,14 @@ class Session:
             If it was not predicted, or its scan cannot be loaded.
         """
         model = str(self.study.case(caseId).figures.get("run", ""))
+        folder = self.study.predictions / caseId
         present = self.display.teacherNode(caseId)
-        if present is not None and present.GetAttribute(MODEL_ATTRIBUTE) == model:
+        same = present is not None and present.GetAttribute(MODEL_ATTRIBUTE) == model
+        if same and self.display.isCurrent(caseId, folder):
             return present
         volume = self.cases.load(caseId)
         try:
-            node = self.display.show(volume, caseId, self.study.predictions / caseId, surface=surface)[0]
+            node = self.display.show(volume, caseId, folder, surface=surface)[0]
         except RuntimeError as error:
             raise InputError(Problem(caseId, "Its prediction cannot be shown.", "Predict the case again.")) from error
         node.SetAttribute(MODEL_ATTRIBUTE, model)
@@ -788,10 +803,25 @@ class Session:
 
 
 def progressOf(run: RunFolder) -> TrainingProgress:
-    """A run's curves so far, from its own events; what cannot be read is left out."""
+    """A run's curves so far, from its own events, to follow it from there; what cannot be read is left out."""
+    return _progressIn(run.events)
+
+
+def knownProgress(run: RunFolder) -> TrainingProgress:
+    """The same to look at alone, and read only when there is more: the events of hours take half a second."""
+    known = run.events.stat() if run.events.exists() else None
+    return _progressAsOf(run.events, *((known.st_mtime_ns, known.st_size) if known is not None else (0, 0)))
+
+
+@lru_cache(maxsize=4)
+def _progressAsOf(events: Path, _written: int, _size: int) -> TrainingProgress:
+    return _progressIn(events)
+
+
+def _progressIn(events: Path) -> TrainingProgress:
     progress = TrainingProgress()
-    if run.events.exists():
-        for line in run.events.read_text(encoding="utf-8").splitlines():
+    if events.exists():
+        for line in events.read_text(encoding="utf-8").splitlines():
             try:
                 progress.follow(json.loads(line))
             except (ValueError, KeyError, TypeError):

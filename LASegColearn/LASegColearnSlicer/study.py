@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -402,13 +403,20 @@ def _engineCase(case: StudyCase) -> Case:
 
 def _reachedEnd(run: RunFolder) -> bool:
     """Whether the run's last word was that it is complete."""
+    if not run.events.exists():
+        return False
+    known = run.events.stat()
+    return _endsComplete(run.events, known.st_mtime_ns, known.st_size)
+
+
+@lru_cache(maxsize=4)
+def _endsComplete(events: Path, _written: int, _size: int) -> bool:
     finished = False
-    if run.events.exists():
-        for line in run.events.read_text(encoding="utf-8").splitlines():
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if event.get("event") in ("started", "finished"):
-                finished = bool(event.get("complete"))
+    for line in events.read_text(encoding="utf-8").splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if event.get("event") in ("started", "finished"):
+            finished = bool(event.get("complete"))
     return finished

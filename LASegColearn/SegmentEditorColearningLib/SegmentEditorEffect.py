@@ -241,7 +241,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
 
     def onConfidence(self, _value: float = 0.0) -> None:
         self.updateMRMLFromGUI()
-        self._showPreview()
+        # The slider tells of each step while it is dragged.
+        self._timer.start()
 
     def onNextDoubt(self) -> None:
         """Move the slice views to the next doubtful place; after the last comes the first."""

@@ -388,6 +388,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self._source: Any = None
         self._terminologyKey = "Segmentations/DefaultTerminologyEntry"
         self._observing = self._shortcuts = False
+        self._autoShowsSource = True
         self._sceneTag = 0
         self._effects = {}
         layout = QVBoxLayout(self)
@@ -572,6 +573,10 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     @Slot()
     def setupViewObservations(self) -> None:
         self._observing = True
+
+    @Slot(bool)
+    def setAutoShowSourceVolumeNode(self, show: bool) -> None:
+        self._autoShowsSource = show
 
     @Slot()
     def removeViewObservations(self) -> None:

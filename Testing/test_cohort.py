@@ -232,3 +232,13 @@ def test_a_label_among_several_cannot_go_into_a_datalist(tmp_path: Path) -> None
     with pytest.raises(InputError, match="a: Its label is 'Left atrium' of several.*cannot say which.*Export"):
         save_monai_datalist(make_cohort(tmp_path), tmp_path / "datalist.json")
     assert not (tmp_path / "datalist.json").exists()
+
+
+@pytest.mark.parametrize("name", ["a\0.nrrd", "M\udcfcller.nrrd"])
+def test_a_path_that_no_file_can_have_is_refused(name: str, tmp_path: Path) -> None:
+    good = {"image": "a.nrrd", "label": "b.nrrd"}
+    content = {"labeled": [good | {"image": name}, good | {"label": name}], "unlabeled": [], "validation": []}
+    with pytest.raises(InputError) as raised:
+        load_cohort(write(tmp_path / "cohort.json", content))
+    assert len(raised.value.problems) == 2
+    str(raised.value).encode("utf-8")

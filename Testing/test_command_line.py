@@ -140,6 +140,9 @@ def test_evaluate_compares_predictions_with_labels(phantoms: Path, tmp_path: Pat
     again = _run("evaluate", "--cohort", phantoms, "--predictions", tmp_path, "--output", tmp_path / "metrics.csv")
     assert again.returncode == 2
     assert "add --overwrite" in again.stderr
+    folder = _run("evaluate", "--cohort", phantoms, "--predictions", tmp_path, "--output", tmp_path, "--overwrite")
+    assert folder.returncode == 2
+    assert "It is a folder." in folder.stderr
 
 
 def test_a_problem_is_a_sentence_and_no_traceback(tmp_path: Path) -> None:
@@ -170,6 +173,11 @@ def test_an_unexpected_error_is_a_sentence_with_the_details_in_the_log(phantoms:
     assert "Traceback" not in result.stderr
     assert "Traceback" in (tmp_path / "run" / "log.txt").read_text("utf-8")
     assert '"failed"' in (tmp_path / "run" / "events.jsonl").read_text("utf-8")
+
+
+def test_fewer_suggestions_than_none_are_refused(tmp_path: Path, capsys) -> None:
+    assert main(["suggest", "--run", str(tmp_path), "--cohort", "cohort.json", "--count", "-1"]) == 2
+    assert "--count: Wanted 0 or more, found -1" in capsys.readouterr().err
 
 
 def test_a_failed_training_is_told_from_wrong_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:

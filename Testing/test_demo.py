@@ -70,6 +70,13 @@ def test_a_stopped_demo_says_how_to_go_on(stubs: list[bool], tmp_path: Path, cap
     assert "the table" not in said
 
 
+@pytest.mark.parametrize("wrong", [{"device": "cuda:99"}, {"minutes": -1.0}])
+def test_a_demo_that_is_refused_leaves_no_folder_in_the_way(wrong: dict, tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        run_demo(tmp_path / "out", **wrong)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_demo_overwrites_nothing(demo: tuple[Path, list[dict]]) -> None:
     with pytest.raises(InputError, match="There is a folder of this name already"):
         run_demo(demo[0])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from LASegColearnLib.checkpoints import FORMAT, load_checkpoint, load_model, save_checkpoint
-from LASegColearnLib.errors import InputError
+from LASegColearnLib.errors import InputError, Problem, sentence_for
 from LASegColearnLib.events import EventLog
 from LASegColearnLib.run_folder import replacing, write_json_atomically
 
@@ -72,6 +73,29 @@ def test_a_file_that_somebody_reads_is_replaced_when_they_are_done(
     assert json.loads((tmp_path / "settings.json").read_text()) == {"seed": 2}
 
 
+def test_a_full_disk_is_told_as_such_whatever_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr("LASegColearnLib.run_folder.shutil.disk_usage", lambda folder: full)
+    for error in (RuntimeError("unexpected pos 64 vs 0"), OSError("1440000 requested and 786400 written")):
+        with pytest.raises(OSError) as raised, replacing(tmp_path / "last.pt"):
+            raise error
+        assert sentence_for(raised.value).startswith("There is no room left on the disk.")
+    # What a person can mend otherwise is told as it is.
+    with pytest.raises(InputError), replacing(tmp_path / "last.pt"):
+        raise InputError(Problem("case", "Wrong.", "Right it."))
+
+
+def test_what_is_kept_of_a_refusal_names_cases_and_no_files(tmp_path: Path) -> None:
+    told: list[dict] = []
+    log = EventLog(tmp_path / "events.jsonl", told.append)
+    cause = "The scan's file is missing: Doe_Jane.nrrd."
+    with pytest.raises(InputError), log.telling_failure():
+        raise InputError([Problem("case_001", cause, "Restore it."), Problem("case_002", "Wrong.", "Right it.")])
+    assert cause in told[0]["message"]
+    (kept,) = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text("utf-8").splitlines()]
+    assert "Doe" not in kept["message"] and "(case_001, case_002)" in kept["message"]
+
+
 def test_temporary_names_keep_the_suffixes(tmp_path: Path) -> None:
     with replacing(tmp_path / "a.seg.nrrd") as temporary:
         assert temporary.name.endswith(".seg.nrrd")
@@ -103,9 +127,16 @@ def test_checkpoints_that_cannot_be_used_are_refused_with_the_reason(tmp_path: P
         (tmp_path / "cut.pt").write_bytes(content[:length])
         with pytest.raises(InputError, match="cut short|could run code"):
             load_checkpoint(tmp_path / "cut.pt")
-    torch.save({"weights": 1}, tmp_path / "other.pt")
+    others = [{"weights": 1}, {"format": "x", "networks": {}}, {"format": FORMAT, "networks": []}]
+    for other in others:
+        torch.save(other, tmp_path / "other.pt")
+        with pytest.raises(InputError, match="not a checkpoint of LASegColearn"):
+            load_checkpoint(tmp_path / "other.pt")
+    save_checkpoint(tmp_path / "other.pt", {"networks": {}})
     with pytest.raises(InputError, match="not a checkpoint of LASegColearn"):
-        load_checkpoint(tmp_path / "other.pt")
+        load_model(tmp_path / "other.pt")
+    with pytest.raises(InputError, match="not a checkpoint of LASegColearn"):
+        load_checkpoint(tmp_path / "other.pt", needed=("networks", "lineage"))
     torch.save({"format": FORMAT + 1, "networks": {}}, tmp_path / "newer.pt")
     with pytest.raises(InputError, match="newer version"):
         load_checkpoint(tmp_path / "newer.pt")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from LASegColearnLib import itk_names
+from LASegColearnLib.cohort import Case, Cohort, save_cohort
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.itk_names import itk_name
 from LASegColearnLib.scan_files import read_scan
@@ -40,7 +44,8 @@ def test_under_windows_a_folders_short_name_is_used_for_reading_and_writing(wind
         write_mask(windows / "label.nii.gz", sitk.Cast(image, sitk.sitkUInt8))
     assert given
     assert all(name.isascii() for name in given)
-    sitk.WriteImage(sitk.Cast(image, sitk.sitkFloat32), str(windows / "scan.nrrd"))
+    scan = sitk.GetImageFromArray(np.arange(8, dtype=np.float32).reshape(2, 2, 2))
+    sitk.WriteImage(scan, str(windows / "scan.nrrd"))
     assert read_scan(windows / "scan.nrrd", "case").GetSize() == (2, 2, 2)
 
 
@@ -53,3 +58,15 @@ def test_under_windows_a_folder_without_short_name_is_said(windows: Path, monkey
     monkeypatch.setattr(itk_names, "_short_name", str)
     with pytest.raises(InputError, match=r"scan\.nrrd: Its folder's name has letters"):
         itk_name(windows / "scan.nrrd")
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="Their file names are always text.")
+def test_a_name_in_another_encoding_is_told_before_itk_ends_the_process(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"M\xfcller.nrrd")
+    sitk.WriteImage(sitk.GetImageFromArray(np.arange(8, dtype=np.float32).reshape(2, 2, 2)), str(tmp_path / "a.nrrd"))
+    (tmp_path / "a.nrrd").rename(path)
+    with pytest.raises(InputError, match="has letters of another encoding. Rename it.") as raised:
+        read_scan(path)
+    str(raised.value).encode("utf-8")
+    with pytest.raises(InputError, match="a: The name of its scan or label, or of a folder, has letters of another"):
+        save_cohort(Cohort((), (Case("a", path),)), tmp_path / "cohort.json")

@@ -196,6 +196,16 @@ def test_text_from_files_cannot_inject_markup(phantoms: Cohort, tmp_path: Path) 
     assert "script" not in _Page(write_report(run).read_text("utf-8")).tags
 
 
+def test_figures_that_a_spreadsheet_saved_again_are_read_or_refused(run: Path) -> None:
+    metrics = run / "metrics.csv"
+    text, whole = metrics.read_text("utf-8"), write_report(run).read_text("utf-8")
+    metrics.write_text(text, encoding="utf-8-sig")
+    assert write_report(run).read_text("utf-8") == whole
+    metrics.write_text(text.replace(",", ";"), encoding="utf-8")
+    with pytest.raises(InputError, match=r"metrics\.csv: Wanted columns separated by commas"):
+        write_report(run)
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Wanted a run folder"):
         write_report(tmp_path)
@@ -250,3 +260,9 @@ def test_overlays_draw_both_outlines(header: str) -> None:
 def test_an_empty_prediction_is_drawn_as_none() -> None:
     scan, label = make_phantom(3)
     assert overlay_figure(scan, label * 0).startswith(b"\x89PNG")
+
+
+def test_a_scan_of_one_slice_is_drawn() -> None:
+    scan, label = make_phantom(2)
+    one = label.GetSize()[2] // 2
+    assert overlay_figure(scan[:, :, one : one + 1], label[:, :, one : one + 1]).startswith(b"\x89PNG")

@@ -198,3 +198,22 @@ def test_slicer_opens_it_as_one_segment_with_name_color_and_terminology(tmp_path
     saved = sitk.ReadImage(str(again))
     assert_same_geometry(saved, mask)  # Slicer crops it if it does not know the reference geometry
     assert np.array_equal(sitk.GetArrayFromImage(saved), sitk.GetArrayFromImage(mask))
+
+
+@pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
+def test_a_file_that_itk_cut_short_does_not_take_the_earlier_ones_place(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"volume.{suffix}"
+    volume = sitk.GetImageFromArray(np.random.default_rng(0).random((8, 9, 10), np.float32))
+    write_volume(path, volume)
+    before, write = path.read_bytes(), sitk.WriteImage
+
+    def onFullDisk(image: sitk.Image, name: str, **options: object) -> None:
+        write(image, name, **options)
+        Path(name).write_bytes(Path(name).read_bytes()[:-60])
+
+    monkeypatch.setattr(sitk, "WriteImage", onFullDisk)
+    with pytest.raises(OSError, match="No space left"):
+        write_volume(path, volume * 2)
+    assert path.read_bytes() == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,9 @@ def test_settings_are_read_from_text_by_their_type() -> None:
         ("dropout=1.5", "below 1"),
         ("seed=-1", "seed: Wanted 0 or more, found -1"),
         ("mirror=yes", "true or false"),
+        ("learning_rate=nan", "learning_rate: Wanted a finite number, found nan"),
+        ("spacing_mm=inf,inf,inf", "spacing_mm: Wanted a finite number"),
+        (f"seed={2**70}", "seed: Wanted a number below 2 to the power of 63"),
     ],
 )
 def test_wrong_settings_are_refused_with_what_was_wanted(text: str, message: str) -> None:
@@ -72,6 +76,26 @@ def test_a_damaged_file_of_settings_is_refused(content: bytes, tmp_path: Path) -
     (tmp_path / "settings.json").write_bytes(content)
     with pytest.raises(InputError, match=r"settings\.json: Wanted the settings of a run, found a damaged file"):
         Settings.read(tmp_path / "settings.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("filters", 2.0),
+        ("filters", True),
+        ("overlap", "0.25"),
+        ("spacing_mm", [1.0, 1.0]),
+        ("spacing_mm", 1.0),
+        ("minutes", "none"),
+        ("optimizer", "lion"),
+        ("mirror", 1),
+    ],
+)
+def test_a_setting_of_another_kind_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"{name}: Wanted a setting as `train` writes it"):
+        Settings.from_dict({**Settings().to_dict(), name: value})
+    # A whole number is a number.
+    assert Settings.from_dict({**Settings().to_dict(), "minutes": 3, "spacing_mm": [1, 1, 1]}).minutes == 3
 
 
 def test_all_wrong_settings_are_named_at_once() -> None:

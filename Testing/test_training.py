@@ -14,6 +14,7 @@ from LASegColearnLib.checkpoints import load_checkpoint
 from LASegColearnLib.cohort import Cohort, load_cohort, save_cohort
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.phantom import write_phantom_cohort
+from LASegColearnLib.run_lock import alone_in
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.training import resume, train
 from stop_after import StopAfter
@@ -287,3 +288,28 @@ def test_too_few_cases_are_refused_for_colearning_and_fewer_are_enough_for_super
     with pytest.raises(InputError, match="2 labeled"):
         train(study, tmp_path / "run", SETTINGS)
     assert train(study, tmp_path / "supervised", replace(SETTINGS, method="supervised")).finished
+
+
+def test_holding_cases_out_leaves_enough_to_train_on(cohort: Path, tmp_path: Path) -> None:
+    whole = load_cohort(cohort)
+    study = _write(tmp_path / "other", Cohort(whole.labeled, whole.unlabeled, ()))
+    train(study, tmp_path / "run", replace(SETTINGS, holdout=0.99))
+    assert len(load_cohort(tmp_path / "run" / "cohort.json").labeled) == 2
+    # Those of the first round are held out again, and one is left.
+    first = load_cohort(tmp_path / "run" / "cohort.json")
+    again = Cohort((first.labeled[0], *first.validation), whole.unlabeled, ())
+    save_cohort(again, study.parent / "round-2.json")
+    with pytest.raises(InputError, match="Wanted at least 2 labeled cases to train on, found 1"):
+        train(study.parent / "round-2.json", tmp_path / "run-2", SETTINGS)
+    assert train(study.parent / "round-2.json", tmp_path / "run-3", replace(SETTINGS, method="supervised")).finished
+
+
+def test_one_process_at_a_time_trains_in_a_folder(cohort: Path, tmp_path: Path) -> None:
+    told: list[dict] = []
+    with alone_in(tmp_path / "run"), pytest.raises(InputError, match="run: Another process is training in this folder"):
+        train(cohort, tmp_path / "run", SETTINGS, listeners=[told.append])
+    assert told == [] and not (tmp_path / "run" / "events.jsonl").exists()
+    assert train(cohort, tmp_path / "run", SETTINGS).finished
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file: Wanted a folder for the run, found a file"):
+        train(cohort, tmp_path / "file", SETTINGS)

@@ -6,6 +6,7 @@ import os
 import pickle
 import struct
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,15 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
             os.fsync(file.fileno())
 
 
-def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+def load_checkpoint(
+    path: Path, device: torch.device | str = "cpu", *, needed: Sequence[str] = ("networks",)
+) -> dict[str, Any]:
     """Read a checkpoint.
+
+    Parameters
+    ----------
+    needed
+        What has to be in it, by name.
 
     Raises
     ------
@@ -86,11 +94,17 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         raise InputError(
             Problem(name, "It is not a whole checkpoint: cut short or damaged.", "Copy it again, or use another one.")
         ) from None
-    if not isinstance(content, dict) or "format" not in content or "networks" not in content:
-        raise InputError(Problem(name, "It is not a checkpoint of LASegColearn.", "Give one that `train` wrote."))
+    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+        raise _of_another_kind(name)
     if content["format"] > FORMAT:
         raise InputError(Problem(name, "It was written by a newer version.", "Update LASegColearn."))
+    if not all(isinstance(content.get(part), dict) for part in needed):
+        raise _of_another_kind(name)
     return content
+
+
+def _of_another_kind(name: str) -> InputError:
+    return InputError(Problem(name, "It is not a checkpoint of LASegColearn.", "Give one that `train` wrote."))
 
 
 def _may_hold_code(path: Path) -> bool:
@@ -101,10 +115,12 @@ def _may_hold_code(path: Path) -> bool:
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
     """Read the networks of a checkpoint for prediction. Raises :class:`InputError` as :func:`load_checkpoint` does."""
-    content = load_checkpoint(path, device)
-    settings = Settings.from_dict(content["settings"])
+    content = load_checkpoint(path, device, needed=("networks", "settings"))
+    settings = Settings.from_dict(content["settings"]).checked()
     method = create_method(settings)
     load_modules(method.networks, content["networks"], path.name)
+    if not isinstance(content.get("method_state"), dict) or not isinstance(content.get("iteration"), int):
+        raise _of_another_kind(path.name)
     method.load_state(content["method_state"])
     networks = method.networks_in_training()
     for network in networks.values():

@@ -147,7 +147,22 @@ def cohort_from_json(content: Any, folder: Path, name: str, segment: str | None 
 
 
 def save_cohort(cohort: Cohort, path: Path) -> None:
-    """Write a cohort file; paths become relative to its folder where they can."""
+    """Write a cohort file; paths become relative to its folder where they can.
+
+    Raises
+    ------
+    InputError
+        Naming the cases whose files have names that no text file can hold.
+    """
+    problems = [
+        Problem(
+            case.id, "The name of its scan or label, or of a folder, has letters of another encoding.", "Rename it."
+        )
+        for case in cohort.cases
+        if not all(_is_path(str(file)) for file in (case.image, case.label) if file is not None)
+    ]
+    if problems:
+        raise InputError(problems)
     write_json_atomically(
         path,
         {
@@ -217,7 +232,7 @@ def _case(entry: Any, folder: Path, place: str, role: str, segment: str | None, 
     if isinstance(entry, str):
         entry = {"image": entry}
     image = entry.get("image") if isinstance(entry, dict) else None
-    if not isinstance(image, str) or not image:
+    if not isinstance(image, str) or not image or not _is_path(image):
         problems.append(
             Problem(place, f"Wanted the path of one image, found {_described(image or entry)}.", "Correct the file.")
         )
@@ -229,7 +244,7 @@ def _case(entry: Any, folder: Path, place: str, role: str, segment: str | None, 
     if role == "unlabeled":
         return Case(str(case_id), folder / image)
     label, named = entry.get("label"), entry.get("segment", segment)
-    if not isinstance(label, str) or not label:
+    if not isinstance(label, str) or not label or not _is_path(label):
         problems.append(
             Problem(
                 place,
@@ -244,6 +259,15 @@ def _case(entry: Any, folder: Path, place: str, role: str, segment: str | None, 
         )
         return None
     return Case(str(case_id), folder / image, folder / label, None if named is None else str(named))
+
+
+def _is_path(text: str) -> bool:
+    """Whether a file can have this name, and a text file can hold it."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def case_id_from(image: Path) -> str:

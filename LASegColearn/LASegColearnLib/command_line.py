@@ -444,6 +444,8 @@ def _suggest(options: argparse.Namespace) -> int:
     from LASegColearnLib.predictor import Predictor
     from LASegColearnLib.run_folder import RunFolder
 
+    if options.count < 0:
+        raise InputError(Problem("--count", f"Wanted 0 or more, found {options.count}.", "Give such a number."))
     keep_freed_memory()
     events = EventLog(None, _listener(options))
     model = load_model(RunFolder(options.run).last_checkpoint)
@@ -472,6 +474,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     from LASegColearnLib.evaluation import evaluate, format_table, write_metrics_csv
     from LASegColearnLib.events import EventLog
 
+    if options.output.is_dir():
+        raise InputError(Problem(options.output.name, "It is a folder.", "Give --output the name of a file in it."))
     if not options.overwrite:
         _refuse_to_replace(options.output, "Give another --output, or add --overwrite.")
     rows = evaluate(load_cohort(options.cohort), options.predictions, split=options.split, unit=options.unit)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from LASegColearnLib.cohort import load_cohort
+from LASegColearnLib.device import choose_device
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.events import Listener
 from LASegColearnLib.network_comparison import compare_networks
@@ -66,6 +67,9 @@ def run_demo(
     settings = replace(preset("demo"), seed=seed)
     if minutes is not None:
         settings = replace(settings, minutes=minutes)
+    # Before anything is made.
+    settings.checked()
+    choose_device(device)
     log = logging.getLogger(__name__)
     log.info("Making %d synthetic scans ...", _LABELED + _UNLABELED + _UNSEEN)
     cohort_file = write_phantom_cohort(

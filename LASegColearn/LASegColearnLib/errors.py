@@ -57,6 +57,14 @@ class InputError(UserError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+def recorded_sentence(error: BaseException) -> str:
+    """The same as :func:`sentence_for` for what is kept and handed on: files may be named after patients."""
+    if isinstance(error, InputError):
+        named = ", ".join(dict.fromkeys(problem.case for problem in error.problems))
+        return f"What was given could not be used ({named}). Why was said where it was started."
+    return sentence_for(error)
+
+
 def not_readable(name: str) -> InputError:
     """What to say of a file that the system does not let this person read."""
     return InputError(

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from LASegColearnLib.errors import sentence_for
+from LASegColearnLib.errors import recorded_sentence, sentence_for
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -36,9 +36,15 @@ class EventLog:
     def emit(self, event: str, **values: Any) -> None:
         """Record an event. Numbers that JSON cannot hold (NaN, infinity) become null."""
         record = {"event": event, **_plain(values)}
+        self._record(record)
+        self._tell(record)
+
+    def _record(self, record: dict[str, Any]) -> None:
         if self._file is not None:
             self._file.write(event_line(record))
             self._file.flush()
+
+    def _tell(self, record: dict[str, Any]) -> None:
         for listener in self._listeners:
             listener(record)
 
@@ -48,7 +54,9 @@ class EventLog:
         try:
             yield
         except Exception as error:
-            self.emit("failed", message=sentence_for(error), cause=type(error).__name__)
+            record = {"event": "failed", "message": sentence_for(error), "cause": type(error).__name__}
+            self._record({**record, "message": recorded_sentence(error)})
+            self._tell(record)
             raise
         finally:
             self.close()

@@ -21,8 +21,18 @@ def itk_name(path: Path) -> str:
     Raises
     ------
     InputError
-        Under Windows, if there is no such name.
+        If the name has letters of another encoding than the system's; under Windows, if there is no such name.
     """
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError(
+            Problem(
+                path.name.encode("utf-8", "replace").decode(),
+                "Its name, or that of a folder it is in, has letters of another encoding.",
+                "Rename it.",
+            )
+        ) from None
     if not _ASCII_ONLY or str(path).isascii():
         return str(path)
     name = str(Path(_short_name(path.resolve().parent)) / path.name)

@@ -44,7 +44,8 @@ def overlay_figure(scan: sitk.Image, prediction: sitk.Image, label: sitk.Image |
         axes.imshow(cut.T, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=aspect, origin=origin)
         for mask, color in masks:
             outline = mask.take(middle[through], axis=through)
-            if outline.any() and not outline.all():
+            # There is no contour in a single row of voxels.
+            if outline.any() and not outline.all() and min(outline.shape) > 1:
                 axes.contour(outline.T.astype(float), [0.5], colors=[color], linewidths=1.2)
         axes.set_title(name, fontsize=8)
         axes.set_axis_off()

@@ -153,7 +153,17 @@ def _predicted_at(figures: Path) -> int | None:
 def _rows(folder: RunFolder) -> list[_Row]:
     if not folder.metrics.is_file():
         return []
-    with folder.metrics.open(encoding="utf-8", newline="") as file:
+    # A spreadsheet that saved it may have put a mark before it, or other separators into it.
+    with folder.metrics.open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.DictReader(file)
+        if "case" not in (lines.fieldnames or ()):
+            raise InputError(
+                Problem(
+                    folder.metrics.name,
+                    "Wanted columns separated by commas, the first of them case; found others.",
+                    "Take the file away; report and evaluate make it anew.",
+                )
+            )
         return [
             _Row(
                 line["case"],
@@ -162,7 +172,7 @@ def _rows(folder: RunFolder) -> list[_Row]:
                 {name: float(line.get(name) or "nan") for name in (*_MEASURES, *_VOLUMES)},
                 line.get("note") or "",
             )
-            for line in csv.DictReader(file)
+            for line in lines
         ]
 
 

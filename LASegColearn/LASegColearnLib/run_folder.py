@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 _SECONDS_OF_PATIENCE = 2.0
+_BYTES_OF_A_FULL_DISK = 1 << 20
 
 
 @contextmanager
@@ -26,6 +29,11 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         _replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        # PyTorch, NumPy and ITK each say in their own way that a disk is full.
+        if shutil.disk_usage(path.parent).free < _BYTES_OF_A_FULL_DISK:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -46,11 +46,12 @@ class _Segment:
 
 def stem(path: Path) -> str:
     """The file's name without its suffix, ``.nii.gz`` and ``.seg.nrrd`` counting as one."""
-    name = path.name
+    # Letters of another encoding, which no text file and no console takes.
+    name = path.name.encode("utf-8", "replace").decode()
     for suffix in SUFFIXES:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
-    return path.stem
+    return Path(name).stem
 
 
 def read_scan(path: Path, case: str | None = None) -> sitk.Image:
@@ -195,7 +196,8 @@ def content_hash(image: sitk.Image) -> str:
 def _read(path: Path, name: str, what: str) -> sitk.Image:
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
-        begins = _beginning(path, len(_GZIP_BEGINS)) if is_file else b""
+        if is_file:
+            _beginning(path, 1)
     except OSError:
         raise not_readable(name) from None
     if is_folder:
@@ -237,8 +239,7 @@ def _read(path: Path, name: str, what: str) -> sitk.Image:
         raise InputError(
             Problem(name, f"The {what}'s file cannot be read: damaged or cut short.", "Export or copy it again.")
         ) from None
-    # Whether it is compressed is for its content to say, as it is for ITK.
-    if path.name.lower().endswith((".nii", ".nii.gz")) and _is_cut_short(path, reader, begins == _GZIP_BEGINS):
+    if path.name.lower().endswith((".nii", ".nii.gz")) and _is_cut_short(path, reader):
         raise InputError(Problem(name, f"The {what}'s file is cut short.", "Export or copy it again."))
     return image
 
@@ -303,8 +304,21 @@ def _refuse_without_voxels(path: Path, voxel_files: Sequence[str], name: str, wh
         )
 
 
-def _is_cut_short(path: Path, reader: sitk.ImageFileReader, compressed: bool) -> bool:
+def is_whole_nifti(path: Path) -> bool:
+    """Whether a NIfTI file has all voxels of its header: ITK says nothing of a disk that was full when it wrote."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(itk_name(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return False
+    return not _is_cut_short(path, reader)
+
+
+def _is_cut_short(path: Path, reader: sitk.ImageFileReader) -> bool:
     """Whether a NIfTI file ends before its voxels do: ITK fills up what is missing, for the other formats it fails."""
+    # Whether it is compressed is for its content to say, as it is for ITK.
+    compressed = _beginning(path, len(_GZIP_BEGINS)) == _GZIP_BEGINS
     axes = range(1, int(reader.GetMetaData("dim[0]")) + 1)
     voxels = math.prod(int(reader.GetMetaData(f"dim[{axis}]")) for axis in axes)
     needed = float(reader.GetMetaData("vox_offset")) + voxels * int(reader.GetMetaData("bitpix")) // 8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import SimpleITK as sitk
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.itk_names import itk_name
 from LASegColearnLib.run_folder import replacing
+from LASegColearnLib.scan_files import is_whole_nifti
 
 SEGMENT_NAME = "Left atrium"
 SEGMENT_ID = "left_atrium"
@@ -146,3 +149,5 @@ def _write(path: Path, image: sitk.Image) -> None:
         )
     with replacing(path) as temporary:
         sitk.WriteImage(image, itk_name(temporary), useCompression=not path.name.endswith(".nii"))
+        if path.name.endswith((".nii", ".nii.gz")) and not is_whole_nifti(temporary):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
@@ -172,6 +173,10 @@ class Settings:
                 value = getattr(self, name)
                 found.append(Problem(name, f"Wanted {wanted}, found {value}.", f"Set it with --set {name}=…"))
 
+        for name, value in self.to_dict().items():
+            numbers = value if isinstance(value, list) else [value]
+            finite = all(math.isfinite(number) for number in numbers if isinstance(number, (int, float)))
+            require(finite, name, "a finite number")
         require(len(self.spacing_mm) == 3 and min(self.spacing_mm) > 0, "spacing_mm", "three lengths above 0 mm")
         require(
             len(self.patch_size) == 3 and all(side > 0 and side % 16 == 0 for side in self.patch_size),
@@ -218,6 +223,7 @@ class Settings:
         require(self.learning_rate > 0, "learning_rate", "a rate above 0")
         require(abs(self.logit_shift) <= 5, "logit_shift", "a number from -5 to 5")
         require(self.minutes is None or self.minutes > 0, "minutes", "a time above 0")
+        require(self.seed < 1 << 63, "seed", "a number below 2 to the power of 63")
         for name in (
             "seed",
             "unlabeled_weight",
@@ -263,6 +269,14 @@ class Settings:
         if unknown:
             raise InputError([_unknown_setting(name) for name in unknown])
         given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        damaged = [name for name, value in given.items() if not _fits(value, _TYPES[name])]
+        if damaged:
+            raise InputError(
+                [
+                    Problem(name, f"Wanted a setting as `train` writes it, found {values[name]!r}.", "Correct it.")
+                    for name in damaged
+                ]
+            )
         return cls(**given)
 
     @classmethod
@@ -324,6 +338,21 @@ def _unknown_setting(name: str) -> Problem:
     near = get_close_matches(name, _TYPES, n=1)
     hint = f"Did you mean {near[0]}?" if near else "`lasegcolearn train --settings` lists the settings."
     return Problem(name, "There is no setting of this name.", hint)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a plain value is one of the annotated type; whole numbers are numbers."""
+    origin = get_origin(kind)
+    if origin is Literal:
+        return value in get_args(kind)
+    if origin is tuple:
+        kinds = get_args(kind)
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in get_args(kind))
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is kind
 
 
 def _parse(text: str, kind: Any) -> Any:

@@ -7,7 +7,7 @@ import logging
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from LASegColearnLib.methods import method_class
 from LASegColearnLib.processes import Processes, joined, own_device, started_together
 from LASegColearnLib.roles import RoleLedger
 from LASegColearnLib.run_folder import RunFolder, write_json_atomically
+from LASegColearnLib.run_lock import alone_in
 from LASegColearnLib.settings import Settings, setting_text
 from LASegColearnLib.stopping import Stopped
 from LASegColearnLib.trainer import Trainer, TrainingCases
@@ -31,6 +32,8 @@ _ROLES = ("labeled", "unlabeled", "validation")
 # With fewer labeled cases than this, each is worth more as a label than as a check.
 _FEWEST_FOR_HOLDOUT = 5
 _LEDGER_NAME = "lasegcolearn-roles.json"
+# Of a checkpoint, by a run that is resumed or starts from another's model.
+_TO_GO_ON_FROM = ("networks", "settings", "lineage")
 _ANOTHER_RUN = "Leave it out, or start a new run, with --init to start from this one."
 # Networks and optimizer fit a run whatever these are.
 _CHANGED_ON_THE_WAY = ("learning_rate", "batch_parts", "precision", "gradient_clip", "compile")
@@ -110,6 +113,8 @@ def train(
     folder = RunFolder(run)
     if cohort is None:
         raise InputError(Problem("--cohort", "Wanted a cohort file to train on, found none.", "Give one, or --resume."))
+    if run.exists() and not run.is_dir():
+        raise InputError(Problem(run.name, "Wanted a folder for the run, found a file.", "Give another name."))
     if folder.last_checkpoint.exists():
         raise InputError(
             Problem(run.name, "There is a run in this folder already.", "Give another folder, or go on with --resume.")
@@ -125,7 +130,7 @@ def train(
         )
     place = choose_device(own_device(device), settings.precision)
     settings, note = _shared_out(settings, started_together().count)
-    initial = load_checkpoint(init) if init is not None else None
+    initial = load_checkpoint(init, needed=_TO_GO_ON_FROM) if init is not None else None
     if initial is not None:
         settings = _warm_start_settings(settings, initial["settings"])
     members = load_cohort(cohort)
@@ -138,7 +143,7 @@ def train(
         checked, cached = _prepare(members, settings, cache, events, needs_unlabeled, should_stop)
         ledger = RoleLedger.load(cohort.parent / _LEDGER_NAME)
         earlier = _earlier_roles(ledger, initial)
-        kept, notes = _with_holdout(members, checked.content_hashes, settings, earlier)
+        kept, notes = _with_holdout(members, checked.content_hashes, settings, earlier, 2 if needs_unlabeled else 1)
         cases = _training_cases(kept, checked.content_hashes, cached, earlier)
         write_json_atomically(folder.settings, settings.to_dict())
         save_cohort(kept, folder.cohort)
@@ -202,7 +207,7 @@ def resume(
     place = choose_device(own_device(device), settings.checked().precision)
     kept = settings
     settings, note = _shared_out(settings, started_together().count)
-    content = load_checkpoint(folder.last_checkpoint)
+    content = load_checkpoint(folder.last_checkpoint, needed=_TO_GO_ON_FROM)
     members = load_cohort(folder.cohort)
 
     def prepare(events: EventLog) -> TrainingCases:
@@ -291,10 +296,11 @@ def _shared_out(settings: Settings, processes: int) -> tuple[Settings, list[str]
 
 @contextmanager
 def _events(folder: RunFolder, listeners: Sequence[Listener], processes: Processes) -> Iterator[EventLog]:
-    """The run's events, which the first process alone records and tells."""
-    events = EventLog(folder.events, *listeners) if processes.is_first else EventLog(None)
-    with events.telling_failure():
-        yield events
+    """The run's events, which the first process alone records and tells; no other run writes into the folder."""
+    with alone_in(folder.path) if processes.is_first else nullcontext():
+        events = EventLog(folder.events, *listeners) if processes.is_first else EventLog(None)
+        with events.telling_failure():
+            yield events
 
 
 def _prepared_by_first(processes: Processes, folder: RunFolder, prepare: Callable[[], TrainingCases]) -> TrainingCases:
@@ -380,11 +386,16 @@ def _earlier_roles(ledger: RoleLedger, initial: dict[str, Any] | None) -> RoleLe
 
 
 def _with_holdout(
-    members: Cohort, hashes: dict[str, str], settings: Settings, earlier: RoleLedger
+    members: Cohort, hashes: dict[str, str], settings: Settings, earlier: RoleLedger, min_labeled: int
 ) -> tuple[Cohort, list[str]]:
     """Hold out some labeled cases for validation if the cohort has none; says what was done.
 
     Cases that an earlier round held out are held out again, and none that it trained on.
+
+    Raises
+    ------
+    InputError
+        If fewer labeled cases than ``min_labeled`` are left to train on.
     """
     if members.validation:
         return members, []
@@ -392,15 +403,17 @@ def _with_holdout(
     count = round(settings.holdout * len(members.labeled))
     if not held and count and len(members.labeled) >= _FEWEST_FOR_HOLDOUT:
         fresh = [case.id for case in members.labeled if hashes[case.id] not in earlier.trained]
-        held = set(random.Random(settings.seed).sample(fresh, min(count, len(fresh))))
+        most = min(count, len(fresh), len(members.labeled) - min_labeled)
+        held = set(random.Random(settings.seed).sample(fresh, most))
     if not held:
         return members, ["No case is used for validation, so there is no Dice to follow and no best checkpoint."]
     kept = tuple(case for case in members.labeled if case.id not in held)
-    if not kept:
+    if len(kept) < min_labeled:
         raise InputError(
             Problem(
                 "cohort",
-                "All labeled cases were held out for validation in earlier rounds, so none is left to train on.",
+                f"Wanted at least {min_labeled} labeled cases to train on, found {len(kept)}: the others were held out "
+                "for validation in earlier rounds.",
                 "Add labeled cases.",
             )
         )

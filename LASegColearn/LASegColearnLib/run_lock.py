@@ -1,0 +1,57 @@
+"""One process at a time trains in a run folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from LASegColearnLib.errors import InputError, Problem
+
+_NAME = ".lock"
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Within this block no other process trains in the folder, which is made; the system forgets it when this one dies.
+
+    Raises
+    ------
+    InputError
+        If another process is at work there: each would replace the other's checkpoints.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / _NAME).open("ab") as file:
+        if _is_taken(file):
+            raise InputError(
+                Problem(
+                    folder.name,
+                    "Another process is training in this folder.",
+                    "Wait for it, stop it, or give another folder.",
+                )
+            )
+        yield
+
+
+def _is_taken(file: IO[bytes]) -> bool:
+    """Whether another process has the lock of this file; if not, this one has it now, until the file is closed."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return True
+        return False
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        # A disk without locks is no reason not to train.
+        return False
+    return False

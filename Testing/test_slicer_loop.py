@@ -190,9 +190,11 @@ def test_a_prediction_of_the_same_run_that_is_newer_or_whole_again_is_shown(sess
 
 
 def test_another_cases_prediction_does_not_become_a_label(session: Session, tmp_path: Path) -> None:
+    import slicer
+
     case = makePredictedCase(session, tmp_path / "study")
     teacher = session.showPrediction(case.caseId)
-    other = session.study.addScan(session.study.case(case.caseId).scan)
+    other = session.cases.add(slicer.util.addVolumeFromArray(np.arange(1000, dtype=np.int16).reshape(10, 10, 10)))
     with pytest.raises(InputError, match="The prediction Scan teacher is that of another case"):
         session.useAsLabel(other.id, teacher, teacher.GetSegmentation().GetNthSegmentID(0))
 

@@ -283,7 +283,7 @@ def test_a_wrong_network_and_overlap_are_refused_together() -> None:
 
 @pytest.fixture
 def scan_file(tmp_path: Path) -> Path:
-    scan, _ = scan_and_truth((20, 22, 18), (1.0, 1.0, 1.5), OBLIQUE)
+    scan, _ = scan_and_truth((20, 22, 18), (1.0, 1.0, 1.5), OBLIQUE, noise=2)
     path = tmp_path / "scans of Jane Doe" / "scan.nrrd"
     path.parent.mkdir()
     sitk.WriteImage(scan, str(path))

@@ -41,15 +41,15 @@ def test_preparing_and_segmenting_have_bars_of_their_own(capsys) -> None:
 def test_a_stopped_comparison_or_demo_names_no_option_that_it_has_not(capsys) -> None:
     show = TerminalProgress()
     show({"event": "comparing", "done": 0, "of": 2, "method": "a", "labeled": 4, "seed": 0})
-    show({"event": "finished", "complete": False})
+    show({"event": "finished", "complete": False, "iteration": 5})
     show({"event": "stopped", "done": 0, "of": 2})
     seen = capsys.readouterr().err
     assert "--resume" not in seen
     assert seen.count("Stopped") == 1 and "Run the same command again to go on." in seen
-    TerminalProgress(go_on="")({"event": "finished", "complete": False})
+    TerminalProgress(go_on="")({"event": "finished", "complete": False, "iteration": 5})
     assert capsys.readouterr().err == "Stopped; what was learned is saved.\n"
 
 
 def test_a_stop_says_how_to_go_on(capsys) -> None:
-    TerminalProgress()({"event": "finished", "complete": False})
+    TerminalProgress()({"event": "finished", "complete": False, "iteration": 5})
     assert "--resume" in capsys.readouterr().err

@@ -21,6 +21,7 @@ from LASegColearnLib.allocation import keep_freed_memory
 from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
 from LASegColearnLib.comparison import Plan, Trained, compare, read_trained
 from LASegColearnLib.comparison_page import MEASURES, cost_rows, difference_rows, table_rows
+from LASegColearnLib.curves import dice_curves, read_events
 from LASegColearnLib.methods import method_names
 from LASegColearnLib.network_comparison import compare_networks
 from LASegColearnLib.terminal import TerminalProgress
@@ -52,6 +53,8 @@ def main() -> None:
         sys.stdout.write(_table([one for one in trained if one.labeled == labeled], methods, labeled))
     if options.csv:
         _write_cases(options.csv, trained)
+    if options.curves:
+        _draw_curves(options.curves, trained)
     if options.networks:
         for one in trained:
             table = compare_networks(one.run, load_cohort(one.run.cohort), device=options.device, unit="voxel")
@@ -75,6 +78,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--networks", action="store_true", help="a table of each run's students and teacher as well")
     parser.add_argument("--csv", type=Path, help="file for the figures of each case, by both protocols")
+    parser.add_argument("--curves", type=Path, help="PNG of the predicting network's Dice over the minutes, by run")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
     return parser.parse_args()
 
@@ -121,6 +125,19 @@ def _write_cases(path: Path, trained: list[Trained]) -> None:
                     figures = [f"{getattr(row.metrics, name):.{digits}f}" for name, digits in measures.items()]
                     own = [one.method, one.labeled, one.seed, one.iterations, protocol, row.case, row.network]
                     rows.writerow([*own, *figures])
+
+
+def _draw_curves(path: Path, trained: list[Trained]) -> None:
+    """On the scans that are looked at in the course of the training: seen, and not selected on."""
+    runs = {}
+    for one in trained:
+        network = one.published[0].network
+        events = [event for event in read_events(one.run.events) if event["event"] == "validated"]
+        title = f"{one.method}, {one.labeled} labels, seed {one.seed}"
+        runs[title] = [{**event, "dice": {network: event["dice"].get(network)}} for event in events]
+    drawn = dice_curves(runs)
+    if drawn is not None:
+        path.write_bytes(drawn)
 
 
 def case(scans: Path, number: int, with_label: bool) -> Case:

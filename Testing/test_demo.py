@@ -51,7 +51,9 @@ def stubs(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     ends = iter(finished)
     monkeypatch.setattr("LASegColearnLib.demo.write_phantom_cohort", lambda folder, **of: folder / "cohort.json")
     monkeypatch.setattr("LASegColearnLib.demo.load_cohort", lambda file: None)
-    monkeypatch.setattr("LASegColearnLib.demo.train", lambda *of, **named: SimpleNamespace(finished=next(ends), iterations=5))
+    monkeypatch.setattr(
+        "LASegColearnLib.demo.train", lambda *of, **named: SimpleNamespace(finished=next(ends), iterations=5)
+    )
     monkeypatch.setattr("LASegColearnLib.demo.compare_networks", lambda *of, **named: "the table")
     monkeypatch.setattr("LASegColearnLib.demo.write_report", lambda run, **of: run / "report.html")
     return finished

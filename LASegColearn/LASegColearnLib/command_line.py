@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -663,7 +664,7 @@ def _tell_unexpected(options: argparse.Namespace, error: Exception) -> int:
     import traceback
 
     _tell_failure(options, error)
-    details = "".join(traceback.format_exception(error))
+    details = _without_scans("".join(traceback.format_exception(error)))
     run = getattr(options, "run", None)
     if run is not None and run.is_dir():
         try:
@@ -677,6 +678,14 @@ def _tell_unexpected(options: argparse.Namespace, error: Exception) -> int:
     else:
         sys.stderr.write(details)
     return 1
+
+
+def _without_scans(text: str) -> str:
+    """Without the paths of scans, which may name patients; the log is handed on where something went wrong."""
+    from LASegColearnLib.scan_files import SUFFIXES
+
+    endings = "|".join(re.escape(suffix) for suffix in SUFFIXES)
+    return re.sub(rf"(?:[A-Za-z]:)?[/\\][^\n\"']*?(?:{endings})", "<scan>", text)
 
 
 def _use_utf8() -> None:

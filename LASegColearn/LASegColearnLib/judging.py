@@ -78,7 +78,10 @@ def judge(
     events = EventLog(None, *listeners)
     with events.telling_failure():
         runs = [RunFolder(run), *([] if against is None else [RunFolder(against)])]
-        trained = [set(load_checkpoint(one.last_checkpoint)["lineage"]["trained"]) for one in runs]
+        trained = [
+            set(load_checkpoint(one.last_checkpoint, needed=("networks", "lineage"))["lineage"]["trained"])
+            for one in runs
+        ]
         members = load_cohort(cohort or runs[0].cohort).validation
         unseen = [case for case in members if not _was_trained_on(case, set().union(*trained))]
         left_out = [case.id for case in members if case not in unseen]

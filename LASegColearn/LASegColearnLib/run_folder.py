@@ -31,11 +31,18 @@ def replacing(path: Path) -> Iterator[Path]:
         _replace(temporary, path)
     except (OSError, RuntimeError) as error:
         # PyTorch, NumPy and ITK each say in their own way that a disk is full.
-        if shutil.disk_usage(path.parent).free < _BYTES_OF_A_FULL_DISK:
+        if _is_full(path.parent):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < _BYTES_OF_A_FULL_DISK
+    except OSError:
+        return False
 
 
 def _replace(temporary: Path, path: Path) -> None:

@@ -371,7 +371,11 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         with self._tellingErrors("inputs"):
             if not folder:
                 raise InputError(Problem(_("Study"), _("No folder is chosen."), _("Choose one.")))
+            before = self.logic.study.folder if self.logic.hasStudy else None
             study = self.logic.openStudy(folder)
+            if study.folder != before:
+                # Cases of another study have the same ids.
+                self._shownCase, self._doubts = None, []
             if self._parameterNode is not None:
                 self._parameterNode.studyFolder = str(study.folder)
             self._showStudyFolder(str(study.folder))
@@ -523,13 +527,18 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             surface, uncertainty = self.ui.showSurfaceCheckBox.checked, self.ui.showUncertaintyCheckBox.checked
             self.correctSection.onShow(caseId)
             self.logic.showCase(caseId, surface=surface, uncertainty=uncertainty)
-            self._shownCase, self._doubts = caseId, []
-            # Another case's label must not stay chosen.
-            source = self.logic.cases.labelSource(caseId) or self.logic.cases.correctedSegment(caseId) or (None, "")
-            self.ui.labelSelector.setCurrentNode(source[0])
-            if source[0] is not None:
-                self.ui.labelSelector.setCurrentSegmentID(source[1])
+            before, self._shownCase, self._doubts = self._shownCase, caseId, []
+            if caseId != before:
+                self._chooseLabelOf(caseId)
         self.update()
+
+    def _chooseLabelOf(self, caseId: str) -> None:
+        """Choose the case's own segment under Label, or none: another case's must not stay chosen."""
+        assert self.logic is not None
+        source = self.logic.cases.labelSource(caseId) or self.logic.cases.correctedSegment(caseId) or (None, "")
+        self.ui.labelSelector.setCurrentNode(source[0])
+        if source[0] is not None:
+            self.ui.labelSelector.setCurrentSegmentID(source[1])
 
     def onShowOption(self) -> None:
         """The surface or the uncertainty is wanted, or not any more."""

@@ -200,9 +200,23 @@ def test_a_header_may_not_name_a_file_outside_of_its_folder(suffix: str, tmp_pat
     folder.mkdir()
     copy = folder / f"a.{suffix}"
     told = f"The scan's header, a.{suffix}, names a file with its voxels outside of its folder."
-    for named in (f"../{voxels.name}", str(voxels), f"below/../../{voxels.name}", f"LIST\n../{voxels.name}"):
+    (folder / "list").mkdir()
+    elsewhere = (
+        f"../{voxels.name}",
+        str(voxels),
+        f"below/../../{voxels.name}",
+        f"LIST\n../{voxels.name}",
+        f"list/../../{voxels.name}",
+        f"LIST/../../{voxels.name}",
+        f"= = ../{voxels.name}",
+    )
+    for named in elsewhere:
         copy.write_bytes(header.replace(voxels.name.encode(), named.encode()))
         assert refusal(copy) == told
+    copy.write_bytes(
+        header.replace(voxels.name.encode(), f"../{voxels.name}".encode()).replace(b"\nElem", b"\n \fElem")
+    )
+    assert refusal(copy) == told
     (folder / "below").mkdir()
     for named in (f"below/{voxels.name}", str(folder / "below" / voxels.name)):
         copy.write_bytes(header.replace(voxels.name.encode(), named.encode()))

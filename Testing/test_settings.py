@@ -64,6 +64,7 @@ def test_settings_are_read_from_text_by_their_type() -> None:
         ("learning_rate=nan", "learning_rate: Wanted a finite number, found nan"),
         ("spacing_mm=inf,inf,inf", "spacing_mm: Wanted a finite number"),
         (f"seed={2**70}", "seed: Wanted a number below 2 to the power of 63"),
+        ("seed=" + "1" * 400, "seed: Wanted a number below 2 to the power of 63"),
     ],
 )
 def test_wrong_settings_are_refused_with_what_was_wanted(text: str, message: str) -> None:

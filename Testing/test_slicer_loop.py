@@ -189,6 +189,23 @@ def test_a_prediction_of_the_same_run_that_is_newer_or_whole_again_is_shown(sess
     assert np.array_equal(voxels, newer) and np.array_equal(session.networkMasks(case.caseId)["teacher"], newer)
 
 
+def test_a_prediction_that_was_painted_into_becomes_a_label_with_the_strokes(session: Session, tmp_path: Path) -> None:
+    import slicer
+
+    case = makePredictedCase(session, tmp_path / "study")
+    teacher = session.showPrediction(case.caseId)
+    segmentId = teacher.GetSegmentation().GetNthSegmentID(0)
+    painted = case.teacher.copy()
+    painted[:, :3] = True
+    slicer.util.updateSegmentBinaryLabelmapFromArray(painted.astype(np.uint8), teacher, segmentId, case.volume)
+    # The prediction in the scene is not whole any more.
+    slicer.mrmlScene.RemoveNode(session.display.uncertaintyNode(case.caseId))
+    session.useAsLabel(case.caseId, teacher, segmentId)
+    label = session.study.case(case.caseId).label
+    assert label is not None
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(label.file)) > 0, painted)
+
+
 def test_another_cases_prediction_does_not_become_a_label(session: Session, tmp_path: Path) -> None:
     import slicer
 

@@ -595,9 +595,22 @@ def test_what_is_shown_with_a_case_changes_at_once(filled: Any, monkeypatch: pyt
     filled.ui.showSurfaceCheckBox.click()
     assert shown == []
     filled.showCase("case_002")
+    filled.ui.labelSelector.setCurrentNode(filled.logic.cases.labelSource("case_001")[0])
     filled.ui.showUncertaintyCheckBox.click()
     filled.ui.showSurfaceCheckBox.click()
+    # What was chosen meanwhile stays chosen.
+    assert filled.ui.labelSelector.currentNode() is filled.logic.cases.labelSource("case_001")[0]
     assert shown == [("case_002", False, True), ("case_002", False, False), ("case_002", True, False)]
+
+
+def test_the_shown_case_is_not_that_of_the_next_study(filled: Any, tmp_path: Path) -> None:
+    filled.showCase("case_001")
+    filled.openStudy(str(tmp_path / "another"))
+    filled.ui.showSurfaceCheckBox.click()
+    assert filled.ui.inputsMessageLabel.text == ""
+    filled.ui.predictShownButton.enabled = True
+    filled.ui.predictShownButton.click()
+    assert "No case is shown" in filled.ui.predictMessageLabel.text
 
 
 def test_a_wrong_setting_and_a_failed_training_are_sentences(filled: Any) -> None:

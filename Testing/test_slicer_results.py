@@ -133,8 +133,16 @@ def test_a_prediction_that_was_edited_is_kept_when_the_next_one_comes(
     assert second.GetName() == f"{volume.GetName()} teacher edited"
     assert np.array_equal(slicer.util.arrayFromSegmentBinaryLabelmap(second, segmentId, volume), voxels)
     assert display.teacherNode("case_001") is third
+    # Of a scene that was saved before edits were noted.
+    third.RemoveAttribute("LASegColearn.voxels")
+    fourth, _ = display.show(volume, "case_001", files, surface=False)
+    assert not core.scene.IsNodePresent(third)
+    fourth.RemoveAttribute("LASegColearn.voxels")
+    slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, fourth, segmentId, volume)
+    fifth, _ = display.show(volume, "case_001", files, surface=False)
+    assert core.scene.IsNodePresent(fourth) and fourth.GetAttribute(KIND_ATTRIBUTE) is None
     display.remove("case_001")
-    assert core.scene.IsNodePresent(second) and not core.scene.IsNodePresent(third)
+    assert core.scene.IsNodePresent(second) and not core.scene.IsNodePresent(fifth)
 
 
 def test_a_prediction_that_is_missing_leaves_the_earlier_one(

@@ -681,11 +681,19 @@ def _tell_unexpected(options: argparse.Namespace, error: Exception) -> int:
 
 
 def _without_scans(text: str) -> str:
-    """Without the paths of scans, which may name patients; the log is handed on where something went wrong."""
+    """Without what names a scan, which may name a patient; the log is handed on where something went wrong.
+
+    Names may have blanks and quotes in them, so of such a line only its beginning, the kind of the error, is left.
+    """
     from LASegColearnLib.scan_files import SUFFIXES
 
-    endings = "|".join(re.escape(suffix) for suffix in SUFFIXES)
-    return re.sub(rf"(?:[A-Za-z]:)?[/\\][^\n\"']*?(?:{endings})", "<scan>", text)
+    names = re.compile("|".join(re.escape(suffix) for suffix in (*SUFFIXES, ".raw", ".zraw")), re.IGNORECASE)
+    kept = []
+    for line in text.splitlines():
+        kind, _, _ = line.partition(": ")
+        found = names.search(line)
+        kept.append(line if found is None else f"{'' if names.search(kind) else kind}: (names a scan)")
+    return "\n".join(kept) + "\n"
 
 
 def _use_utf8() -> None:

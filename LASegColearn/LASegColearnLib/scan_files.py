@@ -27,10 +27,11 @@ _GZIP_BEGINS = b"\x1f\x8b"
 # Of a label that lies further outside than this, header or scan are likely to be another's.
 _LEAST_SHARE_INSIDE = 0.5
 _REMEDY_APART = "Check that scan and label are of the same patient, and that neither lies under a transform."
-# The line of a MetaImage or detached NRRD header that names the file with the voxels, and the lines after it.
+# The line of a MetaImage or NRRD header that names the file with the voxels. MetaIO passes over blanks before it and
+# over several separators.
 _VOXEL_FILE = re.compile(
-    rb"^(?:ElementDataFile\s*[=:]|data ?file\s*:)[ \t]*([^\r\n]+?)[ \t]*\r?$(.*)",
-    re.MULTILINE | re.IGNORECASE | re.DOTALL,
+    rb"(?:ElementDataFile[^=:\r\n]*[=:]|^[ \t\f\v]*data ?file[ \t]*:)[=: \t\f\v]*([^\r\n]+)",
+    re.MULTILINE | re.IGNORECASE,
 )
 
 
@@ -257,13 +258,16 @@ def _voxel_files(path: Path) -> list[str]:
     if header.startswith(b"NRRD"):
         # Voxels follow after an empty line.
         header = re.split(rb"\r?\n\r?\n", header, maxsplit=1)[0]
-    found = _VOXEL_FILE.search(header)
-    named, lines = ("LOCAL", "") if found is None else (part.decode(errors="replace") for part in found.groups())
-    if named.upper() == "LOCAL":
-        return []
-    if named.upper().startswith("LIST"):
-        return [line.strip() for line in lines.splitlines() if line.strip()]
-    return [named]
+    names: list[str] = []
+    for found in _VOXEL_FILE.finditer(header):
+        named = found[1].decode(errors="replace").strip()
+        # Both readers tell a list by these letters alone, and its files by the lines that follow.
+        if named.startswith("LIST"):
+            lines = header[found.end() :].decode(errors="replace").splitlines()
+            names += [line.strip() for line in lines if line.strip()]
+        if not (named.startswith("LIST") and named.split()[0] == "LIST") and named.upper() != "LOCAL":
+            names.append(named)
+    return names
 
 
 def _refuse_voxels_elsewhere(path: Path, voxel_files: Sequence[str], name: str, what: str) -> None:

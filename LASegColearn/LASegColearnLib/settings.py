@@ -175,7 +175,7 @@ class Settings:
 
         for name, value in self.to_dict().items():
             numbers = value if isinstance(value, list) else [value]
-            finite = all(math.isfinite(number) for number in numbers if isinstance(number, (int, float)))
+            finite = all(math.isfinite(number) for number in numbers if isinstance(number, float))
             require(finite, name, "a finite number")
         require(len(self.spacing_mm) == 3 and min(self.spacing_mm) > 0, "spacing_mm", "three lengths above 0 mm")
         require(

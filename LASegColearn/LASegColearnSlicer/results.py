@@ -84,7 +84,8 @@ class PredictionDisplay:
         if surface:
             segmentation.CreateClosedSurfaceRepresentation()
         segmentation.SetAttribute(_PREDICTION_ATTRIBUTE, _identity(folder))
-        segmentation.SetAttribute(_VOXELS_ATTRIBUTE, voxelsDigest(segmentation))
+        voxels = voxelsDigest(segmentation)
+        segmentation.SetAttribute(_VOXELS_ATTRIBUTE, voxels)
         self._putUnder(segmentation, volumeNode)
         uncertainty = folder / "uncertainty.nrrd"
         if uncertainty.exists():
@@ -95,7 +96,7 @@ class PredictionDisplay:
                 raise
         # Only when the new ones are there.
         for node in earlier:
-            self._takeAway(node)
+            self._takeAway(node, voxels)
         return segmentation, json.loads(figures.read_text(encoding="utf-8"))
 
     def showSurface(self, segmentation: Any, wanted: bool) -> None:
@@ -107,7 +108,7 @@ class PredictionDisplay:
     def remove(self, caseId: str) -> None:
         """Take the case's prediction out of the scene; its files stay."""
         for node in self._nodes(caseId):
-            self._takeAway(node)
+            self._takeAway(node, None)
 
     def isCurrent(self, caseId: str, folder: Path) -> bool:
         """Whether the prediction in this folder is in the scene, whole."""
@@ -151,14 +152,16 @@ class PredictionDisplay:
         legend.SetMaxNumberOfColors(64)
         legend.SetNumberOfLabels(3)
 
-    def _takeAway(self, node: Any) -> None:
-        if node.GetAttribute(KIND_ATTRIBUTE) == _TEACHER and _wasEdited(node):
-            node.RemoveAttribute(KIND_ATTRIBUTE)
-            node.SetName(f"{node.GetName()} edited")
-            # In Data it is found; over the new one it would only be in the way.
-            node.GetDisplayNode().SetVisibility(False)
-        else:
+    def _takeAway(self, node: Any, successor: str | None) -> None:
+        """Remove a node, but keep a segmentation that was edited; a successor's voxels say as well that it was not."""
+        if node.GetAttribute(KIND_ATTRIBUTE) != _TEACHER or not _wasEdited(node, successor):
             removeNode(node)
+            return
+        node.RemoveAttribute(KIND_ATTRIBUTE)
+        node.SetName(f"{node.GetName()} edited")
+        # In Data it is found; over the new one it would only be in the way.
+        if node.GetDisplayNode() is not None:
+            node.GetDisplayNode().SetVisibility(False)
 
     def _mark(self, node: Any, caseId: str, kind: str) -> None:
         markNode(node, self._study, caseId, kind)
@@ -180,9 +183,13 @@ def _identity(folder: Path) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
-def _wasEdited(segmentation: Any) -> bool:
-    loaded = segmentation.GetAttribute(_VOXELS_ATTRIBUTE)
-    return loaded is not None and loaded != voxelsDigest(segmentation)
+def _wasEdited(segmentation: Any, successor: str | None) -> bool:
+    voxels = voxelsDigest(segmentation)
+    if voxels == successor:
+        return False
+    # Of one from a scene that was saved before this was noted, a successor that differs is all there is to go by.
+    loaded = segmentation.GetAttribute(_VOXELS_ATTRIBUTE) or (None if successor is not None else voxels)
+    return loaded != voxels
 
 
 def markNode(node: Any, study: str, caseId: str, kind: str) -> None:

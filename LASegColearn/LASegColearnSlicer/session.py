@@ -321,7 +321,8 @@ class Session:
             if segmentationNode is not self.display.teacherNode(caseId):
                 cause = f"The prediction {segmentationNode.GetName()} is that of another case."
                 raise InputError(Problem(caseId, cause, "Choose this case's own prediction or segmentation."))
-            segmentationNode, segmentId = self.copyPrediction(caseId)
+            # What is chosen, as it is now: it may have been painted into, or be older than the latest prediction.
+            segmentationNode, segmentId = self._copy(caseId, segmentationNode, segmentId)
         self.cases.setLabel(caseId, segmentationNode, segmentId)
         if self.study.case(caseId).role not in ("labeled", "validation"):
             self.study.setRole(caseId, "labeled")
@@ -634,15 +635,20 @@ class Session:
             If the case was not predicted, or its scan cannot be loaded.
         """
         teacher = self.showPrediction(caseId)
+        return self._copy(caseId, teacher, str(teacher.GetSegmentation().GetNthSegmentID(0)))
+
+    def _copy(self, caseId: str, teacher: Any, segmentId: str) -> tuple[Any, str]:
+        if teacher.GetSegmentation().GetSegment(segmentId) is None:
+            raise InputError(Problem(teacher.GetName(), "No segment is chosen.", "Choose one it has."))
         volume = self.cases.load(caseId)
         node = self._scene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{volume.GetName()} corrected")
         node.CreateDefaultDisplayNodes()
         node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-        segmentId = str(teacher.GetSegmentation().GetNthSegmentID(0))
         node.GetSegmentation().CopySegmentFromSegmentation(teacher.GetSegmentation(), segmentId)
-        node.SetAttribute(MODEL_ATTRIBUTE, str(self.study.case(caseId).figures.get("run", "")))
+        node.SetAttribute(MODEL_ATTRIBUTE, teacher.GetAttribute(MODEL_ATTRIBUTE))
         self.cases.markCorrected(node, caseId, segmentId)
-        teacher.GetDisplayNode().SetVisibility(False)
+        if teacher.GetDisplayNode() is not None:
+            teacher.GetDisplayNode().SetVisibility(False)
         hierarchy = self._scene.GetSubjectHierarchyNode()
         if hierarchy is not None:
             hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), hierarchy.GetItemByDataNode(volume))

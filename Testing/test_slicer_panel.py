@@ -33,8 +33,14 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     core.scene.Clear(0)
     import qt
+    import slicer
+
+    import LASegColearn
 
     qt.QSettings().clear()
+    # As when Slicer has started.
+    if not slicer.qSlicerSegmentEditorEffectFactory.instance().registeredEffects():
+        LASegColearn.registerEffect()
     widget, frame = openPanel()
     yield widget, frame
     widget.cleanup()
@@ -577,9 +583,9 @@ def test_another_cases_label_does_not_stay_chosen(filled: Any) -> None:
 
 
 def test_nobody_paints_into_a_case_while_another_is_shown(filled: Any) -> None:
+    editor = filled.correctSection._widget
     filled.caseTable.select(["case_001"])
     filled.ui.correctButton.click()
-    editor = filled.correctSection._widget
     assert filled.ui.correctMessageLabel.text == "" and editor.activeEffect() is not None
     filled.showCase("case_001")
     assert editor.activeEffect() is not None

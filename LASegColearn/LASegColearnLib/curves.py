@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # And line styles, for more curves than there are colors.
 STYLES = ("-", "--", ":")
+# A longer legend would lie over the curves.
+_MOST_IN_THE_AXES = 4
 _ON_LABELS = ("labeled", "labeled_1", "labeled_2")
 _LOSS_GROUPS = {
     "each other's pseudo-labels": "cps_",
@@ -100,7 +102,10 @@ def dice_curves(runs: Mapping[str, Sequence[dict[str, Any]]]) -> bytes | None:
         return None
     axes.set_xlabel("minutes", fontsize=8)
     axes.set_ylabel("Dice on validation cases, %", fontsize=8)
-    _tidy(axes)
+    few = drawn <= _MOST_IN_THE_AXES
+    _tidy(axes, legend=few)
+    if not few:
+        figure.legend(loc="outside right upper", fontsize=7, frameon=False)
     return _png(figure)
 
 
@@ -134,10 +139,11 @@ def _mark_phases(axes: Axes, progress: Sequence[dict[str, Any]]) -> None:
             )
 
 
-def _tidy(axes: Axes) -> None:
+def _tidy(axes: Axes, *, legend: bool = True) -> None:
     axes.grid(color="0.92")
     axes.tick_params(labelsize=7)
-    axes.legend(fontsize=7, frameon=False)
+    if legend:
+        axes.legend(fontsize=7, frameon=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 

@@ -33,14 +33,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     core.scene.Clear(0)
     import qt
-    import slicer
-
-    import LASegColearn
 
     qt.QSettings().clear()
-    # As when Slicer has started.
-    if not slicer.qSlicerSegmentEditorEffectFactory.instance().registeredEffects():
-        LASegColearn.registerEffect()
     widget, frame = openPanel()
     yield widget, frame
     widget.cleanup()
@@ -582,15 +576,16 @@ def test_another_cases_label_does_not_stay_chosen(filled: Any) -> None:
     assert filled.logic.study.case("case_003").label is None
 
 
-def test_nobody_paints_into_a_case_while_another_is_shown(filled: Any) -> None:
-    editor = filled.correctSection._widget
+def test_nobody_paints_into_a_case_while_another_is_shown(filled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[bool] = []
     filled.caseTable.select(["case_001"])
     filled.ui.correctButton.click()
-    assert filled.ui.correctMessageLabel.text == "" and editor.activeEffect() is not None
+    assert filled.ui.correctMessageLabel.text == ""
+    monkeypatch.setattr(filled.correctSection.editor, "leave", lambda: left.append(True))
     filled.showCase("case_001")
-    assert editor.activeEffect() is not None
+    assert left == []
     filled.showCase("case_002")
-    assert editor.activeEffect() is None
+    assert left == [True]
 
 
 def test_what_is_shown_with_a_case_changes_at_once(filled: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -265,7 +265,7 @@ def _voxel_files(path: Path) -> list[str]:
         if named.startswith("LIST"):
             lines = header[found.end() :].decode(errors="replace").splitlines()
             names += [line.strip() for line in lines if line.strip()]
-        if not (named.startswith("LIST") and named.split()[0] == "LIST") and named.upper() != "LOCAL":
+        if named.split()[:1] != ["LIST"] and named.upper() != "LOCAL":
             names.append(named)
     return names
 

@@ -122,6 +122,20 @@ def test_a_descriptor_is_the_mean_of_the_coarsest_features_whatever_the_scans_si
     np.testing.assert_allclose(predictor.descriptor(array), predictor.descriptor(whole), rtol=1e-5)
 
 
+def test_a_scan_is_described_window_by_window(predictor: Predictor) -> None:
+    """Of a scan of several windows the description is the mean of theirs; none larger goes through the network."""
+    network = predictor.model.networks[predictor.model.predictor]
+    seen: list[tuple[int, ...]] = []
+    network.encoder[0].register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape[2:])))
+    side = SETTINGS.patch_size
+    array = np.random.default_rng(1).normal(size=(2 * side[0] + 16, side[1], side[2])).astype(np.float32)
+    found = predictor.descriptor(array)
+    assert seen == [side, side, (16, *side[1:])]
+    parts = np.split(array, [side[0], 2 * side[0]])
+    expected = np.average([predictor.descriptor(part) for part in parts], axis=0, weights=[len(part) for part in parts])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_all_scans_that_cannot_be_read_are_named(phantoms: Path, predictor: Predictor, tmp_path: Path) -> None:
     cohort = load_cohort(phantoms)
     gone = tuple(Case(name, tmp_path / f"{name}.nrrd") for name in ("gone-1", "gone-2"))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -260,10 +260,14 @@ class Predictor:
         padding = [(0, -side % _COARSENING) for side in array.shape]
         image = torch.from_numpy(np.pad(array, padding).astype(np.float32))[None, None].to(self.device.device)
         network: Any = self.model.networks[self.model.predictor]
+        total, places = np.zeros(1), 0
         with torch.inference_mode(), self.device.autocast():
-            features = network.bottom_features(image)
-        described: np.ndarray = features.float().mean(dim=(0, 2, 3, 4)).cpu().numpy()
-        return described
+            # Window by window, as all else: the whole of a scan would need many times the memory.
+            for window in _windows(image, self.model.settings.patch_size):
+                features = network.bottom_features(window)[0].flatten(1).float()
+                total = total + features.sum(dim=1).double().cpu().numpy()
+                places += features.shape[1]
+        return (total / places).astype(np.float32)
 
     def _other_masks(self, by_name: dict[str, np.ndarray], grid: Grid, scan: sitk.Image) -> dict[str, sitk.Image]:
         others = {name: probability for name, probability in by_name.items() if name != self.network}
@@ -392,6 +396,13 @@ def _write(prediction: Prediction, folder: Path, *, nifti: bool, volumes: bool) 
     if nifti:
         write_mask(folder / NIFTI_FILE, prediction.mask)
     write_mask(folder / SEGMENTATION_FILE, prediction.mask)
+
+
+def _windows(image: torch.Tensor, size: Sequence[int]) -> Iterator[torch.Tensor]:
+    """An image (1, 1, X, Y, Z) cut into pieces of at most this size, which do not overlap."""
+    starts = [range(0, side, step) for side, step in zip(image.shape[2:], size, strict=True)]
+    for x, y, z in product(*starts):
+        yield image[:, :, x : x + size[0], y : y + size[1], z : z + size[2]]
 
 
 def _mask(probability: sitk.Image) -> sitk.Image:

@@ -10,7 +10,7 @@ import torch
 
 from LASegColearnLib.device import choose_device
 from LASegColearnLib.errors import InputError
-from LASegColearnLib.settings import Settings, preset
+from LASegColearnLib.settings import PRESETS, Settings, preset
 from LASegColearnLib.windows import foreground_by_windows
 
 
@@ -30,9 +30,9 @@ def test_the_foregrounds_logit_is_lowered_by_the_shift(shift: float) -> None:
     torch.testing.assert_close(found, torch.full((20, 12, 16), expected), rtol=1e-5, atol=1e-6)
 
 
-def test_the_paper_shifts_nothing_and_the_cpu_preset_cuts_where_networks_say_six_tenths() -> None:
-    assert preset("paper").logit_shift == 0.0
-    assert 1 / (1 + math.exp(-preset("cpu").logit_shift)) == pytest.approx(0.6, abs=0.002)
+def test_no_preset_shifts() -> None:
+    """What suits the labels of some scans is wrong for others: docs/benchmarks.md."""
+    assert {settings.logit_shift for settings in PRESETS.values()} == {0.0}
 
 
 def test_a_shift_out_of_range_is_refused() -> None:

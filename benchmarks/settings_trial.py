@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--method", default="colearning")
     parser.add_argument("--preset", default="cpu")
     parser.add_argument("--labeled", type=int, default=8)
+    parser.add_argument("--labels", type=int, nargs="+", help="numbers of the labeled scans, instead of the first N")
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--threads", type=int, default=0, help="processor threads; 0: all")
     parser.add_argument("--seed", type=int, default=0)
@@ -58,9 +59,10 @@ def main() -> None:
         validations=4,
         validation_cases=0,
     ).with_text(options.set)
+    labels = options.labels or list(range(1, options.labeled + 1))
     cohort = Cohort(
-        labeled=tuple(case(options.scans, n, True) for n in range(1, options.labeled + 1)),
-        unlabeled=tuple(case(options.scans, n, False) for n in range(options.labeled + 1, options.first)),
+        labeled=tuple(case(options.scans, n, True) for n in labels),
+        unlabeled=tuple(case(options.scans, n, False) for n in range(1, options.first) if n not in labels),
         validation=tuple(case(options.scans, n, True) for n in range(options.first, 61)),
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -126,11 +126,11 @@ def test_a_scan_is_described_window_by_window(predictor: Predictor) -> None:
     """Of a scan of several windows the description is the mean of theirs; none larger goes through the network."""
     network = predictor.model.networks[predictor.model.predictor]
     seen: list[tuple[int, ...]] = []
-    network.encoder[0].register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape[2:])))
+    network.encoder[0].register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape)))
     side = SETTINGS.patch_size
     array = np.random.default_rng(1).normal(size=(2 * side[0] + 16, side[1], side[2])).astype(np.float32)
     found = predictor.descriptor(array)
-    assert seen == [side, side, (16, *side[1:])]
+    assert seen == [(2, 1, *side), (1, 1, 16, *side[1:])]
     parts = np.split(array, [side[0], 2 * side[0]])
     expected = np.average([predictor.descriptor(part) for part in parts], axis=0, weights=[len(part) for part in parts])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)

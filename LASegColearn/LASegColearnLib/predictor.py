@@ -23,7 +23,7 @@ from LASegColearnLib.run_folder import write_json_atomically
 from LASegColearnLib.scan_files import read_scan
 from LASegColearnLib.segmentation_files import network_file, write_mask, write_volume
 from LASegColearnLib.uncertainty import combined_uncertainty, mean_near_surface, pairwise_agreement
-from LASegColearnLib.windows import foreground_by_windows
+from LASegColearnLib.windows import WINDOWS_AT_ONCE, foreground_by_windows
 
 MEAN = "mean"
 SEGMENTATION_FILE = "segmentation.seg.nrrd"
@@ -263,10 +263,10 @@ class Predictor:
         total, places = np.zeros(1), 0
         with torch.inference_mode(), self.device.autocast():
             # Window by window, as all else: the whole of a scan would need many times the memory.
-            for window in _windows(image, self.model.settings.patch_size):
-                features = network.bottom_features(window)[0].flatten(1).float()
-                total = total + features.sum(dim=1).double().cpu().numpy()
-                places += features.shape[1]
+            for windows in _windows(image, self.model.settings.patch_size):
+                features = network.bottom_features(windows).float()
+                total = total + features.sum(dim=(0, 2, 3, 4)).double().cpu().numpy()
+                places += features[:, 0].numel()
         return (total / places).astype(np.float32)
 
     def _other_masks(self, by_name: dict[str, np.ndarray], grid: Grid, scan: sitk.Image) -> dict[str, sitk.Image]:
@@ -399,10 +399,15 @@ def _write(prediction: Prediction, folder: Path, *, nifti: bool, volumes: bool) 
 
 
 def _windows(image: torch.Tensor, size: Sequence[int]) -> Iterator[torch.Tensor]:
-    """An image (1, 1, X, Y, Z) cut into pieces of at most this size, which do not overlap."""
+    """An image (1, 1, X, Y, Z) cut into pieces of at most this size, without overlap, as batches of equal pieces."""
     starts = [range(0, side, step) for side, step in zip(image.shape[2:], size, strict=True)]
+    alike: dict[torch.Size, list[torch.Tensor]] = {}
     for x, y, z in product(*starts):
-        yield image[:, :, x : x + size[0], y : y + size[1], z : z + size[2]]
+        piece = image[:, :, x : x + size[0], y : y + size[1], z : z + size[2]]
+        alike.setdefault(piece.shape, []).append(piece)
+    for pieces in alike.values():
+        for first in range(0, len(pieces), WINDOWS_AT_ONCE):
+            yield torch.cat(pieces[first : first + WINDOWS_AT_ONCE])
 
 
 def _mask(probability: sitk.Image) -> sitk.Image:

@@ -13,7 +13,8 @@ from LASegColearnLib.device import Device
 from LASegColearnLib.losses import foreground_probability
 from LASegColearnLib.settings import Settings
 
-_WINDOWS_AT_ONCE = 2
+# Two, not one: a single one is convolved in float32 by a way of PyTorch's that is several times as slow.
+WINDOWS_AT_ONCE = 2
 
 
 def foreground_by_windows(
@@ -47,7 +48,7 @@ def foreground_by_windows(
         result = sliding_window_inference(
             image,
             roi_size=settings.patch_size,
-            sw_batch_size=_WINDOWS_AT_ONCE,
+            sw_batch_size=WINDOWS_AT_ONCE,
             predictor=probability,
             overlap=settings.overlap if overlap is None else overlap,
             mode=weights,

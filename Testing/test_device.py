@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 
@@ -56,5 +58,16 @@ def test_the_description_says_what_is_used() -> None:
     assert choose_device("cpu", "float32").description.endswith("float32")
 
 
-def test_precision_of_the_cpu_is_measured() -> None:
-    assert choose_device("cpu", "auto").precision in (torch.float32, torch.bfloat16)
+@pytest.mark.parametrize(("slow", "faster"), [(torch.bfloat16, torch.float32), (torch.float32, torch.bfloat16)])
+def test_the_cpu_computes_in_what_is_faster_there(slow: torch.dtype, faster: torch.dtype, monkeypatch) -> None:
+    convolve = torch.nn.Conv3d.forward
+
+    def slowed(layer: torch.nn.Conv3d, x: torch.Tensor) -> torch.Tensor:
+        found = convolve(layer, x)
+        time.sleep(0.05 if found.dtype == slow else 0.0)
+        return found
+
+    monkeypatch.setattr(torch.nn.Conv3d, "forward", slowed)
+    threads = torch.get_num_threads()
+    assert choose_device("cpu", "auto").precision == faster
+    assert torch.get_num_threads() == threads

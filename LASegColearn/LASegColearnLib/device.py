@@ -124,7 +124,7 @@ def _bfloat16_is_faster_on_cpu() -> bool:
     Two images at least: one alone PyTorch convolves in float32 by a way of its own, five times as slowly.
     """
     layer = nn.Conv3d(16, 16, 3, padding=1).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    images = torch.ones(2, 16, 32, 32, 24).contiguous(memory_format=torch.channels_last_3d).requires_grad_()
+    images = torch.ones(2, 16, 16, 16, 16).contiguous(memory_format=torch.channels_last_3d).requires_grad_()
 
     def seconds(dtype: torch.dtype) -> float:
         start = time.perf_counter()
@@ -132,9 +132,15 @@ def _bfloat16_is_faster_on_cpu() -> bool:
             layer(images).float().sum().backward()
         return time.perf_counter() - start
 
-    # The first time is for getting ready; others may be disturbed by what else runs.
-    taken = {dtype: min([seconds(dtype) for _ in range(4)][1:]) for dtype in (torch.float32, torch.bfloat16)}
-    return taken[torch.bfloat16] < 0.8 * taken[torch.float32]
+    # On one thread, in turns and the fastest of each, since other programs may take the processors for a while.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        turns = [(seconds(torch.float32), seconds(torch.bfloat16)) for _ in range(10)]
+    finally:
+        torch.set_num_threads(threads)
+    as_float32, as_bfloat16 = (min(taken) for taken in zip(*turns, strict=True))
+    return as_bfloat16 < 0.8 * as_float32
 
 
 def _name(device: torch.device) -> str:

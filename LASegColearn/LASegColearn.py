@@ -263,8 +263,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         )
         self.ui.studyFolderButton.text = _("Choose a study folder ...")
         self.ui.studyFolderButton.caption = _("Study folder")
-        for chart in CHARTS:
-            self.ui.curvesComboBox.addItem(_(chart), chart)
+        chartTexts = (_("Losses"), _("Dice"), _("Overlap by round"), _("Distances by round"))
+        for text, chart in zip(chartTexts, CHARTS, strict=True):
+            self.ui.curvesComboBox.addItem(text, chart)
         self.ui.settingsTable.verticalHeader().setVisible(False)
         self.ui.settingsTable.horizontalHeader().setStretchLastSection(True)
         self._dropFilter = _DropFilter()
@@ -471,13 +472,13 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         assert self.logic is not None
         with self._tellingErrors("inputs"):
             node = self.ui.labelSelector.currentNode()
-            self.logic.useAsLabel(self._selectedCase("Label"), node, self.ui.labelSelector.currentSegmentID())
+            self.logic.useAsLabel(self._selectedCase(_("Label")), node, self.ui.labelSelector.currentSegmentID())
         self.update()
 
     def onCorrect(self) -> None:
         """Edit the label of the selected case, or a copy of the teacher's segmentation, in the editor below."""
         with self._tellingErrors("correct"):
-            self.correctSection.correct(self._selectedCase("Correct"))
+            self.correctSection.correct(self._selectedCase(_("Correct")))
         self.update()
 
     def onUseEdited(self) -> None:
@@ -510,7 +511,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Id of the one case that is selected in the table. Raises :class:`InputError` if it is not one."""
         chosen = self.caseTable.selectedIds()
         if len(chosen) != 1:
-            raise InputError(Problem(_(what), _("Wanted one case."), _("Select it in the table under Inputs.")))
+            raise InputError(Problem(what, _("Wanted one case."), _("Select it in the table under Inputs.")))
         return chosen[0]
 
     def onShowCase(self) -> None:
@@ -807,7 +808,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onMethodChosen(self) -> None:
         """Say what the chosen method does."""
-        self.ui.methodTitleLabel.text = _(method_titles().get(self.ui.methodComboBox.currentText, ""))
+        self.ui.methodTitleLabel.text = method_titles().get(self.ui.methodComboBox.currentText, "")
         self.update()
 
     def changedSettings(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import struct
@@ -84,3 +85,12 @@ def test_pictures_named_in_the_description_are_there_and_the_icon_is_of_its_size
 def test_nothing_of_pytorch_is_in_the_requirements() -> None:
     requirements = (MODULE / "Resources" / "requirements.txt").read_text("utf-8")
     assert not re.search(r"^(torch|numpy|SimpleITK|requests|scipy)\b", requirements, re.MULTILINE)
+
+
+def test_what_is_to_be_translated_is_written_out_where_it_is_looked_up() -> None:
+    """Slicer's tools collect the texts from the source; one that comes in a variable they do not see."""
+    files = [MODULE / "LASegColearn.py", *MODULE.glob("*Slicer/*.py"), *MODULE.glob("SegmentEditor*/*.py")]
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_":
+                assert isinstance(node.args[0], ast.Constant), f"{file.name}, line {node.lineno}"

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -384,6 +384,15 @@ def test_buttons_for_a_case_say_that_none_is_selected(filled: Any) -> None:
     assert filled.ui.inputsMessageLabel.text == "No case is selected. Select one in the table."
     filled.ui.removeButton.click()
     assert filled.ui.inputsMessageLabel.text == "No case is selected. Select cases in the table."
+
+
+def test_every_role_and_state_can_be_chosen_by_its_name(filled: Any) -> None:
+    from LASegColearnSlicer.study import Role, State
+
+    for column, kind in ((1, Role), (3, State)):
+        combo = filled.ui.casesTable.cellWidget(0, column)
+        names = [combo.itemData(index) for index in range(combo.count)]
+        assert names == [combo.itemText(index) for index in range(combo.count)] == list(get_args(kind))
 
 
 def test_scrolling_over_the_table_changes_no_role(filled: Any) -> None:

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import qt
 from slicer.i18n import tr as _
 
 from LASegColearnSlicer.study import Role, State, StudyCase
 
-_ROLES, _STATES = get_args(Role), get_args(State)
 _SCAN, _ROLE, _LABEL, _STATE, _FIRST_FIGURE = range(5)
+
+
+# Each text is written out, for the tools that collect what is to be translated.
+def _roleTexts() -> dict[Role, str]:
+    return {
+        "labeled": _("labeled"),
+        "unlabeled": _("unlabeled"),
+        "validation": _("validation"),
+        "left out": _("left out"),
+    }
+
+
+def _stateTexts() -> dict[State, str]:
+    return {
+        "not started": _("not started"),
+        "in progress": _("in progress"),
+        "completed": _("completed"),
+        "flagged": _("flagged"),
+        "predicted": _("predicted"),
+    }
 
 
 class CaseTable:
@@ -77,23 +96,23 @@ class CaseTable:
             for column in range(self._table.columnCount):
                 if column not in (_ROLE, _STATE):
                     self._table.setItem(row, column, qt.QTableWidgetItem(""))
-            self._addChoice(row, _ROLE, caseId, _ROLES, self._onRole)
-            self._addChoice(row, _STATE, caseId, _STATES, self._onState)
+            self._addChoice(row, _ROLE, caseId, _roleTexts(), self._onRole)
+            self._addChoice(row, _STATE, caseId, _stateTexts(), self._onState)
 
     def _addChoice(
-        self, row: int, column: int, caseId: str, choices: Sequence[str], onChosen: Callable[[str, str], None]
+        self, row: int, column: int, caseId: str, texts: Mapping[Any, str], onChosen: Callable[[str, str], None]
     ) -> None:
         combo = qt.QComboBox()
-        for choice in choices:
-            combo.addItem(_(choice), choice)
-        combo.connect("activated(int)", lambda index: onChosen(caseId, choices[index]))
+        for choice, text in texts.items():
+            combo.addItem(text, choice)
+        combo.connect("activated(int)", lambda index: onChosen(caseId, list(texts)[index]))
         combo.installEventFilter(self._wheel)
         self._table.setCellWidget(row, column, combo)
 
     def _fill(self, row: int, case: StudyCase, model: str | None) -> None:
         self._text(row, _SCAN, case.name, f"{case.id}: {case.scan.name}")
-        self._table.cellWidget(row, _ROLE).setCurrentIndex(_ROLES.index(case.role))
-        self._table.cellWidget(row, _STATE).setCurrentIndex(_STATES.index(case.state))
+        self._table.cellWidget(row, _ROLE).setCurrentIndex(list(_roleTexts()).index(case.role))
+        self._table.cellWidget(row, _STATE).setCurrentIndex(list(_stateTexts()).index(case.state))
         label = "" if case.label is None else case.label.segment or case.label.file.name
         self._text(row, _LABEL, label, _labelTip(case))
         for number, (text, tip) in enumerate([*figureTexts(case), _suggestionTexts(case, model)]):

@@ -172,6 +172,8 @@ class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
             qt.QTimer,
             slicer.app.processEvents,
         )
+        # The case whose surface the 3D views were moved to last.
+        self._centeredSurface: str | None = None
 
     def getParameterNode(self) -> LASegColearnParameterNode:
         # The decorator gives the class this constructor.
@@ -187,6 +189,7 @@ class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
         """
         volume = self.cases.load(caseId)
         shown = [self.cases.loadLabel(caseId), (self.cases.correctedSegment(caseId) or (None,))[0]]
+        teacher = None
         if (self.study.predictions / caseId / "figures.json").exists():
             teacher = self.showPrediction(caseId, surface=surface)
             self.display.showSurface(teacher, surface)
@@ -200,12 +203,25 @@ class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
         self._showLegend(doubt)
         wasShown = _isBackground(volume)
         slicer.util.setSliceViewerLayers(background=volume, foreground=doubt, foregroundOpacity=0.5)
-        views = slicer.app.layoutManager()
-        # There is none without a main window. Where this scan is looked at already, the views stay at their place.
-        if views is not None and not wasShown:
-            views.resetSliceViews()
-            views.resetThreeDViews()
+        self._center(caseId, wasShown, surface and teacher is not None)
         return volume
+
+    def _center(self, caseId: str, wasShown: bool, hasSurface: bool) -> None:
+        """Move the views to a case; where it is looked at already they stay at their place.
+
+        The 3D views are empty until there is a first surface, and look elsewhere then.
+        """
+        views = slicer.app.layoutManager()
+        # There is none without a main window.
+        if views is None:
+            return
+        if not wasShown:
+            views.resetSliceViews()
+            self._centeredSurface = None
+        if not wasShown or (hasSurface and self._centeredSurface != caseId):
+            views.resetThreeDViews()
+        if hasSurface:
+            self._centeredSurface = caseId
 
     def _showLegend(self, shown: Any | None) -> None:
         for case in self.study.cases:

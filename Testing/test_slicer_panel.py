@@ -782,13 +782,28 @@ def test_a_scan_that_slicer_cannot_read_is_a_sentence(panel: Any, tmp_path: Path
 
 
 def test_the_views_stay_at_their_place_while_the_same_case_is_shown(filled: Any) -> None:
+    import numpy as np
     import slicer
 
+    from predicted_case import writePrediction
     from slicer_stand_in.pythonqt import bare
 
     slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
     manager = bare(slicer.app.layoutManager())
-    for caseId, moved in (("case_001", True), ("case_001", False), ("case_002", True)):
-        before = manager.resets
+
+    def moved(caseId: str) -> tuple[int, int]:
+        """How often showing the case moves the slice views and the 3D views."""
+        before = manager.sliceResets, manager.threeDResets
         filled.showCase(caseId)
-        assert (manager.resets > before) == moved
+        return manager.sliceResets - before[0], manager.threeDResets - before[1]
+
+    assert moved("case_001") == (1, 1)
+    assert moved("case_001") == (0, 0)
+    assert moved("case_002") == (1, 1)
+    voxels = np.zeros(slicer.util.arrayFromVolume(filled.logic.cases.volumeNode("case_002")).shape, bool)
+    voxels[4:8, 4:8, 4:8] = True
+    scan = filled.logic.study.case("case_002").scan
+    writePrediction(filled.logic, "case_002", scan, voxels, None)
+    assert moved("case_002") == (0, 1), "The 3D views have looked at nothing so far."
+    writePrediction(filled.logic, "case_002", scan, np.roll(voxels, 2, axis=0), None, run="002")
+    assert moved("case_002") == (0, 0), "Who has turned the surface sees the next one from there."

@@ -261,15 +261,16 @@ class qSlicerLayoutManager(QObject):
 
     def __init__(self) -> None:
         super().__init__()
-        self.resets = 0
+        self.sliceResets = 0
+        self.threeDResets = 0
 
     @Slot()
     def resetSliceViews(self) -> None:
-        self.resets += 1
+        self.sliceResets += 1
 
     @Slot()
     def resetThreeDViews(self) -> None:
-        self.resets += 1
+        self.threeDResets += 1
 
 
 class qSlicerModuleManager(QObject):

@@ -123,16 +123,16 @@ def test_a_descriptor_is_the_mean_of_the_coarsest_features_whatever_the_scans_si
 
 
 def test_a_scan_is_described_window_by_window(predictor: Predictor) -> None:
-    """Of a scan of several windows the description is the mean of theirs; none larger goes through the network."""
+    """Of a scan of several windows the description is the mean of theirs; nothing larger or smaller goes through."""
     network = predictor.model.networks[predictor.model.predictor]
     seen: list[tuple[int, ...]] = []
     network.encoder[0].register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape)))
     side = SETTINGS.patch_size
     array = np.random.default_rng(1).normal(size=(2 * side[0] + 16, side[1], side[2])).astype(np.float32)
     found = predictor.descriptor(array)
-    assert seen == [(2, 1, *side), (1, 1, 16, *side[1:])]
-    parts = np.split(array, [side[0], 2 * side[0]])
-    expected = np.average([predictor.descriptor(part) for part in parts], axis=0, weights=[len(part) for part in parts])
+    assert seen == [(2, 1, *side), (1, 1, *side)]
+    windows = [array[start : start + side[0]] for start in (0, side[0], side[0] + 16)]
+    expected = np.mean([predictor.descriptor(window) for window in windows], axis=0)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 

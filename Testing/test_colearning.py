@@ -123,6 +123,20 @@ def test_teacher_keeps_1_minus_alpha_minus_beta_of_itself_after_the_first_steps(
     torch.testing.assert_close(method.teacher.head.weight, expected)
 
 
+@pytest.mark.parametrize(("stage", "rounds", "averaged"), [(0.0, 0, False), (0.5, 0, True), (0.0, 3, True)])
+def test_a_teacher_that_labels_no_patches_has_the_students_statistics(
+    stage: float, rounds: int, averaged: bool
+) -> None:
+    """It re-estimates its own while it labels patches: not in the pretraining, and not where it labels scans."""
+    changes = {"teacher_statistics": "reestimate", "normalization": "batch", "teacher_rounds": rounds}
+    method = _method(pretraining=stage, **changes)
+    for student in (method.student_1, method.student_2):
+        student.encoder[0].normalizations[0].running_mean.fill_(3.0)
+    method.after_step(0.1)
+    moved = float(method.teacher.encoder[0].normalizations[0].running_mean.abs().max()) > 0
+    assert moved == averaged
+
+
 def test_first_step_copies_the_students_average_into_the_teacher() -> None:
     method = _method(alpha=0.004, beta=0.006)
     method.after_step(0.0)

@@ -194,6 +194,23 @@ def test_fewer_suggestions_than_none_are_refused(tmp_path: Path, capsys) -> None
     assert "--count: Wanted 0 or more, found -1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        (["train", "--run", "run", "--resume", "--cohort", "c.json", "--init", "last.pt"], ["--cohort", "--init"]),
+        (["train", "--run", "run", "--resume", "--labeled", "3"], ["--labeled"]),
+        (["cohort", "--from", "c.json", "--labels", "labels", "--output", "new.json"], ["--labels"]),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    given: list[str], refused: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(given) == 2
+    said = capsys.readouterr().err
+    assert [line.partition(":")[0] for line in said.splitlines() if line.startswith("--")] == refused
+
+
 def test_a_failed_training_is_told_from_wrong_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
     def fail(*arguments: object, **named: object) -> None:
         raise TrainingError("The losses stay non-finite.")

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from LASegColearnLib.device import choose_device
+from LASegColearnLib.device import choose_device, device_for_model
 from LASegColearnLib.errors import InputError
 
 
@@ -71,3 +71,20 @@ def test_the_cpu_computes_in_what_is_faster_there(slow: torch.dtype, faster: tor
     threads = torch.get_num_threads()
     assert choose_device("cpu", "auto").precision == faster
     assert torch.get_num_threads() == threads
+
+
+def test_a_model_computes_in_its_own_precision_where_that_is_there() -> None:
+    assert device_for_model("cpu", "bfloat16").precision == torch.bfloat16
+    assert device_for_model("cpu", "float32").precision == torch.float32
+    # Trained on a GPU: this processor has not got it.
+    assert device_for_model("cpu", "float16").precision == choose_device("cpu").precision
+    with pytest.raises(InputError, match="Wanted auto, cuda"):
+        device_for_model("gpu", "float16")
+
+
+@pytest.mark.parametrize(("name", "remedy"), [("cuda:2", "cuda:0 to cuda:1"), ("cuda:x", "cuda:0 to cuda:1")])
+def test_a_gpu_that_is_not_there_is_refused_with_those_that_are(name: str, remedy: str, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(InputError, match=f"Wanted one of 2 GPUs, found {name}. Use {remedy}"):
+        choose_device(name, "float32")

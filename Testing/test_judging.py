@@ -135,7 +135,7 @@ def test_the_command_says_which_is_better(runs: Path, capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_what_differs_from_a_preset_can_be_typed_again(name: str) -> None:
-    changed = replace(preset(name), region_mm=(90.0, 90.0, 80.0), mirror=True, patch_size=(32, 32, 16), seed=5)
+    changed = replace(preset(name), region_mm=(90.0, 90.0, 80.0), overlap=0.5, patch_size=(32, 32, 16), seed=5)
     changes = changed.changes()
     assert not any(text.startswith("seed") for text in changes)
     assert replace(preset(name).with_text(changes), seed=5) == changed

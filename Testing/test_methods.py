@@ -211,11 +211,15 @@ def test_an_unknown_method_is_refused_with_the_names_of_all() -> None:
         method_class("unheard")
 
 
-def test_a_model_of_another_layout_is_refused_as_a_start(tmp_path: Path, cases: TrainingCases) -> None:
-    _trainer(tmp_path / "first", cases, replace(TINY, method="dtc", iterations=1)).train()
-    content = load_checkpoint(tmp_path / "first" / "checkpoints" / "last.pt")
-    with pytest.raises(InputError, match="another layout"):
-        _trainer(tmp_path / "second", cases, replace(TINY, method="ua_mt")).start_from(content)
+def test_a_model_that_asks_for_mirrored_copies_it_never_saw_predicts_without(
+    tmp_path: Path, cases: TrainingCases
+) -> None:
+    _trainer(tmp_path, cases, replace(TINY, iterations=1, axial_flips=False)).train()
+    path = tmp_path / "checkpoints" / "last.pt"
+    content = torch.load(path, weights_only=True)
+    content["settings"]["mirror"] = True
+    torch.save(content, path)
+    assert not load_model(path).settings.mirror
 
 
 def test_a_checkpoint_from_before_there_were_auxiliary_modules_is_resumed(tmp_path: Path, cases: TrainingCases) -> None:

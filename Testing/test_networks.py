@@ -25,6 +25,10 @@ def test_vnet_with_16_filters_has_the_published_number_of_parameters(normalizati
     assert sum(p.numel() for p in network.parameters()) == count
 
 
+def test_any_number_of_filters_can_be_normalized_by_groups() -> None:
+    assert VNet(filters=12, normalization="group")(torch.zeros(1, 1, 16, 16, 16)).shape == (1, 2, 16, 16, 16)
+
+
 def test_vnet_keeps_the_size_of_a_patch_and_gives_two_classes() -> None:
     assert VNet(filters=2)(torch.zeros(2, 1, 32, 16, 48)).shape == (2, 2, 32, 16, 48)
 

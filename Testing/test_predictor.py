@@ -204,6 +204,16 @@ def test_mirroring_makes_the_answer_independent_of_the_scans_axial_orientation()
     assert mirrored.probabilities(array)["teacher"] == pytest.approx(np.mean(copies, axis=0), abs=1e-6)
 
 
+def test_only_mirrored_copies_that_training_shows_are_averaged() -> None:
+    """Without quarter turns a patch is only ever flipped along its first axis."""
+    array = np.random.default_rng(0).normal(size=(22, 19, 18)).astype(np.float32)
+    unturned = replace(SETTINGS, axial_rotations=False)
+    mirrored = Predictor(model(teacher=Sided(), settings=unturned), device=CPU, mirror=True)
+    plain = Predictor(model(teacher=Sided()), device=CPU)
+    copies = [np.flip(plain.probabilities(np.flip(array, a).copy())["teacher"], a) for a in ((), (0,))]
+    assert mirrored.probabilities(array)["teacher"] == pytest.approx(np.mean(copies, axis=0), abs=1e-6)
+
+
 @pytest.mark.parametrize(("option", "other"), [("overlap", 0.0), ("mirror", False)])
 def test_overlap_and_mirroring_are_the_models_unless_given(option: str, other: float | bool) -> None:
     settings = replace(SETTINGS, overlap=0.5, mirror=True)

@@ -61,6 +61,7 @@ def test_settings_are_read_from_text_by_their_type() -> None:
         ("dropout=1.5", "below 1"),
         ("seed=-1", "seed: Wanted 0 or more, found -1"),
         ("mirror=yes", "true or false"),
+        ("axial_flips=false mirror=true", "mirror: Wanted false where training flips no patches"),
         ("learning_rate=nan", "learning_rate: Wanted a finite number, found nan"),
         ("spacing_mm=inf,inf,inf", "spacing_mm: Wanted a finite number"),
         (f"seed={2**70}", "seed: Wanted a number below 2 to the power of 63"),
@@ -69,7 +70,7 @@ def test_settings_are_read_from_text_by_their_type() -> None:
 )
 def test_wrong_settings_are_refused_with_what_was_wanted(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Settings().with_text([text])
+        Settings().with_text(text.split() or [text])
 
 
 @pytest.mark.parametrize("content", [b'{"preset": "pap', b"", b"[1]", b"\xff\xfe\x00"])

@@ -124,6 +124,27 @@ def test_an_engine_that_does_not_listen_is_ended_with_its_launcher(
     assert not (run / "stop").exists()
 
 
+def test_an_engine_that_cannot_be_asked_is_ended(cohort: Path, tmp_path: Path, launcher: Path) -> None:
+    """As on a share that is gone: the file that asks cannot be made, nor taken away."""
+    process, heard, _ = _endless(cohort, tmp_path / "run", launcher, "started")
+    (tmp_path / "file").touch()
+    process._stopFile = tmp_path / "file" / "stop"
+    process.askToStop()
+    assert process.wait(20)
+    assert [outcome.state for outcome in heard.outcomes] == [EngineState.STOPPED]
+
+
+def test_clicking_cancel_again_gives_no_more_time(cohort: Path, tmp_path: Path, launcher: Path) -> None:
+    process, heard, _ = _endless(cohort, tmp_path / "run", launcher, "started")
+    process._stopFile = tmp_path / "nobody-looks-here"
+    started = time.monotonic()
+    while process.isRunning and time.monotonic() - started < 20:
+        process.cancel(2.0)
+        process.poll()
+        time.sleep(0.05)
+    assert heard.outcomes and time.monotonic() - started < 10
+
+
 def test_an_engine_that_the_system_kills_is_a_failure_with_a_remedy(
     cohort: Path, tmp_path: Path, launcher: Path
 ) -> None:

@@ -117,7 +117,7 @@ def test_no_volume_and_a_volume_in_a_transform_are_refused(core: SlicerCore) -> 
     transform = core.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Moved")
     node.SetAndObserveTransformNodeID(transform.GetID())
     with pytest.raises(
-        InputError, match="Scan: It is inside a transform that is not hardened. .* choose Harden transform"
+        InputError, match="Scan: It is inside a transform that is not hardened. .* move it out of the transform"
     ):
         scanImage(node)
 

@@ -59,6 +59,27 @@ def test_all_that_is_wrong_is_said_at_once_and_the_rest_is_there(session: Sessio
     assert [case.name for case in session.study.cases] == ["Good"]
 
 
+def test_a_case_that_was_moved_in_the_scene_is_refused_with_a_remedy(session: Session, tmp_path: Path) -> None:
+    """Its file has not moved: labels drawn on it would not lie on what the engine reads."""
+    import vtk
+
+    volume, segmentation, segmentId = _volume("A", labeled=True)
+    session.setupCohort(tmp_path / "s", labeled=[(volume, segmentation, segmentId)], unlabeled=[])
+    matrix = vtk.vtkMatrix4x4()
+    matrix.SetElement(0, 3, 12.5)
+    volume.ApplyTransformMatrix(matrix)
+    for act in (
+        lambda: session.cases.load("case_001"),
+        lambda: session.cases.setLabel("case_001", segmentation, segmentId),
+        session.cases.refreshLabels,
+    ):
+        with pytest.raises(InputError, match="A: The scan was moved or resampled in the scene.*show the case again"):
+            act()
+    volume.GetScene().RemoveNode(volume)
+    assert session.cases.load("case_001").GetName() == "A"
+    session.cases.refreshLabels()
+
+
 def test_another_studys_nodes_are_not_this_studys(session: Session, tmp_path: Path) -> None:
     volume = _volume("A")
     session.setupCohort(tmp_path / "one", labeled=[], unlabeled=[volume])
@@ -224,3 +245,22 @@ def test_a_newer_label_is_kept_when_the_older_one_leaves_the_scene(
     core.scene.RemoveNode(loaded)
     assert session.cases.refreshLabels() == []
     assert file.read_bytes() == newer
+
+
+def test_work_that_is_done_is_over_even_if_the_study_cannot_keep_it() -> None:
+    from LASegColearnSlicer.engine_process import EngineOutcome, EngineState
+    from LASegColearnSlicer.session import _Bookkeeping
+
+    kept, done = _Bookkeeping(), EngineOutcome(EngineState.FINISHED, "", "details")
+    with kept:
+        pass
+    assert kept.changed(done) is done
+    with kept:
+        raise OSError(28, "No space left on device")
+    with kept:
+        raise OSError(13, "Permission denied")
+    outcome = kept.changed(done)
+    assert (outcome.state, outcome.details) == (EngineState.FAILED, "details")
+    assert outcome.message.startswith("There is no room left on the disk.")
+    with pytest.raises(ZeroDivisionError), kept:
+        raise ZeroDivisionError

@@ -96,6 +96,41 @@ def test_the_id_of_a_removed_case_with_results_is_not_given_again(study: Study, 
     assert (study.predictions / "case_001").exists()
 
 
+def test_no_id_is_ever_given_again(study: Study, tmp_path: Path) -> None:
+    """A scene may still hold the scan of a removed case, under its id."""
+    study.addScan(tmp_path / "a.nrrd")
+    study.addScan(tmp_path / "b.nrrd")
+    study.remove("case_002")
+    assert Study.at(study.folder).addScan(tmp_path / "c.nrrd").id == "case_003"
+
+
+def test_a_scan_in_the_folder_of_an_early_study_counts_as_given(study: Study, tmp_path: Path) -> None:
+    (study.folder / "scans").mkdir()
+    (study.folder / "scans" / "case_007.nrrd").touch()
+    content = json.loads((study.folder / "study.json").read_text("utf-8"))
+    del content["given"]
+    (study.folder / "study.json").write_text(json.dumps(content), encoding="utf-8")
+    assert Study.at(study.folder).addScan(tmp_path / "a.nrrd").id == "case_008"
+
+
+def test_what_another_slicer_has_changed_is_not_replaced(study: Study, tmp_path: Path) -> None:
+    study.addScan(tmp_path / "a.nrrd")
+    other = Study.at(study.folder)
+    other.addScan(tmp_path / "b.nrrd")
+    with pytest.raises(InputError, match="changed by another Slicer meanwhile.*Choose its folder again"):
+        study.setState("case_001", "flagged")
+    assert study.case("case_001").state == "not started", "What is shown is what is saved."
+    assert Study.at(study.folder).cases == other.cases
+    other.setState("case_001", "flagged")
+
+
+def test_a_study_that_was_moved_meanwhile_is_not_made_anew_at_its_old_place(study: Study, tmp_path: Path) -> None:
+    study.folder.rename(tmp_path / "moved")
+    with pytest.raises(InputError, match="not at its place any more"):
+        study.addScan(tmp_path / "a.nrrd")
+    assert study.cases == () and not study.folder.exists()
+
+
 def test_a_folder_of_scans_is_added_unlabeled(study: Study, phantoms: Path) -> None:
     added = study.addFolder(load_cohort(phantoms).unlabeled[0].image.parent)
     assert added
@@ -110,12 +145,19 @@ def test_runs_are_numbered_resumed_and_chosen(study: Study) -> None:
         run.events.write_text(events + "\n{half", encoding="utf-8")
     first, second = study.runs
     assert (first.path.name, second.path.name, study.newRun().path.name) == ("001", "002", "003")
+    # A training whose cases were refused leaves a folder, and no model.
+    study.newRun().path.mkdir()
     assert study.resumableRun == second
-    assert study.currentRun == second
-    study.chooseRun(first)
-    assert Study.at(study.folder).currentRun == first
+    assert study.currentRun == first, "What was broken off does not replace what is done."
+    study.chooseRun(second)
+    assert Study.at(study.folder).currentRun == second
+    study.chooseRun(None)
     second.events.write_text('{"event": "finished", "complete": true}\n', encoding="utf-8")
     assert study.resumableRun is None
+    assert study.currentRun == second
+    first.events.unlink()
+    second.events.unlink()
+    assert study.currentRun == second, "Where nothing is done, the last counts."
 
 
 def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -126,6 +126,19 @@ def test_only_a_finished_run_has_its_statistics_taken_anew(tmp_path: Path, cases
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.parametrize(("method", "counted"), [("supervised", 2), ("colearning", 4)])
+def test_a_method_of_labels_alone_takes_its_statistics_from_labeled_scans_alone(
+    method: str, counted: int, tmp_path: Path, cases: TrainingCases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(
+        "LASegColearnLib.trainer.retake_statistics", lambda networks, found, *rest: seen.append(len(found))
+    )
+    some = replace(cases, labeled=cases.labeled[:2], unlabeled=cases.unlabeled[:2])
+    _trainer(tmp_path, some, replace(SETTINGS, method=method, iterations=1))[0].train()
+    assert seen == [counted]
+
+
 def test_the_teacher_labels_whole_scans_that_the_students_then_learn_from(
     tmp_path: Path, cases: TrainingCases, monkeypatch: pytest.MonkeyPatch
 ) -> None:

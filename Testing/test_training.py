@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -192,6 +193,23 @@ def test_a_warm_start_from_another_method_or_a_broken_off_pretraining_starts_all
         expected = before["networks"][before["predictor"]]["head.weight"]
         for network in after["networks"].values():
             torch.testing.assert_close(network["head.weight"], expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "ua_mt"}, "The networks of ua_mt cannot start from those of dtc.*Train with --method dtc"),
+        ({"method": "dtc", "filters": 4}, "Its networks have another layout"),
+    ],
+)
+def test_a_start_from_other_networks_is_refused_before_anything_is_prepared(
+    cohort: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    train(cohort, tmp_path / "run", replace(SETTINGS, method="dtc", iterations=1))
+    with pytest.raises(InputError, match=message):
+        init = tmp_path / "run" / "checkpoints" / "last.pt"
+        train(cohort, tmp_path / "second", replace(SETTINGS, **changes), init=init)
+    assert not (tmp_path / "second").exists()
 
 
 def test_a_warm_start_at_another_spacing_is_refused_before_anything_is_prepared(cohort: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,9 @@ def _may_hold_code(path: Path) -> bool:
 def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
     """Read the networks of a checkpoint for prediction. Raises :class:`InputError` as :func:`load_checkpoint` does."""
     content = load_checkpoint(path, device, needed=("networks", "settings"))
-    settings = Settings.from_dict(content["settings"]).checked()
+    settings = Settings.from_dict(content["settings"])
+    # Early trainings took it from who had not flipped any patches.
+    settings = replace(settings, mirror=settings.mirror and settings.axial_flips).checked()
     method = create_method(settings)
     load_modules(method.networks, content["networks"], path.name)
     if not isinstance(content.get("method_state"), dict) or not isinstance(content.get("iteration"), int):

@@ -22,6 +22,7 @@ from LASegColearnLib.version import __version__
 if TYPE_CHECKING:
     from LASegColearnLib.stopping import StopRequest
 
+_PRESET = "cpu"
 _DESCRIPTION = """\
 Learns to segment the left atrium from a few labeled and many unlabeled MR scans.
 
@@ -142,7 +143,7 @@ Ctrl-C saves and stops. Presets: `paper` (the published settings; wants a GPU), 
     )
     parser.add_argument("--cohort", type=Path, metavar="FILE", help="cohort file")
     parser.add_argument("--run", type=Path, metavar="FOLDER", help="run folder")
-    parser.add_argument("--preset", default="cpu", metavar="NAME", help="paper, cpu or demo (default: cpu)")
+    parser.add_argument("--preset", metavar="NAME", help=f"paper, cpu or demo (default: {_PRESET})")
     names = method_names()
     parser.add_argument("--method", metavar="NAME", help=f"{', '.join(names)} (default: {names[0]})")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cuda, mps or cpu (default: auto)")
@@ -179,7 +180,9 @@ opens as one segment named Left atrium, and `figures.json` (volume, uncertainty,
     parser.add_argument("--network", metavar="NAME", help="teacher (default), student_1, student_2, or mean of all")
     parser.add_argument("--overlap", type=float, metavar="SHARE", help="overlap of windows (default: the model's)")
     parser.add_argument(
-        "--mirror", action="store_true", help="average over mirrored copies (for models trained on such)"
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        help="average over mirrored copies, for models trained on such (default: the model's)",
     )
     parser.add_argument("--nifti", action="store_true", help="write a NIfTI label too")
     parser.add_argument("--volumes", action="store_true", help="write probability and uncertainty as volumes too")
@@ -334,12 +337,28 @@ def _refuse_to_replace(file: Path, remedy: str) -> None:
         raise InputError(Problem(file.name, "There is a file of this name already.", remedy))
 
 
+def _refuse(given: dict[str, object], cause: str, remedy: str) -> None:
+    """Raise :class:`InputError` naming those of the options that were given, where they would do nothing."""
+    problems = [Problem(name, cause, remedy) for name, value in given.items() if value is not None]
+    if problems:
+        raise InputError(problems)
+
+
 def _cohort(options: argparse.Namespace) -> int:
     from LASegColearnLib.cohort import save_cohort, save_monai_datalist
     from LASegColearnLib.cohort_import import cohort_from_folders, import_cohort
 
     _refuse_to_replace(options.output, "Give another --output.")
     if options.source is not None:
+        _refuse(
+            {
+                "--labels": options.labels,
+                "--label-pattern": options.label_pattern,
+                "--image-pattern": options.image_pattern,
+            },
+            "What is read with --from says itself where its scans and labels are.",
+            "Leave it out, or name the scans with --images instead of --from.",
+        )
         cohort = import_cohort(
             options.source, segment=options.segment, validation=options.validation, seed=options.seed
         )
@@ -364,7 +383,7 @@ def _train(options: argparse.Namespace) -> int:
     from LASegColearnLib.settings import preset
 
     if options.settings:
-        for name, value in preset(options.preset).to_dict().items():
+        for name, value in preset(options.preset or _PRESET).to_dict().items():
             sys.stdout.write(f"{name}={value}\n")
         return 0
     if options.run is None:
@@ -379,7 +398,12 @@ def _train(options: argparse.Namespace) -> int:
     listener = _listener(options, when_lost=stop.ask)
     with stop.on_signals():
         if options.resume:
-            given = {"method": options.method, "seed": options.seed}
+            _refuse(
+                {"--cohort": options.cohort, "--labeled": options.labeled, "--init": options.init},
+                "A run that is resumed goes on with its own cases and networks.",
+                "Leave it out, or start a new run, with --init to go on from this one's model.",
+            )
+            given = {"preset": options.preset, "method": options.method, "seed": options.seed}
             changes = [f"{name}={value}" for name, value in given.items() if value is not None]
             result = resume(
                 options.run,
@@ -391,7 +415,7 @@ def _train(options: argparse.Namespace) -> int:
                 should_stop=stop,
             )
         else:
-            settings = preset(options.preset).with_text(options.set)
+            settings = preset(options.preset or _PRESET).with_text(options.set)
             given = {"method": options.method, "seed": options.seed, "minutes": options.minutes}
             if options.iterations is not None:
                 given["iterations"] = options.iterations
@@ -423,7 +447,7 @@ def _predict(options: argparse.Namespace) -> int:
         options.output,
         network=options.network,
         overlap=options.overlap,
-        mirror=options.mirror or None,
+        mirror=options.mirror,
         nifti=options.nifti,
         volumes=options.volumes,
         overwrite=options.overwrite,
@@ -440,7 +464,7 @@ def _suggest(options: argparse.Namespace) -> int:
     from LASegColearnLib.annotation_order import suggest_cases
     from LASegColearnLib.checkpoints import load_model
     from LASegColearnLib.cohort import load_cohort
-    from LASegColearnLib.device import choose_device
+    from LASegColearnLib.device import device_for_model
     from LASegColearnLib.events import EventLog
     from LASegColearnLib.predictor import Predictor
     from LASegColearnLib.run_folder import RunFolder
@@ -452,7 +476,7 @@ def _suggest(options: argparse.Namespace) -> int:
     model = load_model(RunFolder(options.run).last_checkpoint)
     with events.telling_failure():
         suggestions = suggest_cases(
-            Predictor(model, device=choose_device(options.device)),
+            Predictor(model, device=device_for_model(options.device, model.settings.precision)),
             load_cohort(options.cohort),
             lambda done, of: events.emit("predicting", done=done, of=of),
         )

@@ -17,7 +17,7 @@ from LASegColearnLib.checkpoints import load_model
 from LASegColearnLib.cohort import Cohort, load_cohort, save_cohort
 from LASegColearnLib.comparison_page import write_comparison_page
 from LASegColearnLib.curves import read_events
-from LASegColearnLib.device import choose_device
+from LASegColearnLib.device import choose_device, device_for_model
 from LASegColearnLib.errors import InputError, Problem, TrainingError
 from LASegColearnLib.evaluation import EvaluatedCase, evaluate
 from LASegColearnLib.events import EventLog, Listener
@@ -370,8 +370,8 @@ def _evaluate(run: RunFolder, device: str) -> None:
     if "published" in kept:
         return
     members = load_cohort(run.cohort).validation
-    place = choose_device(device)
     model = load_model(run.last_checkpoint)
+    place = device_for_model(device, model.settings.precision)
     scans = [(case.id, case.image) for case in members]
     predict(run.last_checkpoint, scans, run.predictions, figures=False, overwrite=True, device=device)
     own = evaluate(Cohort((), (), members), run.predictions, network=model.predictor)

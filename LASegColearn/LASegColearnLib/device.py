@@ -85,8 +85,8 @@ def choose_device(wanted: str = "auto", precision: str = "auto") -> Device:
         raise InputError(Problem("--device", "mps was asked for, but PyTorch finds no Apple GPU.", "Use --device cpu."))
     if kind == "auto":
         wanted = kind = "cuda" if has_cuda else "mps" if has_mps else "cpu"
-    device = torch.device(wanted)
-    dtype = _precision(kind, precision)
+    device = _gpu(wanted) if kind == "cuda" else torch.device(wanted)
+    dtype = _precision(device, precision)
     return Device(device, dtype, f"{_name(device)}, {str(dtype).removeprefix('torch.')}")
 
 
@@ -99,7 +99,28 @@ def _mps_has_what_is_needed() -> bool:
     return True
 
 
-def _precision(kind: str, wanted: str) -> torch.dtype:
+def device_for_model(wanted: str, precision: str) -> Device:
+    """As :func:`choose_device`, for a model that may have been trained elsewhere.
+
+    It computes in the precision that it was trained in, or where the device lacks that one, in what suits the device.
+    """
+    try:
+        return choose_device(wanted, precision)
+    except InputError:
+        return choose_device(wanted)
+
+
+def _gpu(wanted: str) -> torch.device:
+    """The GPU called ``cuda`` or ``cuda:N``. Raises :class:`InputError` if there are not that many."""
+    number, there = wanted.partition(":")[2], torch.cuda.device_count()
+    if number and not (number.isdecimal() and int(number) < there):
+        known = "cuda:0" if there == 1 else f"cuda:0 to cuda:{there - 1}"
+        raise InputError(Problem("--device", f"Wanted one of {there} GPUs, found {wanted}.", f"Use {known}."))
+    return torch.device(wanted)
+
+
+def _precision(device: torch.device, wanted: str) -> torch.dtype:
+    kind = device.type
     if wanted == "bfloat16" and kind == "mps":
         raise InputError(
             Problem("precision", "bfloat16 was asked for on mps, which has it not.", "Set precision=auto.")
@@ -112,7 +133,9 @@ def _precision(kind: str, wanted: str) -> torch.dtype:
         dtype: torch.dtype = getattr(torch, wanted)
         return dtype
     if kind == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        # PyTorch answers for the GPU that is selected.
+        with torch.cuda.device(device):
+            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if kind == "cpu" and _bfloat16_is_faster_on_cpu():
         return torch.bfloat16
     return torch.float32

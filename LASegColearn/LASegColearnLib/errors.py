@@ -78,7 +78,7 @@ class TrainingError(UserError):
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory was wanting, of the computer or of its GPU, which PyTorch says by name or in the text."""
-    signs = ("out of memory", "can't allocate memory", "not enough memory")
+    signs = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate memory")
     by_name = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return by_name or any(sign in str(error).lower() for sign in signs)
 

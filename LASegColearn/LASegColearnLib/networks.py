@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -19,7 +20,7 @@ def _normalization(kind: str, channels: int) -> nn.Module:
         return nn.BatchNorm3d(channels)
     if kind == "instance":
         return nn.InstanceNorm3d(channels)
-    return nn.GroupNorm(min(_GROUPS, channels), channels)
+    return nn.GroupNorm(math.gcd(_GROUPS, channels), channels)
 
 
 class Block(nn.Module):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from LASegColearnLib.checkpoints import load_model
-from LASegColearnLib.device import choose_device
+from LASegColearnLib.device import device_for_model
 from LASegColearnLib.events import EventLog, Listener
 from LASegColearnLib.predictor import PredictedCase, Predictor, case_ids, predict_files
 from LASegColearnLib.processes import own_device, started_together
@@ -70,8 +70,9 @@ def predict(
     named: list[tuple[str, Path]] = [scan for scan in scans if isinstance(scan, tuple)]
     named += case_ids([scan for scan in scans if isinstance(scan, Path)])
     named = started_together().share(named)
-    place = choose_device(own_device(device))
-    predictor = Predictor(load_model(checkpoint), device=place, network=network, overlap=overlap, mirror=mirror)
+    model = load_model(checkpoint)
+    place = device_for_model(own_device(device), model.settings.precision)
+    predictor = Predictor(model, device=place, network=network, overlap=overlap, mirror=mirror)
     done = 0
 
     def tell(case: PredictedCase) -> None:

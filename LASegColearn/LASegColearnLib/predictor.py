@@ -31,7 +31,6 @@ NIFTI_FILE = "segmentation.nii.gz"
 PROBABILITY_FILE = "probability.nrrd"
 UNCERTAINTY_FILE = "uncertainty.nrrd"
 FIGURES_FILE = "figures.json"
-_AXIAL_AXES = (0, 1)
 # Voxels of the scan for one at the networks' coarsest level.
 _COARSENING = 16
 
@@ -107,8 +106,8 @@ class Predictor:
     overlap
         Share by which windows overlap, at least 0 and below 1. Default: the model's setting.
     mirror
-        Average over the 4 mirrored copies in the axial plane, which training has shown to the networks; 4 times the
-        time. Default: the model's setting.
+        Average over the mirrored copies in the axial plane that training has shown to the networks: 4, or 2 for a model
+        of unturned patches, in so many times the time. Default: the model's setting.
 
     Raises
     ------
@@ -184,7 +183,9 @@ class Predictor:
 
     def _probability(self, network: nn.Module, image: torch.Tensor) -> torch.Tensor:
         """Probability (X, Y, Z) of an image (1, 1, X, Y, Z), averaged over its mirrored copies if that is wanted."""
-        copies = _subsets(_AXIAL_AXES) if self.mirror else [()]
+        # Training flips the first axis; the second is mirrored only where a quarter turn comes with the flip.
+        shown = (0, 1) if self.model.settings.axial_rotations else (0,)
+        copies = _subsets(shown) if self.mirror else [()]
         total = torch.zeros_like(image[0, 0])
         for axes in copies:
             mirrored = torch.flip(image, [axis + 2 for axis in axes])
@@ -265,7 +266,7 @@ class Predictor:
             # Window by window, as all else: the whole of a scan would need many times the memory.
             for windows in _windows(image, self.model.settings.patch_size):
                 features = network.bottom_features(windows).float()
-                total = total + features.sum(dim=(0, 2, 3, 4)).double().cpu().numpy()
+                total = total + features.sum(dim=(0, 2, 3, 4)).cpu().double().numpy()
                 places += features[:, 0].numel()
         return (total / places).astype(np.float32)
 
@@ -399,15 +400,14 @@ def _write(prediction: Prediction, folder: Path, *, nifti: bool, volumes: bool) 
 
 
 def _windows(image: torch.Tensor, size: Sequence[int]) -> Iterator[torch.Tensor]:
-    """An image (1, 1, X, Y, Z) cut into pieces of at most this size, without overlap, as batches of equal pieces."""
-    starts = [range(0, side, step) for side, step in zip(image.shape[2:], size, strict=True)]
-    alike: dict[torch.Size, list[torch.Tensor]] = {}
-    for x, y, z in product(*starts):
-        piece = image[:, :, x : x + size[0], y : y + size[1], z : z + size[2]]
-        alike.setdefault(piece.shape, []).append(piece)
-    for pieces in alike.values():
-        for first in range(0, len(pieces), WINDOWS_AT_ONCE):
-            yield torch.cat(pieces[first : first + WINDOWS_AT_ONCE])
+    """Windows of an image (1, 1, X, Y, Z), some at once; the last of each axis overlaps the one before."""
+    starts = [
+        [min(start, max(side - step, 0)) for start in range(0, side, step)]
+        for side, step in zip(image.shape[2:], size, strict=True)
+    ]
+    pieces = [image[:, :, x : x + size[0], y : y + size[1], z : z + size[2]] for x, y, z in product(*starts)]
+    for first in range(0, len(pieces), WINDOWS_AT_ONCE):
+        yield torch.cat(pieces[first : first + WINDOWS_AT_ONCE])
 
 
 def _mask(probability: sitk.Image) -> sitk.Image:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from LASegColearnLib.errors import InputError, Problem, not_readable
+from LASegColearnLib.errors import InputError, Problem, is_out_of_memory, not_readable
 from LASegColearnLib.itk_names import itk_name
 
 SUFFIXES = (".seg.nrrd", ".nii.gz", ".nrrd", ".nii", ".mha", ".mhd", ".nhdr")
@@ -228,6 +228,8 @@ def _read(path: Path, name: str, what: str) -> sitk.Image:
     try:
         image = reader.Execute()
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise MemoryError(str(error)) from None
         if "orthonormal" in str(error):
             raise InputError(
                 Problem(

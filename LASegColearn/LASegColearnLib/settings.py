@@ -221,6 +221,7 @@ class Settings:
         require(0 < self.mix_crop <= 1, "mix_crop", "a share above 0 and at most 1")
         require(self.alpha >= 0 and self.beta >= 0 and 0 < self.alpha + self.beta < 1, "alpha", "0 < alpha + beta < 1")
         require(self.learning_rate > 0, "learning_rate", "a rate above 0")
+        require(not self.mirror or self.axial_flips, "mirror", "false where training flips no patches (axial_flips)")
         require(abs(self.logit_shift) <= 5, "logit_shift", "a number from -5 to 5")
         require(self.minutes is None or self.minutes > 0, "minutes", "a time above 0")
         require(self.seed < 1 << 63, "seed", "a number below 2 to the power of 63")

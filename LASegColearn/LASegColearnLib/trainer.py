@@ -10,7 +10,7 @@ from typing import Any
 
 from LASegColearnLib.batch_statistics import retake_statistics
 from LASegColearnLib.case_cache import CachedCase
-from LASegColearnLib.checkpoints import load_checkpoint, load_modules, other_layout, save_checkpoint
+from LASegColearnLib.checkpoints import load_checkpoint, load_modules, save_checkpoint
 from LASegColearnLib.device import Device
 from LASegColearnLib.errors import TrainingError
 from LASegColearnLib.events import EventLog
@@ -135,17 +135,8 @@ class Trainer:
         self._started = time.monotonic()
 
     def start_from(self, content: dict[str, Any]) -> None:
-        """Warm start from an earlier checkpoint: its networks, a new optimizer.
-
-        Raises
-        ------
-        InputError
-            If its networks have another layout.
-        """
-        try:
-            self.method.warm_start(content["networks"], content["predictor"], content["method_state"])
-        except (KeyError, RuntimeError):
-            raise other_layout("--init") from None
+        """Warm start from an earlier checkpoint: its networks, a new optimizer. Raises as :meth:`Method.warm_start`."""
+        self.method.warm_start(content["networks"], content["predictor"], content["method_state"])
 
     def train(self) -> bool:
         """Train to the end or until stopped; returns whether the end was reached.
@@ -247,8 +238,11 @@ class Trainer:
         source.unlabeled = with_labels(self.cases.unlabeled, self._labels) or list(self.cases.unlabeled)
 
     def _retake_statistics(self) -> None:
-        """At the end of the training: what predicts from now on shall know scans as they are."""
-        cases = [*self.cases.labeled, *self.cases.unlabeled]
+        """At the end of the training: what predicts from now on shall know scans as they are.
+
+        A method that learns from the labeled ones alone sees no others for that either.
+        """
+        cases = [*self.cases.labeled, *(self.cases.unlabeled if self.method.needs_unlabeled else [])]
         retake_statistics(self.method.networks.values(), cases, self.settings, self.device)
 
     def _agreed(self) -> tuple[float, bool]:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from LASegColearnLib.case_cache import CachedCase, CaseCache, stored_array
-from LASegColearnLib.checkpoints import load_checkpoint
+from LASegColearnLib.checkpoints import load_checkpoint, other_layout
 from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
 from LASegColearnLib.cohort_checks import CheckedCohort, check_cohort
 from LASegColearnLib.device import choose_device
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.events import EventLog, Listener
-from LASegColearnLib.methods import method_class
+from LASegColearnLib.methods import create_method, method_class
 from LASegColearnLib.processes import Processes, joined, own_device, started_together
 from LASegColearnLib.roles import RoleLedger
 from LASegColearnLib.run_folder import RunFolder, write_json_atomically
@@ -89,7 +89,7 @@ def train(
         Use only the first so many labeled cases as labeled; the others count as unlabeled, their labels unread.
     init
         Checkpoint to go on from (warm start): its students and teacher, a new optimizer, no pretraining. A model of
-        another method gives all networks the weights of the one that predicted.
+        another method gives all networks the weights of the one that predicted, if it has the same tensors.
     listeners
         Called with each event.
     should_stop
@@ -133,6 +133,7 @@ def train(
     initial = load_checkpoint(init, needed=_TO_GO_ON_FROM) if init is not None else None
     if initial is not None:
         settings = _warm_start_settings(settings, initial["settings"])
+        _refuse_other_networks(settings, initial)
     members = load_cohort(cohort)
     if labeled is not None:
         members = members.take_labeled(labeled)
@@ -375,6 +376,21 @@ def _warm_start_settings(settings: Settings, earlier: Mapping[str, Any]) -> Sett
             )
         )
     return replace(settings, pretraining=0.0, self_training=0.0)
+
+
+def _refuse_other_networks(settings: Settings, initial: dict[str, Any]) -> None:
+    """Raise :class:`InputError` if these settings' method cannot go on from this checkpoint."""
+    method = create_method(settings)
+    try:
+        method.warm_start(initial["networks"], initial["predictor"], initial["method_state"])
+    except (KeyError, RuntimeError):
+        earlier = initial["settings"].get("method", settings.method)
+        if earlier == settings.method:
+            raise other_layout("--init") from None
+        cause = f"The networks of {settings.method} cannot start from those of {earlier}, which have other parts."
+        raise InputError(
+            Problem("--init", cause, f"Train with --method {earlier}, or start anew without --init.")
+        ) from None
 
 
 def _earlier_roles(ledger: RoleLedger, initial: dict[str, Any] | None) -> RoleLedger:

@@ -55,11 +55,15 @@ class EmbeddedEditor:
     def cleanup(self) -> None:
         """Once, from the panel's `cleanup`."""
         self._effects.disconnect("effectRegistered(QString)", self._onEffectRegistered)
+        # Reload keeps the hidden widget: it must not answer to the node beside the new one.
+        self._widget.setMRMLSegmentEditorNode(None)
 
     def enter(self, *, hearKeys: bool = True) -> None:
         """When the panel is entered; without ``hearKeys`` where the editor is out of sight."""
         self._selectNode()
         self._widget.updateWidgetFromMRML()
+        # A scene that was read meanwhile may have brought one.
+        self._widget.setActiveEffect(None)
         if hearKeys:
             self._widget.installKeyboardShortcuts()
 
@@ -88,8 +92,12 @@ class EmbeddedEditor:
         self._widget.updateWidgetFromMRML()
 
     def onSceneEndImport(self) -> None:
-        """After a scene was read, while the panel is entered; it may have brought a node."""
+        """After a scene was read, while the panel is entered; it may have brought a node.
+
+        The node says which effect was active when it was saved. Nobody has chosen it now, and it may be folded away.
+        """
         self.onSceneEndClose()
+        self._widget.setActiveEffect(None)
 
     def edit(self, segmentationNode: Any, segmentId: str, volumeNode: Any) -> None:
         """Choose what is edited, and on which scan; an effect that was active is not any more."""

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -22,7 +23,8 @@ from typing import Any, Protocol
 _SECONDS_A_POLL = 0.01
 _MILLISECONDS_BETWEEN_POLLS = 100
 _LINES_KEPT = 200
-_SECONDS_TO_SAVE = 3.0
+# What a child that is cancelled has at least.
+SECONDS_TO_SAVE = 3.0
 
 
 class EngineState(Enum):
@@ -185,13 +187,18 @@ class EngineProcess:
             return
         self.state = EngineState.STOPPING
         if self._stopFile is not None:
-            self._stopFile.parent.mkdir(parents=True, exist_ok=True)
-            self._stopFile.touch()
+            try:
+                self._stopFile.parent.mkdir(parents=True, exist_ok=True)
+                self._stopFile.touch()
+            except OSError:
+                # Where it cannot be asked it cannot save either.
+                self._deadline = time.monotonic()
 
-    def cancel(self, seconds: float = _SECONDS_TO_SAVE) -> None:
-        """Ask the child to save and end; after so many seconds it is ended with all its children."""
+    def cancel(self, seconds: float = SECONDS_TO_SAVE) -> None:
+        """Ask the child to save and end; so many seconds after the first time it is ended with all its children."""
         self.askToStop()
-        self._deadline = time.monotonic() + (seconds if self._stopFile is not None else 0.0)
+        if self._deadline is None:
+            self._deadline = time.monotonic() + (seconds if self._stopFile is not None else 0.0)
 
     def kill(self) -> None:
         """End the child and all its children now. What the engine has saved stays whole."""
@@ -225,8 +232,9 @@ class EngineProcess:
             self._timer.disconnect("timeout()", self.poll)
             self._timer = None
         if self._stopFile is not None:
-            # The engine removes it when it sees it; one that was killed has not.
-            self._stopFile.unlink(missing_ok=True)
+            # The engine removes it when it sees it; one that was killed has not. The disk may be gone.
+            with suppress(OSError):
+                self._stopFile.unlink(missing_ok=True)
         asked = self.state is EngineState.STOPPING
         if self._failure or (code != 0 and not asked):
             self.state, message = EngineState.FAILED, self._failure or _sentence(code)

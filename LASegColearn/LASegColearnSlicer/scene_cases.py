@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.segmentation_files import SEGMENT_NAME
@@ -19,11 +22,21 @@ from LASegColearnSlicer.results import (
     markNode,
     nodesOf,
 )
-from LASegColearnSlicer.scene_export import checkScan, hasGridOf, labelImage, writeLabel, writeScan
+from LASegColearnSlicer.scene_export import (
+    GRID_TOLERANCE,
+    checkScan,
+    gridOf,
+    hasGridOf,
+    labelImage,
+    writeLabel,
+    writeScan,
+)
 from LASegColearnSlicer.study import LabelSource, State, Study, StudyCase
 
 _SCAN, _LABEL, _CORRECTED = "scan", "label", "corrected"
 _SEGMENT_ATTRIBUTE = "LASegColearn.segment"
+# Where the scan lay when it became the case.
+_GRID_ATTRIBUTE = "LASegColearn.grid"
 # What the label's file held when the node had the same.
 _FILE_ATTRIBUTE = "LASegColearn.labelFile"
 _LEFT_ATRIUM_CODE = "SCT^82471001"
@@ -107,16 +120,17 @@ class SceneCases:
         present = self.caseOf(volumeNode)
         if present is not None:
             raise InputError(Problem(present.id, "The scan is in the study already.", "Use the case that is there."))
+        caseId = self._study.nextId
         if segmentationNode is not None:
             # Before anything is written.
-            self._checkOwner(self._study.nextId, segmentationNode)
+            self._checkOwner(caseId, segmentationNode)
             labelImage(segmentationNode, segmentId or "", volumeNode)
         file = _unchangedFile(volumeNode)
         if file is None:
-            file = self._study.folder / "scans" / f"{self._study.nextId}.nrrd"
+            file = self._study.folder / "scans" / f"{caseId}.nrrd"
             writeScan(volumeNode, file)
-        case = self._study.addScan(file, name=volumeNode.GetName())
-        markNode(volumeNode, self._study.identity, case.id, _SCAN)
+        case = self._study.addScan(file, name=volumeNode.GetName(), caseId=caseId)
+        self._markScan(volumeNode, case.id)
         if segmentationNode is not None and segmentId is not None:
             self.setLabel(case.id, segmentationNode, segmentId)
             self._study.setRole(case.id, "labeled")
@@ -227,12 +241,22 @@ class SceneCases:
         Raises
         ------
         InputError
-            If its file is gone or cannot be read.
+            If its file is gone or cannot be read, or the node lies elsewhere than it did when it became the case.
         """
-        node = self.volumeNode(caseId)
+        node, case = self.volumeNode(caseId), self._study.case(caseId)
         if node is not None:
+            known = node.GetAttribute(_GRID_ATTRIBUTE)
+            # Scenes of early versions do not say.
+            if known and not np.allclose(json.loads(known), gridOf(node), rtol=0, atol=GRID_TOLERANCE):
+                raise InputError(
+                    Problem(
+                        case.name,
+                        "The scan was moved or resampled in the scene, but its file was not: labels would not lie on "
+                        "it.",
+                        "Remove the scan from the scene, then show the case again.",
+                    )
+                )
             return node
-        case = self._study.case(caseId)
         if not case.scan.exists():
             raise InputError(
                 Problem(caseId, f"The scan's file {case.scan.name} is gone.", "Put it back, or remove the case.")
@@ -241,8 +265,12 @@ class SceneCases:
         if node is None:
             raise InputError(Problem(caseId, f"Slicer cannot read {case.scan.name}.", "Convert it to NRRD."))
         node.SetName(case.name)
-        markNode(node, self._study.identity, caseId, _SCAN)
+        self._markScan(node, caseId)
         return node
+
+    def _markScan(self, volumeNode: Any, caseId: str) -> None:
+        markNode(volumeNode, self._study.identity, caseId, _SCAN)
+        volumeNode.SetAttribute(_GRID_ATTRIBUTE, json.dumps(gridOf(volumeNode)))
 
     def loadLabel(self, caseId: str) -> Any | None:
         """The segmentation node with the case's label; loaded if it is not in the scene, None if there is no label.
@@ -348,7 +376,6 @@ def _isNewer(file: Path, segmentationNode: Any) -> bool:
 
 def _voxelsHash(file: Path) -> str:
     """A number for the voxels of a label's file, whatever its compression; empty if it cannot be read."""
-    import numpy as np
     import SimpleITK as sitk
 
     try:
@@ -359,7 +386,6 @@ def _voxelsHash(file: Path) -> str:
 
 
 def _sameVoxels(file: Path, image: Any) -> bool:
-    import numpy as np
     import SimpleITK as sitk
 
     try:

@@ -10,12 +10,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.itk_names import itk_name
 from LASegColearnLib.segmentation_files import write_segmentation, write_volume
 
 # A label of which more lies outside of the scan was drawn on another scan.
 _LEAST_INSIDE = 0.5
 # In mm: what rounding in a header can move a corner of a scan by.
-_GRID_TOLERANCE = 0.01
+GRID_TOLERANCE = 0.01
 
 
 def checkScan(volumeNode: Any) -> None:
@@ -96,7 +97,7 @@ def writeLabel(segmentationNode: Any, segmentId: str, volumeNode: Any, file: Pat
 def hasGridOf(file: Path, volumeNode: Any) -> bool:
     """Whether a file's voxels lie where a volume's do; False if its header cannot be read."""
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(file))
+    reader.SetFileName(itk_name(file))
     try:
         reader.ReadImageInformation()
     except RuntimeError:
@@ -108,9 +109,16 @@ def hasGridOf(file: Path, volumeNode: Any) -> bool:
     signs = np.array([-1.0, -1.0, 1.0])
     for corner in itertools.product(*((0, side - 1) for side in size)):
         inFile = signs * (np.array(reader.GetOrigin()) + direction @ (np.array(reader.GetSpacing()) * corner))
-        if np.abs(inFile - _toRAS(volumeNode, corner)).max() > _GRID_TOLERANCE:
+        if np.abs(inFile - _toRAS(volumeNode, corner)).max() > GRID_TOLERANCE:
             return False
     return True
+
+
+def gridOf(volumeNode: Any) -> list[list[float]]:
+    """Where the first and the last voxel of each axis of a volume lie, in RAS and mm."""
+    sides = volumeNode.GetImageData().GetDimensions()
+    corners = [(0, 0, 0), *(tuple(side - 1 if a == axis else 0 for a in range(3)) for axis, side in enumerate(sides))]
+    return [_toRAS(volumeNode, corner).tolist() for corner in corners]
 
 
 def _toRAS(volumeNode: Any, index: tuple[int, ...]) -> np.ndarray:
@@ -186,7 +194,7 @@ def checkTransform(node: Any) -> None:
             Problem(
                 node.GetName(),
                 "It is inside a transform that is not hardened.",
-                "In Data, right-click it and choose Harden transform, or move it out of the transform.",
+                "In Data, move it out of the transform; what is not a case yet can also be hardened there.",
             )
         )
 

@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
-from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.errors import InputError, Problem, sentence_for
 from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.segmentation_files import network_file
 from LASegColearnLib.settings import Settings, preset
 from LASegColearnSlicer.doubtful_places import doubtfulPlaces
-from LASegColearnSlicer.engine_process import EngineOutcome, EngineProcess, EngineState, EngineTimer
+from LASegColearnSlicer.engine_process import (
+    SECONDS_TO_SAVE,
+    EngineOutcome,
+    EngineProcess,
+    EngineState,
+    EngineTimer,
+)
 from LASegColearnSlicer.live_readouts import Listener, LiveReadouts, Readouts, readoutsOf
 from LASegColearnSlicer.results import MODEL_ATTRIBUTE, PredictionDisplay, isOurs
 from LASegColearnSlicer.rounds import Round, judgeRound, readRound, startRound
@@ -454,21 +460,27 @@ class Session:
             # A case may be taken out of the study meanwhile.
             return {case.id: case for case in self.study.cases}
 
+        kept = _Bookkeeping()
+
         def take(event: dict[str, Any]) -> None:
             if event["event"] == "predicted" and event["case"] in present():
-                figures = self.study.predictions / event["case"] / "figures.json"
-                content = json.loads(figures.read_text(encoding="utf-8"))
-                self.study.setFigures(event["case"], {**content, "run": run.path.name})
+                with kept:
+                    figures = self.study.predictions / event["case"] / "figures.json"
+                    content = json.loads(figures.read_text(encoding="utf-8"))
+                    self.study.setFigures(event["case"], {**content, "run": run.path.name})
             _tell(onEvent, event)
 
         def done(outcome: EngineOutcome) -> None:
-            cohort.unlink(missing_ok=True)
             labeled = [case for case in present().values() if case.label is not None and self._isPredicted(case.id)]
             predicted = [case.id for case in labeled if case.id in {one.id for one in chosen}]
-            if outcome.state is EngineState.FINISHED and predicted:
-                self._evaluate(predicted, onEvent, onDone)
-            else:
-                self._ended(onDone, outcome)
+            outcome, evaluating = kept.changed(outcome), False
+            with kept:
+                cohort.unlink(missing_ok=True)
+                if outcome.state is EngineState.FINISHED and predicted:
+                    self._evaluate(predicted, onEvent, onDone)
+                    evaluating = True
+            if not evaluating:
+                self._ended(onDone, kept.changed(outcome))
 
         self._start(arguments, take, done, stopFile=None)
         return self._awaited(wait)
@@ -673,9 +685,10 @@ class Session:
             self._process.askToStop()
 
     def cancel(self) -> None:
-        """Ask the engine to save, and end it with all its children after 3 s."""
+        """Ask the engine to save, and end it with all its children after three iterations' time, at least 3 s."""
         if self._process is not None:
-            self._process.cancel()
+            # It looks between iterations; one on a slow processor takes longer than anyone waits without reason.
+            self._process.cancel(max(SECONDS_TO_SAVE, 3.0 * (self.progress.secondsAnIteration or 0.0)))
 
     def poll(self) -> None:
         """Hand on what the engine has told, where no timer does."""
@@ -692,7 +705,10 @@ class Session:
         return True
 
     def close(self) -> None:
-        """End what runs, after it has saved, in less than 5 s; a training can be resumed. No segment is followed."""
+        """End what runs, and wait for that for less than 5 s; a training can be resumed. No segment is followed.
+
+        A training whose iteration takes longer saves and ends by itself soon after.
+        """
         if self._readouts is not None:
             self._readouts.stop()
         if self.isRunning:
@@ -710,12 +726,15 @@ class Session:
             if outcome.state is not EngineState.FINISHED:
                 self._ended(onDone, outcome)
                 return
-            # The new model is the one to predict with.
-            self.study.chooseRun(None)
-            if load_cohort(run.cohort).validation:
+            kept, validated = _Bookkeeping(), False
+            with kept:
+                # The new model is the one to predict with.
+                self.study.chooseRun(None)
+                validated = bool(load_cohort(run.cohort).validation)
+            if validated:
                 self._judge(run, outcome, onEvent, onDone)
             else:
-                self._ended(onDone, outcome)
+                self._ended(onDone, kept.changed(outcome))
 
         self._start(arguments, take, done, stopFile=run.stop_file)
         return self._awaited(wait)
@@ -726,6 +745,7 @@ class Session:
         name = None if known is None else known.against
         against = next((r for r in self.study.runs if r.path.name == name and r.last_checkpoint.exists()), None)
         arguments = ["judge", "--run", str(run.path)]
+        kept = _Bookkeeping()
         if against is not None:
             arguments += ["--against", str(against.path)]
 
@@ -733,10 +753,12 @@ class Session:
             if event["event"] == "judged":
                 judged = judgeRound(run, event)
                 if judged is not None and judged.comparison is not None and judged.comparison.verdict == "worse":
-                    self.study.chooseRun(against)
+                    with kept:
+                        self.study.chooseRun(against)
             _tell(onEvent, event)
 
         def done(outcome: EngineOutcome) -> None:
+            outcome = kept.changed(outcome)
             if outcome.state is EngineState.FAILED:
                 # The training itself is done and saved.
                 self.progress.warnings.append(outcome.message)
@@ -752,17 +774,20 @@ class Session:
         members = tuple(Case(c.id, c.scan, c.label.file, c.label.segment) for c in chosen if c.label is not None)
         cohort = self._temporaryCohort("evaluate", Cohort((), (), members))
         table = self.study.folder / "metrics.csv"
+        kept = _Bookkeeping()
         arguments = ["evaluate", "--cohort", str(cohort), "--predictions", str(self.study.predictions)]
 
         def take(event: dict[str, Any]) -> None:
             if event["event"] == "evaluated":
                 figures = {"dice": event["dice"], "hd95_mm": event["hd95"], "asd_mm": event["asd"]}
-                self.study.addFigures(event["case"], figures)
+                with kept:
+                    self.study.addFigures(event["case"], figures)
             _tell(onEvent, event)
 
         def done(outcome: EngineOutcome) -> None:
-            cohort.unlink(missing_ok=True)
-            self._ended(onDone, outcome)
+            with kept:
+                cohort.unlink(missing_ok=True)
+            self._ended(onDone, kept.changed(outcome))
 
         self._start([*arguments, "--output", str(table), "--overwrite"], take, done, stopFile=None)
 
@@ -806,6 +831,28 @@ class Session:
 
     def _timer(self) -> EngineTimer | None:
         return None if self._makeTimer is None else self._makeTimer()
+
+
+class _Bookkeeping:
+    """What the study keeps of the engine's work: where that fails the work is over all the same, and it is said why."""
+
+    def __init__(self) -> None:
+        self._failure: str | None = None
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, (InputError, OSError)):
+            return False
+        self._failure = self._failure or sentence_for(error)
+        return True
+
+    def changed(self, outcome: EngineOutcome) -> EngineOutcome:
+        """The outcome, failed if some of the bookkeeping has."""
+        if self._failure is None or outcome.state is EngineState.FAILED:
+            return outcome
+        return EngineOutcome(EngineState.FAILED, self._failure, outcome.details)
 
 
 def progressOf(run: RunFolder) -> TrainingProgress:

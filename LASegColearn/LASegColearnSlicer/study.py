@@ -6,6 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
@@ -119,12 +120,18 @@ class Study:
     Use :meth:`at`, which opens a study or makes a new one.
     """
 
-    def __init__(self, folder: Path, identity: str, cases: dict[str, StudyCase], currentRun: str | None) -> None:
+    def __init__(
+        self, folder: Path, identity: str, cases: dict[str, StudyCase], currentRun: str | None, given: int = 0
+    ) -> None:
         self.folder = folder
         # Tells this study's nodes in a scene from those of another; stays the same when the folder is moved.
         self.identity = identity
         self._cases = cases
         self._currentRun = currentRun
+        # The largest number that a case was given, also of those that were removed: a scene may still name them.
+        self._given = given
+        # What the study's file holds as far as this study knows; None before it was written.
+        self._written: str | None = None
 
     @classmethod
     def at(cls, folder: Path) -> Study:
@@ -154,15 +161,22 @@ class Study:
         """The case of this id. Raises KeyError if there is none."""
         return self._cases[caseId]
 
-    def addScan(self, scan: Path, name: str | None = None, label: LabelSource | None = None) -> StudyCase:
+    def addScan(
+        self, scan: Path, name: str | None = None, label: LabelSource | None = None, caseId: str | None = None
+    ) -> StudyCase:
         """Add a scan under an id of its own; one with a label is labeled, others are not.
+
+        Parameters
+        ----------
+        caseId
+            What :attr:`nextId` was before the scan was written into the study.
 
         Raises
         ------
         InputError
             If the scan is in the study already.
         """
-        return self._add(scan, name, "unlabeled" if label is None else "labeled", label)
+        return self._add(scan, name, "unlabeled" if label is None else "labeled", label, caseId)
 
     def addFolder(self, folder: Path) -> list[StudyCase]:
         """Add the scans of a folder: as a dataset where it is one (MSD, nnU-Net), else every scan in it, unlabeled.
@@ -181,8 +195,8 @@ class Study:
 
     def remove(self, caseId: str) -> None:
         """Take a case out of the study; no file is deleted."""
-        del self._cases[caseId]
-        self._save()
+        with self._saved():
+            del self._cases[caseId]
 
     def setRole(self, caseId: str, role: Role) -> None:
         """Use a case for something else.
@@ -229,8 +243,8 @@ class Study:
     def setSuggestions(self, run: str, reasons: Mapping[str, str]) -> None:
         """Keep in which order a run's model asks for cases, and why; earlier suggestions are forgotten."""
         places = {caseId: Suggested(place, run, reason) for place, (caseId, reason) in enumerate(reasons.items(), 1)}
-        self._cases = {case.id: replace(case, suggested=places.get(case.id)) for case in self.cases}
-        self._save()
+        with self._saved():
+            self._cases = {case.id: replace(case, suggested=places.get(case.id)) for case in self.cases}
 
     def writeCohort(self) -> Path:
         """Write the cohort file of the cases as they are now; always in the same place, beside the roles' ledger."""
@@ -260,22 +274,29 @@ class Study:
 
     @property
     def resumableRun(self) -> RunFolder | None:
-        """The last run, if it has a checkpoint and did not reach its end."""
-        runs = self.runs
-        return runs[-1] if runs and runs[-1].last_checkpoint.exists() and not _reachedEnd(runs[-1]) else None
+        """The last run with a checkpoint, if it did not reach its end."""
+        runs = self._usable
+        return runs[-1] if runs and not _reachedEnd(runs[-1]) else None
 
     @property
     def currentRun(self) -> RunFolder | None:
-        """The run whose model predicts; the last one with a model unless another was chosen."""
-        usable = [run for run in self.runs if run.last_checkpoint.exists()]
+        """The run whose model predicts: the one that was chosen, else the last that reached its end, else the last.
+
+        A training that was broken off must not take the place of a model that is done.
+        """
+        usable = self._usable
         chosen = [run for run in usable if run.path.name == self._currentRun]
-        found = chosen or usable
+        found = chosen or [run for run in usable if _reachedEnd(run)] or usable
         return found[-1] if found else None
+
+    @property
+    def _usable(self) -> list[RunFolder]:
+        return [run for run in self.runs if run.last_checkpoint.exists()]
 
     def chooseRun(self, run: RunFolder | None) -> None:
         """Make the model of a run the current one; None: the last."""
-        self._currentRun = run.path.name if run is not None else None
-        self._save()
+        with self._saved():
+            self._currentRun = run.path.name if run is not None else None
 
     @property
     def predictions(self) -> Path:
@@ -296,42 +317,56 @@ class Study:
                     added.append(self._add(member.image, member.id, role, label))
         return added
 
-    def _add(self, scan: Path, name: str | None, role: Role, label: LabelSource | None) -> StudyCase:
+    def _add(
+        self, scan: Path, name: str | None, role: Role, label: LabelSource | None, caseId: str | None = None
+    ) -> StudyCase:
         scan = scan.absolute()
         for other in self.cases:
             if other.scan == scan:
                 cause = f"Wanted each scan once, found it in the study already: {scan.name}."
                 raise InputError(Problem(other.id, cause, "Use the case that is there."))
         state: State = "not started" if label is None else "completed"
-        case = StudyCase(self.nextId, name or scan.name, scan, role, state, label)
-        self._cases[case.id] = case
-        self._save()
+        case = StudyCase(caseId or self.nextId, name or scan.name, scan, role, state, label)
+        with self._saved():
+            self._given = max(self._given, _numberOf(case.id))
+            self._cases[case.id] = case
         return case
 
     @property
     def nextId(self) -> str:
         """The id that the next case gets."""
-        # Never an id that was given before: what was predicted for a removed case must not be taken for another's.
-        known = [*self._cases, *(path.name for folder in ("labels", "predictions") for path in self._files(folder))]
-        numbers = [
-            int(digits)
-            for digits in (name.partition(".")[0].removeprefix("case_") for name in known)
-            if digits.isdecimal()
-        ]
-        return f"case_{max(numbers, default=0) + 1:03}"
+        # Never one that was given before: what was predicted for a removed case must not be taken for another's. Early
+        # studies do not keep the largest one.
+        files = (path.name for folder in ("scans", "labels", "predictions") for path in self._files(folder))
+        numbers = [_numberOf(name) for name in (*self._cases, *files)]
+        return f"case_{max([self._given, *numbers]) + 1:03}"
 
     def _files(self, folder: str) -> Iterator[Path]:
         return (self.folder / folder).glob("case_*")
 
     def _change(self, caseId: str, **changes: Any) -> None:
-        self._cases[caseId] = replace(self.case(caseId), **changes)
-        self._save()
+        changed = replace(self.case(caseId), **changes)
+        with self._saved():
+            self._cases[caseId] = changed
+
+    @contextmanager
+    def _saved(self) -> Iterator[None]:
+        """Save what is changed within; if that fails nothing has changed."""
+        before = dict(self._cases), self._currentRun, self._given
+        try:
+            yield
+            self._save()
+        except InputError:
+            self._cases, self._currentRun, self._given = before
+            raise
 
     def _save(self) -> None:
+        self._refuseToReplaceAnothers()
         content = {
             "version": _VERSION,
             "identity": self.identity,
             "current_run": self._currentRun,
+            "given": self._given,
             "cases": [self._plain(case) for case in self.cases],
         }
         try:
@@ -339,6 +374,26 @@ class Study:
         except OSError as error:
             cause = f"The study's folder cannot be written to ({error.strerror})."
             raise InputError(Problem(self.folder.name, cause, "Make room, or choose a folder of your own.")) from error
+        self._written = self._inFile()
+
+    def _inFile(self) -> str | None:
+        """What the study's file holds; None if it is not there or cannot be read now."""
+        try:
+            return (self.folder / _FILE).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return None
+
+    def _refuseToReplaceAnothers(self) -> None:
+        """Raise :class:`InputError` if the study was moved or changed by another Slicer since it was read."""
+        if self._written is None:
+            return
+        found = self._inFile()
+        if found is None:
+            cause = "The study's folder is not at its place any more."
+            raise InputError(Problem(self.folder.name, cause, "Put it back, or choose its new place."))
+        if found != self._written:
+            cause = "The study was changed by another Slicer meanwhile, whose changes would be lost."
+            raise InputError(Problem(self.folder.name, cause, "Choose its folder again to read it anew."))
 
     def _plain(self, case: StudyCase) -> dict[str, Any]:
         content = asdict(case)
@@ -356,7 +411,8 @@ class Study:
     @classmethod
     def _opened(cls, folder: Path, file: Path) -> Study:
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            text = file.read_text(encoding="utf-8")
+            content = json.loads(text)
             if content["version"] > _VERSION:
                 raise InputError(
                     Problem(
@@ -364,7 +420,10 @@ class Study:
                     )
                 )
             cases = {entry["id"]: _case(entry, folder) for entry in content["cases"]}
-            return cls(folder, str(content["identity"]), cases, content["current_run"])
+            # Studies of the first version do not say which numbers were given.
+            study = cls(folder, str(content["identity"]), cases, content["current_run"], int(content.get("given", 0)))
+            study._written = text
+            return study
         except (ValueError, KeyError, TypeError) as error:
             cause = f"The study's file {_FILE} is damaged."
             remedy = "Restore it from a backup, or make a new study and add the scans again."
@@ -392,6 +451,12 @@ def _case(entry: dict[str, Any], folder: Path) -> StudyCase:
     )
 
 
+def _numberOf(name: str) -> int:
+    """Of a case's id, or of a file that is named after it; 0 where there is none."""
+    digits = name.partition(".")[0].removeprefix("case_")
+    return int(digits) if digits.isdecimal() else 0
+
+
 def _located(stored: str, folder: Path) -> Path:
     return Path(os.path.normpath(folder.absolute() / stored))
 
@@ -409,7 +474,7 @@ def _reachedEnd(run: RunFolder) -> bool:
     return _endsComplete(run.events, known.st_mtime_ns, known.st_size)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=128)
 def _endsComplete(events: Path, _written: int, _size: int) -> bool:
     finished = False
     for line in events.read_text(encoding="utf-8").splitlines():

@@ -193,7 +193,7 @@ def findOpinion(logic: Any, volumeNode: Any | None, segmentationNode: Any | None
     for node in (volumeNode, segmentationNode):
         if node.GetParentTransformNode() is not None:
             cause = "It is inside a transform that is not hardened, so the teacher's segment does not lie on it."
-            raise InputError(Problem(node.GetName(), cause, "In Data, right-click it and choose Harden transform."))
+            raise InputError(Problem(node.GetName(), cause, "In Data, move it out of the transform."))
     teacher = logic.showPrediction(case.id, surface=False)
     opinion = TeacherOpinion(case.id, case.name, teacher, logic.display.uncertaintyNode(case.id))
     if not arrayOf(opinion._labelmap()).any():

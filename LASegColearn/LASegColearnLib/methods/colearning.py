@@ -118,7 +118,14 @@ class CoLearning(TwoStageMethod):
             if self.pretrained
             else {self.student_1: follow}
         )
-        average_into(self.teacher, students, keep, statistics=self.settings.teacher_statistics == "average")
+        # Its own statistics are of the patches that it labels, if it labels any.
+        reestimated = self.pretrained and self.settings.teacher_rounds == 0
+        average_into(
+            self.teacher,
+            students,
+            keep,
+            statistics=self.settings.teacher_statistics == "average" or not reestimated,
+        )
         if not self.pretrained and progress >= self._alone:
             self.pretrained = True
             self.start_from(self.teacher.state_dict())

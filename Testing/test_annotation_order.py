@@ -133,7 +133,8 @@ def test_a_scan_is_described_window_by_window(predictor: Predictor) -> None:
     assert seen == [(2, 1, *side), (1, 1, *side)]
     windows = [array[start : start + side[0]] for start in (0, side[0], side[0] + 16)]
     expected = np.mean([predictor.descriptor(window) for window in windows], axis=0)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    # PyTorch convolves two windows in another order of sums than one.
+    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-5)
 
 
 def test_all_scans_that_cannot_be_read_are_named(phantoms: Path, predictor: Predictor, tmp_path: Path) -> None:

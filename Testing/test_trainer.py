@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from LASegColearnLib import scan_labeling
+from LASegColearnLib import trainer as trainer_module
 from LASegColearnLib.case_cache import CachedCase
 from LASegColearnLib.checkpoints import load_checkpoint, load_model
 from LASegColearnLib.device import Device, choose_device
@@ -103,6 +104,43 @@ def test_a_stopped_and_resumed_run_has_the_same_weights_to_the_bit(
     expected, found = _weights(tmp_path / "whole"), _weights(tmp_path / "broken")
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 3, 4])
+def test_a_run_that_was_stopped_while_it_validated_resumes_to_the_same_validations_and_weights(
+    tmp_path: Path, cases: TrainingCases, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    """Two cases are validated at iterations 4 and 8: the run is stopped before each of the four in turn."""
+    whole, expected = _trainer(tmp_path / "whole", cases)
+    assert whole.train()
+    validating, asked = [False], [0]
+    validate = trainer_module.validate
+
+    def noted(*arguments: object) -> object:
+        validating[0] = True
+        try:
+            return validate(*arguments)
+        finally:
+            validating[0] = False
+
+    def stop() -> bool:
+        asked[0] += validating[0]
+        return validating[0] and asked[0] == stop_at
+
+    monkeypatch.setattr(trainer_module, "validate", noted)
+    broken, before = _trainer(tmp_path / "broken", cases, stop=stop)
+    assert not broken.train()
+    resumed, after = _trainer(tmp_path / "broken", cases)
+    resumed.resume()
+    assert resumed.iteration == (4 if stop_at <= 2 else 8)
+    assert resumed.train()
+
+    def validations(events: list[dict]) -> list[tuple[int, dict[str, float]]]:
+        return [(event["iteration"], event["dice"]) for event in events if event["event"] == "validated"]
+
+    assert validations([*before, *after]) == validations(expected)
+    weights, found = _weights(tmp_path / "whole"), _weights(tmp_path / "broken")
+    assert all(torch.equal(weights[name], found[name]) for name in weights)
 
 
 def test_only_a_finished_run_has_its_statistics_taken_anew(tmp_path: Path, cases: TrainingCases) -> None:

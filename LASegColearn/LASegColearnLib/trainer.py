@@ -90,6 +90,8 @@ class Trainer:
         # Iterations and seconds of the run at which that was done last; and which scan would have been the next.
         self._labeled_at: tuple[int, float] | None = None
         self._next_to_label = 0
+        # Whether a validation was due when the run was stopped.
+        self._to_validate = False
         # Whether the end was reached, with what is done there.
         self._complete = False
         self._started = time.monotonic()
@@ -131,6 +133,7 @@ class Trainer:
         if labels_are_there(self.cases.unlabeled, kept["of"]):
             self._labels, self._next_to_label = dict(kept["of"]), kept["next"]
             self._labeled_at = None if kept["at"] is None else (kept["at"][0], kept["at"][1])
+        self._to_validate = content.get("to_validate", False)
         self._complete = content.get("complete", False)
         self._started = time.monotonic()
 
@@ -155,6 +158,8 @@ class Trainer:
         (progress,) = self.processes.as_first_says([self.progress])
         self._learn_from_scan_labels(source)
         self._complete &= progress >= 1.0
+        if progress < 1.0 and not self._validate_if_due():
+            return False
         try:
             while progress < 1.0:
                 labeled_until = 0.0 if self._labeled_at is None else self._share(*self._labeled_at)
@@ -176,8 +181,8 @@ class Trainer:
                     self._report_progress(record, phase)
                 now, stopped = self._agreed()
                 if now < 1.0:
-                    if not stopped:
-                        self._validate_if_due(progress, now)
+                    self._to_validate |= _crossed(progress, now, self.settings.validations)
+                    stopped = stopped or not self._validate_if_due()
                     if stopped or _crossed(progress, now, self.settings.checkpoints):
                         self.save(self.run.last_checkpoint)
                     if stopped:
@@ -189,10 +194,10 @@ class Trainer:
             self._report_progress(record, self.method.phase(1.0))
         if not self._complete:
             self._retake_statistics()
-            self._validate_if_due(0.0, 1.0)
-            self._complete = True
+            self._to_validate = self.settings.validations > 0
+            self._complete = self._validate_if_due()
         self.save(self.run.last_checkpoint)
-        return True
+        return self._complete
 
     def _label_scans(self) -> bool:
         """Let the predicting network label the unlabeled scans as wholes, as many as there is time for.
@@ -277,6 +282,7 @@ class Trainer:
                 "iteration": self.iteration,
                 "elapsed_seconds": self.elapsed_seconds,
                 "labels": {"of": self._labels, "at": self._labeled_at, "next": self._next_to_label},
+                "to_validate": self._to_validate,
                 "complete": self._complete,
                 "best": self.best,
                 "lineage": self.cases.lineage,
@@ -326,11 +332,16 @@ class Trainer:
             losses=record.take(),
         )
 
-    def _validate_if_due(self, before: float, now: float) -> None:
-        if not self.cases.validation or not _crossed(before, now, self.settings.validations):
-            return
+    def _validate_if_due(self) -> bool:
+        """Validate where that is due; returns whether nobody has asked to stop meanwhile, otherwise it stays due."""
+        if not self.cases.validation or not self._to_validate:
+            return True
         cases = self.cases.validation[: self.settings.validation_cases or None]
-        dice = validate(self.method.networks_in_training(), cases, self.settings, self.device, self.processes)
+        networks = self.method.networks_in_training()
+        dice = validate(networks, cases, self.settings, self.device, self.processes, self.should_stop)
+        if dice is None:
+            return False
+        self._to_validate = False
         self.events.emit(
             "validated", iteration=self.iteration, elapsed_seconds=self.elapsed_seconds, dice=dice, cases=len(cases)
         )
@@ -338,6 +349,7 @@ class Trainer:
         if self.best is None or score > self.best:
             self.best = score
             self.save(self.run.best_checkpoint)
+        return True
 
 
 class _Record:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -21,14 +21,20 @@ def validate(
     settings: Settings,
     device: Device,
     processes: Processes = ALONE,
-) -> dict[str, float]:
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
     """Mean Dice (0 to 1) of each network over ``cases``, which the processes share out.
 
-    The networks' modes are restored afterwards.
+    The networks' modes are restored afterwards. None when ``should_stop``, which is asked before each case, was true
+    in any of the processes.
     """
     modes = {name: network.training for name, network in networks.items()}
     dice: dict[str, list[float]] = {name: [] for name in networks}
+    stopped = False
     for case in processes.share(cases):
+        stopped = should_stop()
+        if stopped:
+            break
         image = torch.from_numpy(np.array(case.image()))[None, None].to(device.device)
         label = np.asarray(case.label()) > 0
         for name, network in networks.items():
@@ -37,6 +43,8 @@ def validate(
             dice[name].append(_dice(probability.cpu().numpy() > 0.5, label))
     for name, network in networks.items():
         network.train(modes[name])
+    if any(processes.of_each(float(stopped))):
+        return None
     sums = torch.tensor([sum(dice[name]) for name in networks], dtype=torch.float64)
     means = processes.mean(sums) * processes.count / len(cases)
     return dict(zip(networks, means.tolist(), strict=True))

@@ -373,6 +373,11 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             if (Path(node.studyFolder) / "study.json").exists():
                 self.openStudy(node.studyFolder)
             else:
+                if self.logic.hasStudy and not self.logic.isRunning:
+                    # What is done next would be done in a study that this scene does not know.
+                    self.logic.closeStudy()
+                    self._shownCase, self._doubts = None, []
+                    self.update()
                 self._say("inputs", _("The study of this scene is not at its place any more. Choose its folder."))
         elif self.logic.hasStudy:
             node.studyFolder = str(self.logic.study.folder)

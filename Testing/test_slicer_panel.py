@@ -661,6 +661,18 @@ def test_a_study_that_was_moved_away_is_said_and_not_made_anew(panel: Any, tmp_p
     assert not folder.exists()
 
 
+def test_a_scene_whose_study_is_gone_does_not_leave_the_one_before_open(panel: Any, tmp_path: Path) -> None:
+    panel.openStudy(str(tmp_path / "study"))
+    node = panel._parameterNode
+    node.studyFolder = str(tmp_path / "moved away")
+    panel.onSceneEndImport(None, None)
+    assert not panel.logic.hasStudy
+    assert not panel.ui.addFolderButton.enabled
+    assert "not at its place any more" in panel.ui.inputsMessageLabel.text
+    assert panel._parameterNode.studyFolder == str(tmp_path / "moved away")
+    assert (tmp_path / "study" / "study.json").exists()
+
+
 def test_missing_software_is_said_and_installed_on_a_click(panel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.metadata
 

@@ -22,7 +22,7 @@ OnRead = Callable[[Case, str, sitk.Image, "sitk.Image | None"], None]
 
 _ROLES = ("labeled", "unlabeled", "validation")
 # A scan in memory each, and what it is resampled by: half a gigabyte for 640×640×88 voxels, as clinics have them.
-# Eight took 4.1 GB, where a training takes less than 2. Two take 2.1 with PyTorch loaded.
+# Eight took 5.3 GB, two take 2.0, a training 1.6 (benchmarks/preparation_memory.py).
 _READERS = min(os.cpu_count() or 1, 2)
 # float32 image and uint8 label of every voxel, and half as much again for checkpoints and results.
 _BYTES_A_VOXEL = 5 * 1.5

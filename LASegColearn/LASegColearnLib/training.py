@@ -128,6 +128,15 @@ def train(
                 "Give a folder of its own for the run.",
             )
         )
+    for file in (folder.settings, folder.cohort):
+        if file.exists() and not _was_begun(folder):
+            raise InputError(
+                Problem(
+                    run.name,
+                    f"{file.name} lies in this folder, is not of a run and would be replaced.",
+                    "Give a folder of its own for the run.",
+                )
+            )
     place = choose_device(own_device(device), settings.precision)
     settings, note = _shared_out(settings, started_together().count)
     initial = load_checkpoint(init, needed=_TO_GO_ON_FROM) if init is not None else None
@@ -323,6 +332,15 @@ def _prepared_by_first(processes: Processes, folder: RunFolder, prepare: Callabl
             Problem("torchrun", "This process has no prepared scans.", "Put the run on a disk that all machines share.")
         )
     return prepared
+
+
+def _was_begun(folder: RunFolder) -> bool:
+    """Whether a training was begun in this folder; its settings are what is written first."""
+    try:
+        Settings.read(folder.settings)
+    except (OSError, InputError):
+        return False
+    return True
 
 
 def _run(trainer: Trainer, events: EventLog) -> TrainingResult:

@@ -166,7 +166,8 @@ def test_events_are_the_only_thing_on_standard_output(phantoms: Path, tmp_path: 
 
 def test_an_unexpected_error_is_a_sentence_with_the_details_in_the_log(phantoms: Path, tmp_path: Path) -> None:
     arguments = ("--preset", "demo", "--iterations", 2, "--device", "cpu", "--set", *TINY)
-    (tmp_path / "run" / "cohort.json").mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").write_text("in the way", encoding="utf-8")
     result = _run("train", "--cohort", phantoms, "--run", tmp_path / "run", *arguments)
     assert result.returncode == 1
     assert "Something unexpected went wrong" in result.stderr

@@ -33,21 +33,24 @@ SMALL = (
 )
 
 
-def _run(*arguments: str, processes: int = 1) -> subprocess.CompletedProcess[str]:
-    start = [sys.executable, "-m"]
-    if processes > 1:
-        start += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
+def _run(
+    *arguments: str, processes: int = 1, start: tuple[str, ...] = ("-m", "LASegColearnLib")
+) -> subprocess.CompletedProcess[str]:
+    together = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}") if processes > 1 else ()
     environment = {**os.environ, "PYTHONPATH": str(ENGINE), "OMP_NUM_THREADS": "1"}
-    command = [*start, "LASegColearnLib", "--", *arguments]
+    command = [sys.executable, *together, *start, "--", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def _train(cohort: Path, run: Path, processes: int = 1, more: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+def _train(
+    cohort: Path, run: Path, processes: int = 1, more: tuple[str, ...] = (), **start: tuple[str, ...]
+) -> subprocess.CompletedProcess[str]:
     options = [f"--set={setting}" for setting in (*SMALL, *more)]
     return _run(
         *("train", "--cohort", str(cohort), "--run", str(run), "--iterations", "6", "--device", "cpu", "--events"),
         *options,
         processes=processes,
+        **start,
     )
 
 
@@ -104,6 +107,23 @@ def test_prediction_shares_the_scans(runs: dict[str, Path], cohort: Path, tmp_pa
     assert len(list(tmp_path.glob("*/segmentation.seg.nrrd"))) == 3
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert len([event for event in told if event["event"] == "predicted"]) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="The threads' names are read from /proc")
+def test_the_threads_that_exchange_end_before_the_interpreter_does(cohort: Path, tmp_path: Path) -> None:
+    """One that is still at work then aborts the process, now and then, whatever it has reached."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from LASegColearnLib.command_line import main\n"
+        "code = main([argument for argument in sys.argv[1:] if argument != '--'])\n"
+        "names = [file.read_text() for file in Path('/proc/self/task').glob('*/comm')]\n"
+        "sys.exit(code or 7 * any('gloo' in name for name in names))\n",
+        encoding="utf-8",
+    )
+    done = _train(cohort, tmp_path / "run", processes=2, start=(str(script),))
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_batch_that_cannot_be_shared_is_refused_with_the_remedy(cohort: Path, tmp_path: Path) -> None:

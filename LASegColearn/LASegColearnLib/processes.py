@@ -5,6 +5,8 @@ Nothing is written here about starting them: torchrun does that, and says by env
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -90,10 +92,15 @@ def joined(device: torch.device) -> Iterator[Processes]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    # Imported later, as DistributedDataParallel does, it would keep the group for ever, as its functions' default.
+    importlib.import_module("torch.distributed.nn.functional")
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_LONGEST_WAIT)
     try:
         yield processes
     finally:
+        # The group's threads end with its last reference. One that lets go of a tensor while the interpreter ends would
+        # abort the process.
+        gc.collect()
         distributed.destroy_process_group()
 
 

@@ -137,6 +137,10 @@ class Trainer:
         self._complete = content.get("complete", False)
         self._started = time.monotonic()
 
+    def close(self) -> None:
+        """Leave the processes that trained together; what was trained stays."""
+        self.step.close()
+
     def start_from(self, content: dict[str, Any]) -> None:
         """Warm start from an earlier checkpoint: its networks, a new optimizer. Raises as :meth:`Method.warm_start`."""
         self.method.warm_start(content["networks"], content["predictor"], content["method_state"])

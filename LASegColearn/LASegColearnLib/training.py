@@ -7,7 +7,7 @@ import logging
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -171,7 +171,8 @@ def train(
         trainer = Trainer(folder, settings, cases, place, events, should_stop, processes)
         if initial is not None:
             trainer.start_from(initial)
-        return _run(trainer, events)
+        with closing(trainer):
+            return _run(trainer, events)
 
 
 def resume(
@@ -240,7 +241,8 @@ def resume(
             return _stopped_before(folder, content["iteration"], content["elapsed_seconds"], events)
         trainer = Trainer(folder, settings, cases, place, events, should_stop, processes)
         trainer.resume()
-        return _run(trainer, events)
+        with closing(trainer):
+            return _run(trainer, events)
 
 
 def _changed_on_the_way(settings: Settings, changes: Sequence[str]) -> Settings:

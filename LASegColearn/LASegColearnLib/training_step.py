@@ -74,6 +74,11 @@ class TrainingStep:
             network.compile()
         return None
 
+    def close(self) -> None:
+        """Let go of the group of processes that exchange gradients, whose threads end with it; no iteration follows."""
+        if isinstance(self._losses, DistributedDataParallel):
+            self._losses = self._losses.module
+
     def __call__(self, batches: Sequence[Batch], progress: float, learning_rate: float) -> dict[str, float]:
         """Make one iteration with this process's parts of a batch.
 

@@ -163,6 +163,23 @@ def test_a_sheared_scan_is_refused_with_a_remedy(tmp_path: Path) -> None:
     assert refusal(path) == "Wanted a scan with axes at right angles, found a sheared one."
 
 
+@pytest.mark.parametrize(
+    ("name", "straight", "sheared"),
+    [
+        ("a.nrrd", b"space directions: (1,0,0) (0,1,0)", b"space directions: (1,0,0) (0.1,1,0)"),
+        ("a.mha", b"TransformMatrix = 1 0 0 0 1 0", b"TransformMatrix = 1 0 0 0.1 1 0"),
+    ],
+)
+def test_a_sheared_scan_that_the_reader_takes_is_refused(
+    name: str, straight: bytes, sheared: bytes, tmp_path: Path
+) -> None:
+    path = write(sitk.GetImageFromArray(array(make_scan())), tmp_path / name)
+    content = path.read_bytes()
+    assert straight in content
+    path.write_bytes(content.replace(straight, sheared))
+    assert refusal(path) == "Wanted a scan with axes at right angles, found a sheared one."
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_scan_with_nan_or_infinity_is_refused(value: float, tmp_path: Path) -> None:
     voxels = array(make_scan()).astype(np.float32)

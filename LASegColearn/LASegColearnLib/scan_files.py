@@ -22,6 +22,8 @@ from LASegColearnLib.itk_names import itk_name
 SUFFIXES = (".seg.nrrd", ".nii.gz", ".nrrd", ".nii", ".mha", ".mhd", ".nhdr")
 # Corners of two grids that differ by less than this share of a voxel are the same: headers round.
 _TOLERANCE_VOXELS = 0.01
+# Cosine of the angle between two axes; headers of oblique scans round.
+_TOLERANCE_AXES = 1e-3
 _CHUNK_BYTES = 1 << 20
 _GZIP_BEGINS = b"\x1f\x8b"
 # Of a label that lies further outside than this, header or scan are likely to be another's.
@@ -231,20 +233,27 @@ def _read(path: Path, name: str, what: str) -> sitk.Image:
         if is_out_of_memory(error):
             raise MemoryError(str(error)) from None
         if "orthonormal" in str(error):
-            raise InputError(
-                Problem(
-                    name,
-                    f"Wanted a {what} with axes at right angles, found a sheared one.",
-                    "Resample it, for example with Resample Scalar Volume in 3D Slicer.",
-                )
-            ) from None
+            raise _sheared(name, what) from None
         _refuse_without_voxels(path, voxel_files, name, what)
         raise InputError(
             Problem(name, f"The {what}'s file cannot be read: damaged or cut short.", "Export or copy it again.")
         ) from None
     if path.name.lower().endswith((".nii", ".nii.gz")) and _is_cut_short(path, reader):
         raise InputError(Problem(name, f"The {what}'s file is cut short.", "Export or copy it again."))
+    # Of NIfTI alone the reader refuses this by itself.
+    if image.GetDimension() > 2 and _is_sheared(image):
+        raise _sheared(name, what)
     return image
+
+
+def _is_sheared(image: sitk.Image) -> bool:
+    axes = np.array(image.GetDirection()).reshape(image.GetDimension(), -1)[:3, :3]
+    return bool(np.abs(axes.T @ axes - np.eye(3)).max() > _TOLERANCE_AXES)
+
+
+def _sheared(name: str, what: str) -> InputError:
+    cause = f"Wanted a {what} with axes at right angles, found a sheared one."
+    return InputError(Problem(name, cause, "Resample it, for example with Resample Scalar Volume in 3D Slicer."))
 
 
 def _beginning(path: Path, count: int) -> bytes:

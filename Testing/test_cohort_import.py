@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -115,6 +117,41 @@ def test_labels_that_fit_no_scan_are_told(folder: Path, caplog: pytest.LogCaptur
     with caplog.at_level(logging.WARNING):
         cohort_from_folders([folder / "s"], labels=folder / "l")
     assert caplog.messages == ["1 files in the folder of labels fit no scan: b.nrrd"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows lets not everybody make links")
+def test_linked_folders_are_looked_into_and_a_link_in_a_circle_ends(folder: Path) -> None:
+    touch(folder, "s/a.nrrd", "elsewhere/b.nrrd", "labels elsewhere/b.nrrd", "l/none.txt")
+    (folder / "s" / "linked").symlink_to(folder / "elsewhere", target_is_directory=True)
+    (folder / "elsewhere" / "circle").symlink_to(folder / "s", target_is_directory=True)
+    (folder / "l" / "linked").symlink_to(folder / "labels elsewhere", target_is_directory=True)
+    cohort = cohort_from_folders([folder / "s"], labels=folder / "l")
+    assert pairs(cohort, folder) == {"s/a.nrrd": None, "s/linked/b.nrrd": "l/linked/b.nrrd"}
+
+
+def test_folders_that_may_not_be_read_are_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(folder, "s/a.nrrd", "s/theirs/b.nrrd")
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if Path(path).name == "theirs":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert pairs(cohort_from_folders([folder / "s"]), folder) == {"s/a.nrrd": None}
+    assert caplog.messages == ["Folders that may not be read were passed over: theirs"]
+
+
+@pytest.mark.parametrize("pattern", [None, "{id}.nrrd"])
+@pytest.mark.parametrize(("scan", "label"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
+def test_an_accent_is_one_however_a_system_writes_it(scan: str, label: str, pattern: str | None, folder: Path) -> None:
+    name = "Ren\u00e9.nrrd"
+    touch(folder, "s/" + unicodedata.normalize(scan, name), "l/" + unicodedata.normalize(label, name))
+    cohort = cohort_from_folders([folder / "s"], labels=folder / "l", label_pattern=pattern)
+    assert len(cohort.labeled) == 1
 
 
 def test_no_scans_are_refused(folder: Path) -> None:

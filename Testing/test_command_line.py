@@ -190,6 +190,21 @@ def test_the_log_names_no_scan(name: str, monkeypatch: pytest.MonkeyPatch, tmp_p
     assert "Doe" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied", "/data/Doe Jane"), OSError(5, "Odd", "Doe")]
+)
+def test_the_log_names_no_file_that_the_system_refused(
+    error: OSError, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
+) -> None:
+    def fail(*arguments: object, **named: object) -> None:
+        raise error
+
+    monkeypatch.setattr("LASegColearnLib.training.train", fail)
+    assert main(["train", "--cohort", "c.json", "--run", str(tmp_path)]) == 1
+    log = (tmp_path / "log.txt").read_text("utf-8")
+    assert f"[Errno {error.errno}] {error.strerror}\n" in log and "Doe" not in log
+
+
 def test_fewer_suggestions_than_none_are_refused(tmp_path: Path, capsys) -> None:
     assert main(["suggest", "--run", str(tmp_path), "--cohort", "cohort.json", "--count", "-1"]) == 2
     assert "--count: Wanted 0 or more, found -1" in capsys.readouterr().err

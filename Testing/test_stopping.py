@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from LASegColearnLib.checkpoints import load_checkpoint
+from LASegColearnLib.phantom import write_phantom_cohort
+from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.stopping import StopRequest, is_alive
+
+ENGINE = Path(__file__).parents[1] / "LASegColearn"
 
 
 def test_the_stop_file_asks_once_and_is_removed(tmp_path: Path) -> None:
@@ -43,6 +49,53 @@ def test_the_first_signal_asks_and_the_second_ends() -> None:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(1)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
+def test_the_terminals_end_asks_however_often_it_is_told() -> None:
+    stop = StopRequest()
+    with stop.on_signals():
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert stop()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
+def test_the_terminals_end_is_passed_over_under_nohup() -> None:
+    stop = StopRequest()
+    earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop.on_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop()
+    finally:
+        signal.signal(signal.SIGHUP, earlier)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="How a terminal ends differs between systems")
+def test_a_training_whose_terminal_ends_is_saved(tmp_path: Path) -> None:
+    import pty
+
+    phantoms = write_phantom_cohort(tmp_path / "phantoms", labeled=2, unlabeled=2)
+    run = RunFolder(tmp_path / "run")
+    settings = ("spacing_mm=5,5,5", "patch_size=16,16,16", "filters=2", "validations=0")
+    process, terminal = pty.fork()
+    if process == 0:
+        arguments = ("train", "--cohort", str(phantoms), "--run", str(run.path), "--device", "cpu", "--minutes", "5")
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "LASegColearnLib", *arguments, "--set", *settings],
+            {**os.environ, "PYTHONPATH": str(ENGINE)},
+        )
+    while not (run.events.exists() and '"progress"' in run.events.read_text("utf-8")):
+        time.sleep(0.1)
+    os.close(terminal)
+    _, status = os.waitpid(process, 0)
+    last = json.loads(run.events.read_text("utf-8").splitlines()[-1])
+    assert (last["event"], last["complete"]) == ("finished", False)
+    assert load_checkpoint(run.last_checkpoint)["iteration"] == last["iteration"] > 0
+    assert os.waitstatus_to_exitcode(status) == 1
+    assert not run.log.exists()
 
 
 def test_the_death_of_the_parent_asks() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,7 +143,7 @@ def _scans(given: Path, pattern: str | None, labels: Path | None) -> list[Path]:
     if not given.is_dir():
         raise InputError(Problem(given.name, "There is no such folder or file.", "Correct the path."))
     try:
-        found = list(given.glob(pattern) if pattern else given.rglob("*"))
+        found = list(given.glob(pattern) if pattern else _files_below(given))
     except (NotImplementedError, ValueError, IndexError):
         raise InputError(
             Problem(
@@ -159,19 +161,45 @@ def _scans(given: Path, pattern: str | None, labels: Path | None) -> list[Path]:
     )
 
 
+def _files_below(folder: Path) -> Iterator[Path]:
+    """All files below a folder, also in linked folders, which pathlib passes over; each folder once."""
+    seen: set[tuple[int, int]] = set()
+    unreadable: list[str] = []
+    for path, folders, files in os.walk(
+        folder, followlinks=True, onerror=lambda error: unreadable.append(Path(error.filename).name)
+    ):
+        found = Path(path).stat()
+        if (found.st_dev, found.st_ino) in seen:
+            # A link to a folder that it lies in itself would lead round and round.
+            folders.clear()
+            continue
+        seen.add((found.st_dev, found.st_ino))
+        folders.sort(key=lambda name: (Path(path, name).is_symlink(), name))
+        yield from (Path(path, name) for name in files)
+    if unreadable:
+        named = ", ".join(sorted(unreadable)[:4]) + (", ..." if len(unreadable) > 4 else "")
+        logging.getLogger(__name__).warning("Folders that may not be read were passed over: %s", named)
+
+
 def _lies_in(path: Path, folder: Path) -> bool:
     return folder.resolve() in (path.resolve(), *path.resolve().parents)
 
 
 def _names(image: Path) -> tuple[str, ...]:
     """What a label of this scan may be called after, the likeliest first."""
-    return tuple(dict.fromkeys((stem(image), stem(image).removesuffix("_0000"), case_id_from(image))))
+    name = _composed(stem(image))
+    return tuple(dict.fromkeys((name, name.removesuffix("_0000"), case_id_from(image))))
+
+
+def _composed(name: str) -> str:
+    """macOS writes an accent as a sign of its own, others as a part of the letter."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _labels_by_pattern(images: Sequence[Path], labels: Path | None, pattern: str) -> dict[Path, Path]:
     found = {}
     for image in images:
-        for name in _names(image):
+        for name in (*_names(image), *(unicodedata.normalize("NFD", name) for name in _names(image))):
             # An absolute path, as {folder} may be, stays as it is when it is joined to another.
             folder = str(image.parent.absolute())
             path = (labels or image.parent) / pattern.replace("{id}", name).replace("{folder}", folder)
@@ -187,12 +215,12 @@ def _labels_by_name(images: Sequence[Path], labels: Path | None) -> dict[Path, P
     if labels is None:
         return {}
     scans = {image.resolve() for image in images}
-    files = [path for path in sorted(labels.rglob("*")) if _is_scan_file(path) and path.resolve() not in scans]
+    files = [path for path in sorted(_files_below(labels)) if _is_scan_file(path) and path.resolve() not in scans]
     names = {image: _names(image) for image in images}
     same: dict[Path, list[Path]] = {}
     longer: dict[Path, list[Path]] = {}
     for file in files:
-        label = stem(file)
+        label = _composed(stem(file))
         owners, choices = [image for image in images if label in names[image]], same
         if not owners:
             owners, choices = _whose_name_begins(label, names), longer

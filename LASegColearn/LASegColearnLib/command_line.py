@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from LASegColearnLib.stopping import StopRequest
 
 _PRESET = "cpu"
+# What the system says of a file, before it names it.
+_SYSTEM_ERROR = re.compile(r"(\[(?:Errno|WinError) -?\d+\][^:\n]*):.*")
 _DESCRIPTION = """\
 Learns to segment the left atrium from a few labeled and many unlabeled MR scans.
 
@@ -644,11 +646,10 @@ class _EventPrinter:
         except OSError:
             if self._when_lost is None:
                 raise
+            from LASegColearnLib.stopping import write_nowhere
+
             self._when_lost()
-            # What is still written goes nowhere, and does not fail again.
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            for stream in (sys.stdout, sys.stderr):
-                os.dup2(nowhere, stream.fileno())
+            write_nowhere()
 
 
 def _listener(
@@ -690,22 +691,21 @@ def _tell_unexpected(options: argparse.Namespace, error: Exception) -> int:
     _tell_failure(options, error)
     details = _without_scans("".join(traceback.format_exception(error)))
     run = getattr(options, "run", None)
-    if run is not None and run.is_dir():
-        try:
-            with (run / "log.txt").open("a", encoding="utf-8") as log:
-                log.write(details)
-        except OSError:
-            # A full disk, or a folder that cannot be written to, may be what went wrong in the first place.
-            sys.stderr.write(details)
-        else:
-            sys.stderr.write("The details are in log.txt in the run folder.\n")
-    else:
+    try:
+        if run is None:
+            raise FileNotFoundError
+        with (run / "log.txt").open("a", encoding="utf-8") as log:
+            log.write(details)
+    except OSError:
+        # No folder yet; or a full disk, or a folder that may not be used, is what went wrong in the first place.
         sys.stderr.write(details)
+    else:
+        sys.stderr.write("The details are in log.txt in the run folder.\n")
     return 1
 
 
 def _without_scans(text: str) -> str:
-    """Without what names a scan, which may name a patient; the log is handed on where something went wrong.
+    """Without what names a scan, or a file that the system refused, which may name a patient; the log is handed on.
 
     Names may have blanks and quotes in them, so of such a line only its beginning, the kind of the error, is left.
     """
@@ -713,7 +713,7 @@ def _without_scans(text: str) -> str:
 
     names = re.compile("|".join(re.escape(suffix) for suffix in (*SUFFIXES, ".raw", ".zraw")), re.IGNORECASE)
     kept = []
-    for line in text.splitlines():
+    for line in _SYSTEM_ERROR.sub(r"\1", text).splitlines():
         kind, _, _ = line.partition(": ")
         found = names.search(line)
         kept.append(line if found is None else f"{'' if names.search(kind) else kind}: (names a scan)")

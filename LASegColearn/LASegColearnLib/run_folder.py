@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -16,6 +17,8 @@ from typing import Any
 
 _SECONDS_OF_PATIENCE = 2.0
 _BYTES_OF_A_FULL_DISK = 1 << 20
+# As replacing() names it.
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}-.")
 
 
 @contextmanager
@@ -84,6 +87,13 @@ class RunFolder:
     """
 
     path: Path
+
+    def remove_unfinished(self) -> None:
+        """Remove what a process that was killed had begun to write; no other may be at work in the folder."""
+        for folder in (self.checkpoints, self.cache):
+            for file in folder.rglob(".*"):
+                if _TEMPORARY.match(file.name):
+                    file.unlink(missing_ok=True)
 
     @property
     def settings(self) -> Path:

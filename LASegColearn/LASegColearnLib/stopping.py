@@ -7,12 +7,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 _SECONDS_BETWEEN_LOOKS = 1.0
+# Standard output and standard error.
+_OUTPUTS = (1, 2)
 
 
 class Stopped(Exception):
@@ -54,14 +56,27 @@ class StopRequest:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Within this block Ctrl-C and termination ask for the end; a second Ctrl-C ends at once."""
+        """Within this block Ctrl-C, termination and the terminal's end ask for the end; a second Ctrl-C ends at once.
+
+        The terminal's end, for example that of a connection to a server, is passed over where it was before, as by
+        nohup.
+        """
+        terminals = [stream for stream in _OUTPUTS if os.isatty(stream)]
 
         def handle(number: int, frame: FrameType | None) -> None:
             if self._asked.is_set():
                 raise KeyboardInterrupt
             self._asked.set()
 
-        earlier = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        def hang_up(number: int, frame: FrameType | None) -> None:
+            write_nowhere(terminals)
+            self._asked.set()
+
+        handlers: dict[int, Callable[[int, FrameType | None], None]] = {signal.SIGINT: handle, signal.SIGTERM: handle}
+        # Windows has no such signal.
+        if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            handlers[signal.SIGHUP] = hang_up
+        earlier = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             yield
         finally:
@@ -72,6 +87,14 @@ class StopRequest:
         while is_alive(parent) and (parent != first_parent or os.getppid() == first_parent):
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         self._asked.set()
+
+
+def write_nowhere(streams: Iterable[int] = _OUTPUTS) -> None:
+    """What is still written to these descriptors, which nobody reads any more, is lost, instead of failing."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 def is_alive(process: int) -> bool:

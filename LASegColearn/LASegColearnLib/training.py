@@ -310,6 +310,8 @@ def _shared_out(settings: Settings, processes: int) -> tuple[Settings, list[str]
 def _events(folder: RunFolder, listeners: Sequence[Listener], processes: Processes) -> Iterator[EventLog]:
     """The run's events, which the first process alone records and tells; no other run writes into the folder."""
     with alone_in(folder.path) if processes.is_first else nullcontext():
+        if processes.is_first:
+            folder.remove_unfinished()
         events = EventLog(folder.events, *listeners) if processes.is_first else EventLog(None)
         with events.telling_failure():
             yield events

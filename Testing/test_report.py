@@ -201,9 +201,11 @@ def test_figures_that_a_spreadsheet_saved_again_are_read_or_refused(run: Path) -
     text, whole = metrics.read_text("utf-8"), write_report(run).read_text("utf-8")
     metrics.write_text(text, encoding="utf-8-sig")
     assert write_report(run).read_text("utf-8") == whole
-    metrics.write_text(text.replace(",", ";"), encoding="utf-8")
-    with pytest.raises(InputError, match=r"metrics\.csv: Wanted columns separated by commas"):
-        write_report(run)
+    for changed in (text.replace(",", ";"), re.sub(r"(\d)\.(\d+)", r'"\1,\2"', text)):
+        assert changed != text
+        metrics.write_text(changed, encoding="utf-8")
+        with pytest.raises(InputError, match=r"metrics\.csv: Wanted columns separated by commas"):
+            write_report(run)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:

@@ -143,6 +143,13 @@ def test_a_picture_is_refused(tmp_path: Path) -> None:
     assert refusal(path) == "Wanted a 3D scan, found 2D."
 
 
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd", ".nii", ".nii.gz"])
+def test_an_ending_in_capitals_is_one(suffix: str, tmp_path: Path) -> None:
+    path = write(make_scan(), tmp_path / f"a{suffix}")
+    capital = path.rename(tmp_path / f"A{suffix.upper()}")
+    assert np.array_equal(array(read_scan(capital)), array(make_scan()))
+
+
 def test_a_color_scan_is_refused(tmp_path: Path) -> None:
     path = write(sitk.Compose([make_scan(seed) for seed in range(3)]), tmp_path / "a.nrrd")
     assert refusal(path) == "Wanted a scan with one value a voxel, found 3 (colors or several volumes)."

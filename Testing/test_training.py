@@ -15,6 +15,7 @@ from LASegColearnLib.checkpoints import load_checkpoint
 from LASegColearnLib.cohort import Cohort, load_cohort, save_cohort
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.phantom import write_phantom_cohort
+from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.run_lock import alone_in
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.training import resume, train
@@ -309,6 +310,24 @@ def test_a_run_that_goes_on_may_change_how_it_computes_and_for_how_long_and_noth
 def test_resuming_where_nothing_was_saved_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no checkpoint to go on from"):
         resume(tmp_path / "nothing")
+
+
+def test_a_run_without_its_settings_says_so(cohort: Path, tmp_path: Path) -> None:
+    run = train(cohort, tmp_path / "run", replace(SETTINGS, iterations=1)).run
+    run.settings.unlink()
+    with pytest.raises(InputError, match="Wanted the settings of a run, found no such file"):
+        resume(run.path)
+
+
+def test_what_a_killed_process_had_begun_to_write_is_removed(cohort: Path, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    begun = [run.checkpoints / ".0a1b2c3d-last.pt", run.cache / "deep" / ".99aabbcc-la.npy"]
+    kept = [run.checkpoints / ".gitignore", run.path / ".0a1b2c3d-notes"]
+    for file in (*begun, *kept):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    train(cohort, run.path, replace(SETTINGS, iterations=1))
+    assert [file for file in (*begun, *kept) if file.exists()] == kept
 
 
 def test_too_few_cases_are_refused_for_colearning_and_fewer_are_enough_for_supervised(

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 from LASegColearnLib.cohort import Case, Cohort, id_problems
 from LASegColearnLib.errors import InputError, Problem
-from LASegColearnLib.itk_names import itk_name
+from LASegColearnLib.itk_names import image_reader
 from LASegColearnLib.preprocessing import Vector
 from LASegColearnLib.scan_files import check_label, content_hash, read_label, read_scan
 
@@ -231,8 +231,7 @@ def _room_problems(
 
 def _bytes_needed(image: Path, spacing_mm: Vector, region_mm: Vector | None) -> float:
     """Bytes of a preprocessed scan, by its header; 0 for a file that cannot be read, which is told elsewhere."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(itk_name(image))
+    reader = image_reader(image)
     try:
         reader.ReadImageInformation()
     except RuntimeError:

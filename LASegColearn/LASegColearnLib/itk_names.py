@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import SimpleITK as sitk
+
 from LASegColearnLib.errors import InputError, Problem
 
 # A plain python.exe hands ITK its names in the system's code page, in which letters of other languages are lost (ITK
@@ -46,6 +48,16 @@ def itk_name(path: Path) -> str:
             f"Give it a {where} of the letters a-z, numbers, '-' and '_'.",
         )
     )
+
+
+def image_reader(path: Path) -> sitk.ImageFileReader:
+    """ITK's reader for a file; raises as :func:`itk_name`."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(itk_name(path))
+    # Of the formats of scans this alone is not known by an ending in capitals.
+    if path.suffix.lower() in (".mha", ".mhd"):
+        reader.SetImageIO("MetaImageIO")
+    return reader
 
 
 def _short_name(folder: Path) -> str:

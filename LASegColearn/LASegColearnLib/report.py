@@ -153,27 +153,29 @@ def _predicted_at(figures: Path) -> int | None:
 def _rows(folder: RunFolder) -> list[_Row]:
     if not folder.metrics.is_file():
         return []
-    # A spreadsheet that saved it may have put a mark before it, or other separators into it.
+    # A spreadsheet that saved it may have put a mark before it, or other separators and decimal commas into it.
     with folder.metrics.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.DictReader(file)
-        if "case" not in (lines.fieldnames or ()):
+        try:
+            return [
+                _Row(
+                    line["case"],
+                    line.get("network") or "prediction",
+                    line.get("unit") or "mm",
+                    {name: float(line.get(name) or "nan") for name in (*_MEASURES, *_VOLUMES)},
+                    line.get("note") or "",
+                )
+                for line in lines
+            ]
+        except (KeyError, ValueError):
             raise InputError(
                 Problem(
                     folder.metrics.name,
-                    "Wanted columns separated by commas, the first of them case; found others.",
+                    "Wanted columns separated by commas, the first of them case, and numbers with decimal points; "
+                    "found others.",
                     "Take the file away; report and evaluate make it anew.",
                 )
-            )
-        return [
-            _Row(
-                line["case"],
-                line.get("network") or "prediction",
-                line.get("unit") or "mm",
-                {name: float(line.get(name) or "nan") for name in (*_MEASURES, *_VOLUMES)},
-                line.get("note") or "",
-            )
-            for line in lines
-        ]
+            ) from None
 
 
 def _unit(rows: Sequence[_Row]) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from LASegColearnLib.errors import InputError, Problem, is_out_of_memory, not_readable
-from LASegColearnLib.itk_names import itk_name
+from LASegColearnLib.itk_names import image_reader
 
 SUFFIXES = (".seg.nrrd", ".nii.gz", ".nrrd", ".nii", ".mha", ".mhd", ".nhdr")
 # Corners of two grids that differ by less than this share of a voxel are the same: headers round.
@@ -225,8 +225,7 @@ def _read(path: Path, name: str, what: str) -> sitk.Image:
     except OSError:
         raise not_readable(name) from None
     _refuse_voxels_elsewhere(path, voxel_files, name, what)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(itk_name(path))
+    reader = image_reader(path)
     try:
         image = reader.Execute()
     except RuntimeError as error:
@@ -321,8 +320,7 @@ def _refuse_without_voxels(path: Path, voxel_files: Sequence[str], name: str, wh
 
 def is_whole_nifti(path: Path) -> bool:
     """Whether a NIfTI file has all voxels of its header: ITK says nothing of a disk that was full when it wrote."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(itk_name(path))
+    reader = image_reader(path)
     try:
         reader.ReadImageInformation()
     except RuntimeError:

@@ -282,14 +282,24 @@ class Settings:
 
     @classmethod
     def read(cls, path: Path) -> Settings:
-        """Read a run's ``settings.json``. Raises :class:`InputError` if it is damaged, or as :meth:`from_dict` does."""
+        """Read a run's ``settings.json``.
+
+        Raises
+        ------
+        InputError
+            If it is missing or damaged, or as :meth:`from_dict` does.
+        """
+        found = "a damaged file"
+        values = None
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            found = "no such file"
         except ValueError:
-            values = None
+            pass
         if not isinstance(values, dict):
             raise InputError(
-                Problem(path.name, "Wanted the settings of a run, found a damaged file.", "Restore it from a backup.")
+                Problem(path.name, f"Wanted the settings of a run, found {found}.", "Restore it from a backup.")
             )
         return cls.from_dict(values)
 

@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from LASegColearnLib.errors import InputError, Problem
-from LASegColearnLib.itk_names import itk_name
+from LASegColearnLib.itk_names import image_reader
 from LASegColearnLib.segmentation_files import write_segmentation, write_volume
 
 # A label of which more lies outside of the scan was drawn on another scan.
@@ -96,8 +96,7 @@ def writeLabel(segmentationNode: Any, segmentId: str, volumeNode: Any, file: Pat
 
 def hasGridOf(file: Path, volumeNode: Any) -> bool:
     """Whether a file's voxels lie where a volume's do; False if its header cannot be read."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(itk_name(file))
+    reader = image_reader(file)
     try:
         reader.ReadImageInformation()
     except RuntimeError:

@@ -249,6 +249,15 @@ def test_a_number_of_validation_cases_below_0_is_refused(folder: Path) -> None:
         cohort_from_folders([folder / "s"], labels=folder / "l", validation=-1)
 
 
+def test_no_validation_cases_are_chosen_where_there_are_some_already(folder: Path) -> None:
+    touch(folder, "a.nrrd", "b.nrrd", "a_la.nrrd", "b_la.nrrd")
+    a, b = (Case(name, folder / f"{name}.nrrd", folder / f"{name}_la.nrrd") for name in "ab")
+    save_cohort(Cohort(labeled=(a,), unlabeled=(), validation=(b,)), folder / "c.json")
+    with pytest.raises(InputError, match="--validation: What is read says itself .*: 1 of them"):
+        import_cohort(folder / "c.json", validation=1)
+    assert [case.id for case in import_cohort(folder / "c.json").validation] == ["b"]
+
+
 # --- MSD, nnU-Net, MONAI ---
 
 
@@ -364,7 +373,7 @@ def test_a_monai_datalist_keeps_its_validation_cases(folder: Path) -> None:
     entries = [{"image": f"{name}.nrrd", "label": f"{name}-l.nrrd"} for name in "abc"]
     content = {"training": entries[:2], "validation": entries[2:], "test": [{"image": "d.nrrd"}]}
     describe(folder, content, "datalist.json")
-    cohort = import_cohort(folder / "datalist.json", segment="2", validation=1)
+    cohort = import_cohort(folder / "datalist.json", segment="2")
     assert [case.id for case in cohort.validation] == ["c"]
     assert [case.segment for case in cohort.labeled] == ["2", "2"]
     assert cohort.unlabeled == (Case("d", folder / "d.nrrd"),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -203,6 +204,26 @@ def test_the_log_names_no_file_that_the_system_refused(
     assert main(["train", "--cohort", "c.json", "--run", str(tmp_path)]) == 1
     log = (tmp_path / "log.txt").read_text("utf-8")
     assert f"[Errno {error.errno}] {error.strerror}\n" in log and "Doe" not in log
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["train", "--cohort", "c.json", "--run", "r", "--set", "filters=2", "preset=demo"], ["--preset"]),
+        (
+            ["compare", "--cohort", "c.json", "--output", "o", "--minutes", "1", "--set", "seed=1", "minutes=2"],
+            ["--seeds", "--minutes"],
+        ),
+    ],
+)
+def test_what_has_an_option_of_its_own_is_not_set_another_way(given: list[str], told: list[str], capsys) -> None:
+    assert main(given) == 2
+    assert re.findall(r"Use (--\w+)", capsys.readouterr().err) == told
+
+
+def test_the_settings_are_shown_as_they_would_be(capsys) -> None:
+    assert main(["train", "--settings", "--set", "filters=12", "--minutes", "7", "--method", "bcp"]) == 0
+    assert {"filters=12", "minutes=7.0", "method=bcp"} <= set(capsys.readouterr().out.splitlines())
 
 
 def test_fewer_suggestions_than_none_are_refused(tmp_path: Path, capsys) -> None:

@@ -89,12 +89,12 @@ def import_cohort(source: Path, *, segment: str | None = None, validation: int =
     segment
         Name or value of the left atrium's label, where there are several.
     validation, seed
-        See :func:`cohort_from_folders`; only where the source has no validation cases of its own.
+        See :func:`cohort_from_folders`; only for a source without validation cases of its own.
 
     Raises
     ------
     InputError
-        If the source is none of these, or the label cannot be told.
+        If the source is none of these, the label cannot be told, or as :func:`with_validation` does.
     """
     folder, description = (source.parent, source) if source.is_file() else (source, source / "dataset.json")
     content = read_json(description) if description.is_file() else {}
@@ -116,11 +116,25 @@ def import_cohort(source: Path, *, segment: str | None = None, validation: int =
 
 
 def with_validation(cohort: Cohort, count: int, seed: int) -> Cohort:
-    """Keep ``count`` labeled cases for validation, chosen by ``seed``; a cohort that has some is left as it is."""
+    """Keep ``count`` labeled cases for validation, chosen by ``seed``.
+
+    Raises
+    ------
+    InputError
+        If there are too few, or the cohort has validation cases of its own.
+    """
     if count < 0:
         raise InputError(Problem("--validation", f"Wanted 0 or more cases, found {count}.", "Give such a number."))
-    if count == 0 or cohort.validation:
+    if count == 0:
         return cohort
+    if cohort.validation:
+        raise InputError(
+            Problem(
+                "--validation",
+                f"What is read says itself which cases are for validation: {len(cohort.validation)} of them.",
+                "Leave it out.",
+            )
+        )
     if count >= len(cohort.labeled):
         raise InputError(
             Problem(

@@ -20,6 +20,7 @@ from LASegColearnLib.methods import method_names
 from LASegColearnLib.version import __version__
 
 if TYPE_CHECKING:
+    from LASegColearnLib.settings import Settings
     from LASegColearnLib.stopping import StopRequest
 
 _PRESET = "cpu"
@@ -156,7 +157,7 @@ Ctrl-C saves and stops. Presets: `paper` (the published settings; wants a GPU), 
     parser.add_argument("--init", type=Path, metavar="CHECKPOINT", help="start from an earlier model's weights")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change a setting")
-    parser.add_argument("--settings", action="store_true", help="print all settings of the preset and end")
+    parser.add_argument("--settings", action="store_true", help="print all settings, as they would be, and end")
     parser.add_argument("--seed", type=int, metavar="S", help="seed of everything random (default: 0)")
     _add_events(parser)
 
@@ -346,6 +347,18 @@ def _refuse(given: dict[str, object], cause: str, remedy: str) -> None:
         raise InputError(problems)
 
 
+def _refuse_in_set(options: argparse.Namespace, own_option: dict[str, str]) -> None:
+    """Raise :class:`InputError` for what ``--set`` would not change, since an option of its own does, by its name."""
+    names = [assignment.partition("=")[0].strip() for assignment in options.set]
+    problems = [
+        Problem("--set", f"{name} is not set by this here.", f"Use {own_option[name]}.")
+        for name in dict.fromkeys(names)
+        if name in own_option
+    ]
+    if problems:
+        raise InputError(problems)
+
+
 def _cohort(options: argparse.Namespace) -> int:
     from LASegColearnLib.cohort import save_cohort, save_monai_datalist
     from LASegColearnLib.cohort_import import cohort_from_folders, import_cohort
@@ -382,10 +395,9 @@ def _cohort(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from LASegColearnLib.settings import preset
-
+    _refuse_in_set(options, {"preset": "--preset"})
     if options.settings:
-        for name, value in preset(options.preset or _PRESET).to_dict().items():
+        for name, value in _settings(options).to_dict().items():
             sys.stdout.write(f"{name}={value}\n")
         return 0
     if options.run is None:
@@ -417,16 +429,10 @@ def _train(options: argparse.Namespace) -> int:
                 should_stop=stop,
             )
         else:
-            settings = preset(options.preset or _PRESET).with_text(options.set)
-            given = {"method": options.method, "seed": options.seed, "minutes": options.minutes}
-            if options.iterations is not None:
-                given["iterations"] = options.iterations
-                settings = replace(settings, minutes=None)
-            settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
             result = train(
                 options.cohort,
                 options.run,
-                settings,
+                _settings(options),
                 device=options.device,
                 labeled=options.labeled,
                 init=options.init,
@@ -434,6 +440,18 @@ def _train(options: argparse.Namespace) -> int:
                 should_stop=stop,
             )
     return 0 if result.finished else 1
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    """Of a training that begins: the preset's, with what was given."""
+    from LASegColearnLib.settings import preset
+
+    settings = preset(options.preset or _PRESET).with_text(options.set)
+    given = {"method": options.method, "seed": options.seed, "minutes": options.minutes}
+    if options.iterations is not None:
+        given["iterations"] = options.iterations
+        settings = replace(settings, minutes=None)
+    return replace(settings, **{name: value for name, value in given.items() if value is not None})
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -550,6 +568,16 @@ def _compare(options: argparse.Namespace) -> int:
     from LASegColearnLib.comparison import Plan, compare
     from LASegColearnLib.methods import METHODS
 
+    _refuse_in_set(
+        options,
+        {
+            "preset": "--preset",
+            "method": "--methods",
+            "seed": "--seeds",
+            "minutes": "--minutes",
+            "iterations": "--iterations",
+        },
+    )
     methods = tuple(METHODS) if options.methods == "all" else tuple(options.methods.split(","))
     most = len(load_cohort(options.cohort).labeled)
     plan = Plan(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -125,6 +126,12 @@ def test_from_cohort_to_report(phantoms: Path, tmp_path: Path) -> None:
     again = _run("predict", "--run", run, "--output", output, *scans)
     assert again.returncode == 2
     assert "--overwrite" in again.stderr
+    shutil.rmtree(folders[0])
+    done = (folders[1] / "segmentation.seg.nrrd").stat().st_mtime_ns
+    missing = _run("predict", "--run", run, "--output", output, "--only-missing", *scans)
+    assert missing.returncode == 0, missing.stderr
+    assert (folders[0] / "segmentation.seg.nrrd").is_file()
+    assert (folders[1] / "segmentation.seg.nrrd").stat().st_mtime_ns == done
     reported = _run("report", "--run", run)
     assert reported.returncode == 0, reported.stderr
     assert "my scans" not in (run / "report.html").read_text("utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,15 @@ from torch import nn
 from LASegColearnLib.checkpoints import Model
 from LASegColearnLib.device import choose_device
 from LASegColearnLib.errors import InputError
-from LASegColearnLib.predictor import PredictedCase, Predictor, case_ids, largest_component, predict_files
+from LASegColearnLib.prediction import predict
+from LASegColearnLib.predictor import (
+    PredictedCase,
+    Predictor,
+    case_ids,
+    largest_component,
+    predict_files,
+    without_results,
+)
 from LASegColearnLib.preprocessing import prepare_scan
 from LASegColearnLib.settings import Settings
 
@@ -257,6 +266,7 @@ def test_figures_are_those_worked_out_by_hand() -> None:
     assert figures["mean_uncertainty_near_surface"] == pytest.approx(0.7, abs=0.01)
     assert np.median(sitk.GetArrayFromImage(prediction.uncertainty)) == pytest.approx(0.7, abs=1e-4)
     assert figures["spacing_mm"] == [1.25, 1.25, 1.25]
+    assert len(figures["model"].pop("weights")) == 12
     assert figures["model"] == {"method": "colearning", "preset": "demo", "iteration": 7}
     assert figures["note"] is None
 
@@ -367,11 +377,45 @@ def test_results_that_are_there_are_refused_before_anything_is_segmented(
     with pytest.raises(InputError) as refusal:
         predict_files(predictor, [("a", scan_file), ("b", scan_file)], output)
     assert str(refusal.value) == (
-        f"b: There are results of this case in the output folder already: {present}. "
-        "Give another output folder, or replace them with --overwrite."
+        "b: There are results in the output folder already. Give another output folder, replace them with "
+        "--overwrite, or go on where a prediction was broken off with --only-missing."
     )
     assert contents(output) == ["b"]
     assert (output / "b" / present).read_text() == "corrected by hand"
+
+
+def test_only_scans_without_a_segmentation_are_left_to_predict(
+    tmp_path: Path, scan_file: Path, predictor: Predictor
+) -> None:
+    scans = [(case_id, scan_file) for case_id in "abc"]
+    predict_files(predictor, scans[:2], tmp_path)
+    (tmp_path / "b" / "segmentation.seg.nrrd").unlink()
+    assert without_results(scans, tmp_path, predictor) == scans[1:]
+    other = Predictor(predictor.model, device=predictor.device, network="student_1")
+    with pytest.raises(InputError, match="a: There are segmentations .* not by this model and network"):
+        without_results(scans, tmp_path, other)
+    (tmp_path / "a" / "figures.json").unlink()
+    with pytest.raises(InputError, match="a: There are segmentations .* not by this model and network"):
+        without_results(scans, tmp_path, predictor)
+
+
+def test_other_weights_of_the_same_iteration_are_another_model(predictor: Predictor) -> None:
+    networks = copy.deepcopy(predictor.model.networks)
+    same = Predictor(replace(predictor.model, networks=networks), device=predictor.device)
+    assert same.origin == predictor.origin
+    networks["teacher"].register_buffer("weight", torch.ones(1))
+    changed = Predictor(replace(predictor.model, networks=networks), device=predictor.device)
+    assert changed.origin != predictor.origin
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_each_of_several_processes_refuses_an_id_of_two_scans(
+    rank: str, tmp_path: Path, scan_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="a: "):
+        predict(tmp_path / "none.pt", [("a", scan_file), ("a", scan_file)], tmp_path / "output")
 
 
 def test_overwriting_leaves_nothing_of_the_earlier_prediction_and_all_else(

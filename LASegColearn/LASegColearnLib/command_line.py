@@ -189,7 +189,9 @@ opens as one segment named Left atrium, and `figures.json` (volume, uncertainty,
     )
     parser.add_argument("--nifti", action="store_true", help="write a NIfTI label too")
     parser.add_argument("--volumes", action="store_true", help="write probability and uncertainty as volumes too")
-    parser.add_argument("--overwrite", action="store_true", help="replace results that are in the folder already")
+    present = parser.add_mutually_exclusive_group()
+    present.add_argument("--overwrite", action="store_true", help="replace results that are in the folder already")
+    present.add_argument("--only-missing", action="store_true", help="go on where a prediction was broken off")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cuda, mps or cpu (default: auto)")
     scans = parser.add_mutually_exclusive_group(required=True)
     scans.add_argument("--cohort", type=Path, metavar="FILE", help="segment all cases of a cohort file")
@@ -471,6 +473,7 @@ def _predict(options: argparse.Namespace) -> int:
         nifti=options.nifti,
         volumes=options.volumes,
         overwrite=options.overwrite,
+        only_missing=options.only_missing,
         device=options.device,
         listeners=[_listener(options)],
     )

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from LASegColearnLib.checkpoints import load_model
+from LASegColearnLib.cohort import id_problems
 from LASegColearnLib.device import device_for_model
+from LASegColearnLib.errors import InputError
 from LASegColearnLib.events import EventLog, Listener
-from LASegColearnLib.predictor import PredictedCase, Predictor, case_ids, predict_files
+from LASegColearnLib.predictor import PredictedCase, Predictor, case_ids, predict_files, without_results
 from LASegColearnLib.processes import own_device, started_together
 
 
@@ -25,6 +27,7 @@ def predict(
     volumes: bool = False,
     figures: bool = True,
     overwrite: bool = False,
+    only_missing: bool = False,
     device: str = "auto",
     listeners: Sequence[Listener] = (),
 ) -> list[PredictedCase]:
@@ -44,6 +47,9 @@ def predict(
         Overlap of windows, and averaging over mirrored copies.
     nifti, volumes, figures, overwrite
         See :func:`~LASegColearnLib.predictor.predict_files`.
+    only_missing
+        Go on where a prediction was broken off: scans that have a segmentation in the output folder are passed over,
+        whatever other files were wanted of them; what is there of others is made anew.
     device
         ``auto``, ``cuda``, ``cuda:N``, ``mps`` or ``cpu``.
     listeners
@@ -52,7 +58,7 @@ def predict(
     Returns
     -------
     list
-        What was found in each scan that this process segmented.
+        What was found in each scan that this process has segmented now.
 
     Raises
     ------
@@ -69,10 +75,16 @@ def predict(
     events = EventLog(None, *listeners)
     named: list[tuple[str, Path]] = [scan for scan in scans if isinstance(scan, tuple)]
     named += case_ids([scan for scan in scans if isinstance(scan, Path)])
+    # Later on each process sees its own share alone.
+    problems = list(id_problems([case_id for case_id, _ in named], "Give it another id."))
+    if problems:
+        raise InputError(problems)
     named = started_together().share(named)
     model = load_model(checkpoint)
     place = device_for_model(own_device(device), model.settings.precision)
     predictor = Predictor(model, device=place, network=network, overlap=overlap, mirror=mirror)
+    if only_missing:
+        named = without_results(named, output, predictor)
     done = 0
 
     def tell(case: PredictedCase) -> None:
@@ -90,7 +102,7 @@ def predict(
             nifti=nifti,
             volumes=volumes,
             figures=figures,
-            overwrite=overwrite,
+            overwrite=overwrite or only_missing,
             on_done=tell,
         )
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -234,7 +237,7 @@ class Predictor:
             probability,
             restore_to_scan(doubt, prepared.grid, scan) if uncertainty and doubt is not None else None,
             self._other_masks(by_name, prepared.grid, scan) if uncertainty else {},
-            {**found, **self._origin(), "note": None if found["volume_ml"] else "Nothing was found in this scan."},
+            {**found, **self.origin, "note": None if found["volume_ml"] else "Nothing was found in this scan."},
         )
 
     def opinion(self, scan: sitk.Image) -> Opinion:
@@ -279,18 +282,49 @@ class Predictor:
         students = [probability for name, probability in by_name.items() if name != self.model.predictor]
         return students if len(students) > 1 else list(by_name.values())
 
-    def _origin(self) -> dict[str, Any]:
+    @cached_property
+    def origin(self) -> dict[str, Any]:
+        """What makes the segmentations, as their figures say it: ``network``, ``spacing_mm`` and ``model``.
+
+        Of the model: method, preset, iteration, and ``weights``, twelve digits that other weights do not share.
+        """
         settings = self.model.settings
         return {
             "network": self.network,
             "spacing_mm": list(settings.spacing_mm),
-            "model": {"method": settings.method, "preset": settings.preset, "iteration": self.model.iteration},
+            "model": {
+                "method": settings.method,
+                "preset": settings.preset,
+                "iteration": self.model.iteration,
+                "weights": _digest(self.model.networks),
+            },
         }
 
 
 def case_ids(scans: Sequence[Path]) -> list[tuple[str, Path]]:
     """Give each scan an id, as a cohort would; see :func:`~LASegColearnLib.cohort.unique_ids`."""
     return list(zip(unique_ids(scans), scans, strict=True))
+
+
+def without_results(scans: Sequence[tuple[str, Path]], output: Path, predictor: Predictor) -> list[tuple[str, Path]]:
+    """Those of the scans, as for :func:`predict_files`, that have no segmentation in the output folder yet.
+
+    Raises
+    ------
+    InputError
+        If another model, another network of it, or a person made one of those that are there.
+    """
+    there = [case_id for case_id, _ in scans if (output / case_id / SEGMENTATION_FILE).exists()]
+    others = [case_id for case_id in there if _origin(output / case_id / FIGURES_FILE) != predictor.origin]
+    if others:
+        raise InputError(
+            Problem(
+                _some(others),
+                "There are segmentations in the output folder that are not by this model and network.",
+                "Give another output folder, or make all anew with --overwrite.",
+            )
+        )
+    return [(case_id, path) for case_id, path in scans if case_id not in there]
 
 
 def predict_files(
@@ -367,18 +401,40 @@ def _check_output(scans: Sequence[tuple[str, Path]], output: Path, overwrite: bo
     if output.exists() and not output.is_dir():
         problems.append(Problem(output.name, "Wanted a folder for the results, found a file.", "Give another folder."))
     problems += id_problems([case_id for case_id, _ in scans], "Give it another id.")
-    for case_id, _ in scans:
-        present = [name for name in _files(True, True) if (output / case_id / name).exists()]
-        if present and not overwrite:
-            problems.append(
-                Problem(
-                    case_id,
-                    f"There are results of this case in the output folder already: {', '.join(present)}.",
-                    "Give another output folder, or replace them with --overwrite.",
-                )
+    there = [case_id for case_id, _ in scans if any((output / case_id / name).exists() for name in _files(True, True))]
+    if there and not overwrite:
+        problems.append(
+            Problem(
+                _some(there),
+                "There are results in the output folder already.",
+                "Give another output folder, replace them with --overwrite, or go on where a prediction was broken "
+                "off with --only-missing.",
             )
+        )
     if problems:
         raise InputError(problems)
+
+
+def _origin(figures: Path) -> dict[str, Any] | None:
+    """What made a prediction, by its figures; None where nothing says it."""
+    try:
+        content = json.loads(figures.read_text(encoding="utf-8"))
+        return {name: content[name] for name in ("network", "spacing_mm", "model")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _some(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:4]) + (f" and {len(ids) - 4} more" if len(ids) > 4 else "")
+
+
+def _digest(networks: Mapping[str, nn.Module]) -> str:
+    digest = hashlib.sha256()
+    for name, network in networks.items():
+        digest.update(name.encode())
+        for tensor in network.state_dict().values():
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def _write(prediction: Prediction, folder: Path, *, nifti: bool, volumes: bool) -> None:

@@ -43,6 +43,7 @@ _DEVICES = ["auto", "cuda", "mps", "cpu"]
 # These have widgets of their own.
 _NOT_IN_TABLE = ("preset", "method", "minutes", "iterations")
 _SCAN_SUFFIXES = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
+_SEGMENTATION_SUFFIXES = (".seg.nrrd", ".seg.nhdr")
 _SECONDS_BETWEEN_PLOTS = 1.0
 # Slicer's own settings, of this user on this computer.
 _LAST_STUDY = "LASegColearn/StudyFolder"
@@ -185,10 +186,15 @@ class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
         Raises
         ------
         InputError
-            If a file of the case is gone or cannot be read.
+            If a file of the case is gone or cannot be read; where it is the label's, after all else is shown.
         """
         volume = self.cases.load(caseId)
-        shown = [self.cases.loadLabel(caseId), (self.cases.correctedSegment(caseId) or (None,))[0]]
+        shown = [(self.cases.correctedSegment(caseId) or (None,))[0]]
+        withoutLabel = None
+        try:
+            shown.append(self.cases.loadLabel(caseId))
+        except InputError as error:
+            withoutLabel = error
         teacher = None
         if (self.study.predictions / caseId / "figures.json").exists():
             teacher = self.showPrediction(caseId, surface=surface)
@@ -204,6 +210,8 @@ class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
         wasShown = _isBackground(volume)
         slicer.util.setSliceViewerLayers(background=volume, foreground=doubt, foregroundOpacity=0.5)
         self._center(caseId, wasShown, surface and teacher is not None)
+        if withoutLabel is not None:
+            raise withoutLabel
         return volume
 
     def _center(self, caseId: str, wasShown: bool, hasSurface: bool) -> None:
@@ -348,7 +356,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneEndImport(self, _caller: Any, _event: Any) -> None:
         if self.parent.isEntered:
-            self.correctSection.onSceneEndClose()
+            self.correctSection.onSceneEndImport()
             self.initializeParameterNode()
             self.update()
 
@@ -436,6 +444,14 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.logic.study.addFolder(path)
         elif path.suffix == ".json":
             self.logic.study.addCohortFile(path)
+        elif path.name.lower().endswith(_SEGMENTATION_SUFFIXES):
+            raise InputError(
+                Problem(
+                    path.name,
+                    _("Wanted a scan, found a segmentation."),
+                    _("Load it in Slicer, then choose it under Label and press Use as label."),
+                )
+            )
         elif path.name.lower().endswith(_SCAN_SUFFIXES):
             self.logic.study.addScan(path)
         else:
@@ -693,8 +709,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.ui.statusLabel.text = text.format(done=event["done"], of=event["of"])
         elif event["event"] == "predicted":
             self.update()
-            # Who works in another module meanwhile is left alone, and sees it on coming back.
-            if event["case"] == self._shownCase and self.parent.isEntered:
+            # Who works in another module meanwhile, or edits this very case, is left alone, and sees it afterwards.
+            isLookedAt = event["case"] == self._shownCase and self.parent.isEntered
+            if isLookedAt and not self.correctSection.isAtWorkOn(event["case"]):
                 self.showCase(event["case"])
 
     def onPredicted(self, outcome: EngineOutcome) -> None:

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import pytest
 
+from LASegColearnLib.errors import InputError
 from slicer_stand_in.application import closePanel, enter, openPanel, startSlicer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -597,6 +598,21 @@ def test_nobody_paints_into_a_case_while_another_is_shown(filled: Any, monkeypat
     assert left == [True]
 
 
+def test_a_prediction_that_comes_while_its_case_is_edited_is_not_put_over_it(
+    filled: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled.enter()
+    filled.caseTable.select(["case_001"])
+    filled.ui.correctButton.click()
+    assert filled.ui.correctMessageLabel.text == ""
+    shown: list[str] = []
+    monkeypatch.setattr(filled, "showCase", shown.append)
+    for effect in ("Paint", ""):
+        filled.correctSection.editor.node.SetActiveEffectName(effect)
+        filled.onPredictionEvent({"event": "predicted", "case": "case_001", "volume_ml": 50.0})
+        assert shown == ([] if effect else ["case_001"])
+
+
 def test_what_is_shown_with_a_case_changes_at_once(filled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[tuple[str, bool, bool]] = []
     monkeypatch.setattr(
@@ -671,6 +687,37 @@ def test_a_scene_whose_study_is_gone_does_not_leave_the_one_before_open(panel: A
     assert "not at its place any more" in panel.ui.inputsMessageLabel.text
     assert panel._parameterNode.studyFolder == str(tmp_path / "moved away")
     assert (tmp_path / "study" / "study.json").exists()
+
+
+def test_a_scene_that_was_saved_while_painting_is_not_painted_into_when_it_is_read(panel: Any) -> None:
+    import slicer
+
+    panel.enter()
+    panel.onSceneEndImport(None, None)
+    node = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSegmentEditorNode")
+    node.SetActiveEffectName("Paint")
+    panel.onSceneEndImport(None, None)
+    assert not node.GetActiveEffectName()
+
+
+def test_a_case_whose_label_is_gone_is_shown_all_the_same_and_that_is_said(filled: Any) -> None:
+    import slicer
+
+    volume = filled.logic.cases.volumeNode("case_001")
+    slicer.mrmlScene.RemoveNode(filled.logic.cases.labelSource("case_001")[0])
+    filled.logic.study.case("case_001").label.file.unlink()
+    view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    with pytest.raises(InputError, match="The label's file .* is gone"):
+        filled.logic.showCase("case_001")
+    assert view.GetBackgroundVolumeID() == volume.GetID()
+
+
+def test_a_segmentation_that_is_dropped_is_no_scan(panel: Any, tmp_path: Path) -> None:
+    panel.openStudy(str(tmp_path / "study"))
+    (tmp_path / "la.seg.nrrd").touch()
+    panel.onDropped([str(tmp_path / "la.seg.nrrd")])
+    assert "la.seg.nrrd: Wanted a scan, found a segmentation." in panel.ui.inputsMessageLabel.text
+    assert panel.logic.study.cases == ()
 
 
 def test_missing_software_is_said_and_installed_on_a_click(panel: Any, monkeypatch: pytest.MonkeyPatch) -> None:

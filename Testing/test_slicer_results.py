@@ -145,6 +145,22 @@ def test_a_prediction_that_was_edited_is_kept_when_the_next_one_comes(
     assert core.scene.IsNodePresent(second) and not core.scene.IsNodePresent(fifth)
 
 
+def test_a_clone_of_a_prediction_is_the_users_own(core: SlicerCore, display: PredictionDisplay, files: Path) -> None:
+    import slicer
+
+    volume = core.loadVolume(files / "scan.nrrd")
+    first, _ = display.show(volume, "case_001", files, surface=False)
+    hierarchy = core.scene.GetSubjectHierarchyNode()
+    clones = slicer.vtkSlicerSubjectHierarchyModuleLogic.CloneSubjectHierarchyItem
+    cloned = hierarchy.GetItemDataNode(clones(hierarchy, hierarchy.GetItemByDataNode(first)))
+    assert cloned.GetAttribute(KIND_ATTRIBUTE) == "teacher", "Slicer copies attributes."
+    second, _ = display.show(volume, "case_001", files, surface=False)
+    assert core.scene.IsNodePresent(cloned) and not core.scene.IsNodePresent(first)
+    assert display.teacherNode("case_001") is second
+    display.remove("case_001")
+    assert core.scene.IsNodePresent(cloned) and not core.scene.IsNodePresent(second)
+
+
 def test_a_prediction_that_is_missing_leaves_the_earlier_one(
     core: SlicerCore, display: PredictionDisplay, files: Path, tmp_path: Path
 ) -> None:

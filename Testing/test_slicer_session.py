@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.run_folder import RunFolder
+from LASegColearnLib.segmentation_files import write_segmentation
+from LASegColearnSlicer.scene_export import scanImage
 from LASegColearnSlicer.session import Session, TrainingOptions, progressOf
+from LASegColearnSlicer.study import LabelSource
 from LASegColearnSlicer.training_plots import TrainingPlots
 from LASegColearnSlicer.training_progress import TrainingProgress
 from mrml_scene import SlicerCore
@@ -86,6 +90,21 @@ def test_another_studys_nodes_are_not_this_studys(session: Session, tmp_path: Pa
     session.openStudy(tmp_path / "two")
     assert session.cases.caseOf(volume) is None
     assert [candidate.volume for candidate in session.cases.candidates()] == [volume]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "taken"),
+    [("", True), ("SCT^85756007^Tissue", True), ("SCT^82471001^Left atrium", True), ("SCT^15825003^Aorta", False)],
+)
+def test_the_only_segment_is_the_left_atrium_unless_it_was_chosen_to_be_something_else(
+    chosen: str, taken: bool, session: Session, tmp_path: Path
+) -> None:
+    _, segmentation, segmentId = _volume("A", labeled=True)
+    segment = segmentation.GetSegmentation().GetSegment(segmentId)
+    segment.SetName("Segment_1")
+    segment.SetTerminology(f"General Anatomy list~SCT^123037004^Anatomical Structure~{chosen}~^^" if chosen else "")
+    session.openStudy(tmp_path / "s")
+    assert [candidate.segmentId for candidate in session.cases.candidates()] == [segmentId if taken else None]
 
 
 def test_what_cannot_be_done_yet_says_what_comes_first(session: Session, tmp_path: Path) -> None:
@@ -174,8 +193,6 @@ def test_a_case_that_was_not_predicted_has_no_doubt_and_no_copy(session: Session
 def test_a_scan_that_was_loaded_away_from_its_place_is_written_as_it_lies(
     session: Session, core: SlicerCore, tmp_path: Path, option: str
 ) -> None:
-    import SimpleITK as sitk
-
     voxels = np.random.default_rng(0).integers(0, 900, (6, 7, 8), dtype=np.int16)
     image = sitk.GetImageFromArray(voxels)
     image.SetOrigin((10.25, -20.5, 33.0))
@@ -202,6 +219,89 @@ def _layer(source: tuple[Any, Any, str], layer: int) -> None:
     array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segmentId, volume)
     array[layer] = 1
     slicer.util.updateSegmentBinaryLabelmapFromArray(array, segmentation, segmentId, volume)
+
+
+def _structures(shape: tuple[int, ...]) -> np.ndarray:
+    """Two structures, 1 and 420, of which the second is the left atrium."""
+    values = np.zeros(shape, np.int16)
+    values[1:3, 2:4, 2:6], values[5:8, 6:10, 3:9] = 1, 420
+    return values
+
+
+def _labelFile(folder: Path, kind: str, volume: Any) -> tuple[Path, str | None]:
+    """A label as people have it, and what its case says of the segment."""
+    import slicer
+
+    scan = scanImage(volume)
+    values = _structures(slicer.util.arrayFromVolume(volume).shape)
+    atrium, both = (sitk.GetImageFromArray(one) for one in ((values == 420).astype(np.uint8), values))
+    for image in (atrium, both):
+        image.CopyInformation(scan)
+    if kind.startswith("segments"):
+        file = folder / "label.seg.nrrd"
+        write_segmentation(file, atrium)
+        image = sitk.ReadImage(file)
+        fields = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
+        # As two observers' in one file: both in one layer, one of them by the usual name.
+        image = sitk.Cast(both, sitk.sitkInt16)
+        for key, value in fields.items():
+            image.SetMetaData(key, value)
+            if key.startswith("Segment0_"):
+                image.SetMetaData(key.replace("Segment0_", "Segment1_"), value)
+        for key, value in {"Segment0_LabelValue": "1", "Segment1_LabelValue": "420"}.items():
+            image.SetMetaData(key, value)
+        image.SetMetaData("Segment1_ID", "Second")
+        image.SetMetaData("Segment1_Name", "Observer 2")
+        sitk.WriteImage(image, file)
+        return file, {"segments, id": "Second", "segments, name": "Observer 2"}[kind]
+    if kind == "value":
+        sitk.WriteImage(both, folder / "label.nii.gz")
+        return folder / "label.nii.gz", "420"
+    if kind == "part":
+        sitk.WriteImage(sitk.RegionOfInterest(atrium, (9, 7, 5), (1, 4, 4)), folder / "label.nrrd")
+        return folder / "label.nrrd", None
+    sitk.WriteImage(atrium, folder / f"label.{kind}")
+    return folder / f"label.{kind}", None
+
+
+@pytest.mark.parametrize("kind", ["segments, id", "segments, name", "value", "part", "mha", "mhd", "nhdr", "nii"])
+def test_a_label_is_shown_as_the_engine_reads_it_and_stays_as_it_is_unless_it_is_edited(
+    kind: str, session: Session, core: SlicerCore, tmp_path: Path
+) -> None:
+    import slicer
+
+    volume = _volume("A")
+    session.setupCohort(tmp_path / "s", labeled=[], unlabeled=[volume])
+    file, segment = _labelFile(tmp_path, kind, volume)
+    session.study.setLabel("case_001", LabelSource(file, segment))
+    session.study.setRole("case_001", "labeled")
+    node = session.cases.loadLabel("case_001")
+    source = session.cases.labelSource("case_001")
+    assert source is not None and source[0] is node
+    shown = slicer.util.arrayFromSegmentBinaryLabelmap(*source, volume)
+    assert np.array_equal(shown > 0, _structures(shown.shape) == 420)
+    assert session.cases.refreshLabels() == []
+    assert session.study.case("case_001").label == LabelSource(file, segment)
+    storage = node.GetStorageNode()
+    assert storage is None or storage.GetFileName() == str(file), "A saved scene writes where nothing is."
+    _layer((volume, *source), 9)
+    assert session.cases.refreshLabels() == ["case_001"]
+    assert session.study.case("case_001").label.file != file
+
+
+def test_a_label_that_says_not_which_segment_is_refused_and_leaves_nothing_in_the_scene(
+    session: Session, core: SlicerCore, tmp_path: Path
+) -> None:
+    volume = _volume("A")
+    session.setupCohort(tmp_path / "s", labeled=[], unlabeled=[volume])
+    file, _ = _labelFile(tmp_path, "value", volume)
+    session.study.setLabel("case_001", LabelSource(file, None))
+    with pytest.raises(InputError, match="case_001: Wanted a label of 0 and one other value, found 2 others"):
+        session.cases.loadLabel("case_001")
+    assert core.scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+    file.unlink()
+    with pytest.raises(InputError, match="case_001: The label's file label.nii.gz is gone"):
+        session.cases.loadLabel("case_001")
 
 
 def test_an_old_scene_does_not_take_a_newer_label_away(session: Session, core: SlicerCore, tmp_path: Path) -> None:

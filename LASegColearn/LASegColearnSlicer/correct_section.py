@@ -82,10 +82,18 @@ class CorrectSection:
     def onSceneEndClose(self) -> None:
         self.editor.onSceneEndClose()
 
+    def onSceneEndImport(self) -> None:
+        self.editor.onSceneEndImport()
+
     def onShow(self, caseId: str) -> None:
         """Before a case is shown: nobody paints into another case's segment over its scan."""
         if self._edited()[2] is not self._logic.cases.volumeNode(caseId):
             self.editor.leave()
+
+    def isAtWorkOn(self, caseId: str) -> bool:
+        """Whether an effect is active on the scan of this case."""
+        node, volume = self.editor.node, self._edited()[2]
+        return bool(node and node.GetActiveEffectName()) and volume is self._logic.cases.volumeNode(caseId)
 
     def correct(self, caseId: str) -> None:
         """Show a case, and edit its label, or a copy of the teacher's segmentation, beside the teacher's outline.

@@ -76,6 +76,7 @@ class PredictionDisplay:
         segmentation = self._loadSegmentation(file) if file.exists() and figures.exists() else None
         if segmentation is None:
             raise RuntimeError(f"{caseId}: The prediction is missing or incomplete. Predict the case again.")
+        self.releaseClones(caseId)
         earlier = self._nodes(caseId)
         self._mark(segmentation, caseId, _TEACHER)
         segmentation.SetName(f"{volumeNode.GetName()} teacher")
@@ -107,8 +108,15 @@ class PredictionDisplay:
 
     def remove(self, caseId: str) -> None:
         """Take the case's prediction out of the scene; its files stay."""
+        self.releaseClones(caseId)
         for node in self._nodes(caseId):
             self._takeAway(node, None)
+
+    def releaseClones(self, caseId: str) -> None:
+        """Clones of a prediction, which Slicer gives the prediction's attributes, are the user's own."""
+        for kind in (_TEACHER, _UNCERTAINTY):
+            for clone in nodesOf(self._scene, self._study, caseId, kind)[1:]:
+                clone.RemoveAttribute(KIND_ATTRIBUTE)
 
     def isCurrent(self, caseId: str, folder: Path) -> bool:
         """Whether the prediction in this folder is in the scene, whole."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from LASegColearnLib.errors import InputError, Problem
-from LASegColearnLib.segmentation_files import SEGMENT_NAME
+from LASegColearnLib.scan_files import read_label
+from LASegColearnLib.segmentation_files import SEGMENT_NAME, write_segmentation
 from LASegColearnSlicer.results import (
     CASE_ATTRIBUTE,
     KIND_ATTRIBUTE,
@@ -21,6 +23,7 @@ from LASegColearnSlicer.results import (
     isOurs,
     markNode,
     nodesOf,
+    removeNode,
 )
 from LASegColearnSlicer.scene_export import (
     GRID_TOLERANCE,
@@ -28,9 +31,11 @@ from LASegColearnSlicer.scene_export import (
     gridOf,
     hasGridOf,
     labelImage,
+    scanImage,
     writeLabel,
     writeScan,
 )
+from LASegColearnSlicer.segment_voxels import voxelsDigest
 from LASegColearnSlicer.study import LabelSource, State, Study, StudyCase
 
 _SCAN, _LABEL, _CORRECTED = "scan", "label", "corrected"
@@ -39,9 +44,13 @@ _SEGMENT_ATTRIBUTE = "LASegColearn.segment"
 _GRID_ATTRIBUTE = "LASegColearn.grid"
 # What the label's file held when the node had the same.
 _FILE_ATTRIBUTE = "LASegColearn.labelFile"
-_LEFT_ATRIUM_CODE = "SCT^82471001"
+# What was drawn when the node and the file held the same label.
+_VOXELS_ATTRIBUTE = "LASegColearn.labelVoxels"
+_LEFT_ATRIUM_CODE, _TISSUE_CODE = "SCT^82471001", "SCT^85756007"
 # What the engine reads from where it is; other formats (DICOM series) are exported.
 _READABLE = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
+# And what Slicer reads as segmentations (qSlicerSegmentationsReader).
+_SLICERS_SEGMENTATIONS = (".nrrd", ".nii", ".nii.gz")
 # In the order of Slicer's own numbers of segment states.
 _STATES: tuple[State, ...] = ("not started", "in progress", "completed", "flagged")
 
@@ -158,6 +167,7 @@ class SceneCases:
         markNode(segmentationNode, self._study.identity, caseId, _LABEL)
         segmentationNode.SetAttribute(_SEGMENT_ATTRIBUTE, segmentId)
         segmentationNode.SetAttribute(_FILE_ATTRIBUTE, _voxelsHash(file))
+        segmentationNode.SetAttribute(_VOXELS_ATTRIBUTE, voxelsDigest(segmentationNode))
         model = segmentationNode.GetAttribute(MODEL_ATTRIBUTE) or None
         self._study.setLabel(caseId, LabelSource(file.absolute(), SEGMENT_NAME), model)
         if self._study.case(caseId).state in ("not started", "in progress", "predicted"):
@@ -190,25 +200,28 @@ class SceneCases:
             after the others were written, if a label's file is newer than the scene, which was saved before.
         """
         changed: list[str] = []
-        newer: list[Problem] = []
+        outdated: list[Problem] = []
         for case in self._study.cases:
             source = self.labelSource(case.id)
             if source is not None and case.label is not None and case.role in ("labeled", "validation"):
                 image = labelImage(*source, self.load(case.id))
-                if case.label.file.exists() and _sameVoxels(case.label.file, image):
+                newer = _isNewer(case.label.file, source[0])
+                # A file may hold more than this label, or hold it on another grid.
+                untouched = not newer and source[0].GetAttribute(_VOXELS_ATTRIBUTE) == voxelsDigest(source[0])
+                if case.label.file.exists() and (untouched or _sameVoxels(case.label.file, image)):
                     continue
-                if _isNewer(case.label.file, source[0]):
+                if newer:
                     cause = f"The label of {case.name} in the study's folder is newer than the one in the scene."
                     remedy = (
                         "To keep the scene's, choose it under Label and press Use as label; to keep the one in the "
                         f"folder, remove the segmentation {source[0].GetName()} from the scene."
                     )
-                    newer.append(Problem(case.id, cause, remedy))
+                    outdated.append(Problem(case.id, cause, remedy))
                     continue
                 self.setLabel(case.id, *source)
                 changed.append(case.id)
-        if newer:
-            raise InputError(newer)
+        if outdated:
+            raise InputError(outdated)
         return changed
 
     def readStates(self) -> None:
@@ -278,23 +291,52 @@ class SceneCases:
         Raises
         ------
         InputError
-            If its file is gone or cannot be read.
+            If its file is gone or cannot be read, or does not say which segment is the label.
         """
         source, case = self.labelSource(caseId), self._study.case(caseId)
         if source is not None or case.label is None:
             return None if source is None else source[0]
-        node = self._loadSegmentation(case.label.file) if case.label.file.exists() else None
-        segmentId = None if node is None else _segmentNamed(node, case.label.segment) or leftAtriumSegment(node)
-        if node is None or segmentId is None:
-            cause = f"The label's file {case.label.file.name} is gone or cannot be read."
+        file, segment = case.label.file, case.label.segment
+        if not file.exists():
+            cause = f"The label's file {file.name} is gone."
             raise InputError(Problem(caseId, cause, "Put it back, or choose another label."))
         volume = self.load(caseId)
+        node, segmentId = self._labelOfSlicer(file, segment) or self._labelOfEngine(caseId, file, segment, volume)
         node.SetName(f"{volume.GetName()} label")
         node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
         markNode(node, self._study.identity, caseId, _LABEL)
         node.SetAttribute(_SEGMENT_ATTRIBUTE, segmentId)
-        node.SetAttribute(_FILE_ATTRIBUTE, _voxelsHash(case.label.file))
+        node.SetAttribute(_FILE_ATTRIBUTE, _voxelsHash(file))
+        node.SetAttribute(_VOXELS_ATTRIBUTE, voxelsDigest(node))
         return node
+
+    def _labelOfSlicer(self, file: Path, segment: str | None) -> tuple[Any, str] | None:
+        """A label as Slicer reads it, with all else that is in the file; None where that does not tell the segment."""
+        node = self._loadSegmentation(file) if file.name.lower().endswith(_SLICERS_SEGMENTATIONS) else None
+        if node is None:
+            return None
+        segmentId = _segmentNamed(node, segment)
+        if segmentId is None:
+            removeNode(node)
+            return None
+        return node, segmentId
+
+    def _labelOfEngine(self, caseId: str, file: Path, segment: str | None, volumeNode: Any) -> tuple[Any, str]:
+        """A label as the engine reads it: of formats that Slicer knows not as segmentations, by a value or an id."""
+        mask, _ = read_label(file, segment, scanImage(volumeNode), caseId)
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "label.seg.nrrd"
+            write_segmentation(copy, mask)
+            node = self._loadSegmentation(copy)
+        if node is None:
+            raise InputError(
+                Problem(caseId, f"Slicer cannot load the label's file {file.name}.", "Convert it to NRRD.")
+            )
+        storage = node.GetStorageNode()
+        if storage is not None:
+            # The copy is gone: a scene that is saved shall not write there.
+            self._scene.RemoveNode(storage)
+        return node, str(node.GetSegmentation().GetNthSegmentID(0))
 
     def _candidate(self, volume: Any) -> Candidate:
         for segmentation in self._nodes("vtkMRMLSegmentationNode"):
@@ -326,7 +368,7 @@ class SceneCases:
 
 
 def leftAtriumSegment(segmentationNode: Any) -> str | None:
-    """The segment that is the left atrium: by terminology, by name, or because there is no other."""
+    """The segment that is the left atrium: by terminology, by name, or the only one that is said to be nothing else."""
     segmentation = segmentationNode.GetSegmentation()
     ids = [segmentation.GetNthSegmentID(index) for index in range(segmentation.GetNumberOfSegments())]
     for segmentId in ids:
@@ -335,12 +377,19 @@ def leftAtriumSegment(segmentationNode: Any) -> str | None:
     for segmentId in ids:
         if segmentation.GetSegment(segmentId).GetName().casefold().replace("_", " ") in ("left atrium", "la"):
             return str(segmentId)
-    return str(ids[0]) if len(ids) == 1 else None
+    if len(ids) != 1:
+        return None
+    terminology = segmentation.GetSegment(ids[0]).GetTerminology() or ""
+    # Slicer says tissue of a segment that nobody has chosen anything for.
+    return None if "SCT^" in terminology and _TISSUE_CODE not in terminology else str(ids[0])
 
 
 def _segmentNamed(segmentationNode: Any, name: str | None) -> str | None:
-    segmentId = segmentationNode.GetSegmentation().GetSegmentIdBySegmentName(name) if name else ""
-    return segmentId or None
+    """The segment of this name, or the only one; None where the engine has to tell."""
+    segmentation = segmentationNode.GetSegmentation()
+    ids = [segmentation.GetNthSegmentID(index) for index in range(segmentation.GetNumberOfSegments())]
+    found = [str(one) for one in ids if name is None or segmentation.GetSegment(one).GetName() == name]
+    return found[0] if len(found) == 1 else None
 
 
 def _unchangedFile(volumeNode: Any) -> Path | None:

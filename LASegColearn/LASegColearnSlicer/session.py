@@ -323,6 +323,7 @@ class Session:
         InputError
             If the segment cannot be used, or is another case's label or prediction.
         """
+        self.display.releaseClones(caseId)
         if segmentationNode is not None and isOurs(segmentationNode):
             if segmentationNode is not self.display.teacherNode(caseId):
                 cause = f"The prediction {segmentationNode.GetName()} is that of another case."

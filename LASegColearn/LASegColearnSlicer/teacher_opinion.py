@@ -178,12 +178,14 @@ def findOpinion(logic: Any, volumeNode: Any | None, segmentationNode: Any | None
         raise InputError(Problem("Segmentation", "None is chosen.", "Choose the one to edit."))
     if volumeNode is None:
         raise InputError(Problem("Scan", "No source volume is chosen.", "Choose the scan of this segmentation."))
-    # First of all: showing a newer prediction would take this one away.
+    case = logic.cases.caseOf(volumeNode)
+    if case is not None:
+        logic.display.releaseClones(case.id)
+    # Before it is shown: a newer prediction would take this one away.
     if isOurs(segmentationNode):
         cause = "This is a prediction, which stays as the engine made it."
         remedy = f"Edit a segmentation of your own; Correct in the module {MODULE_TITLE} makes a copy."
         raise InputError(Problem(segmentationNode.GetName(), cause, remedy))
-    case = logic.cases.caseOf(volumeNode)
     if case is None:
         cause = "The scan is no case of the study that is open."
         raise InputError(Problem(volumeNode.GetName(), cause, f"Add it in the module {MODULE_TITLE}."))

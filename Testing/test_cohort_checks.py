@@ -238,7 +238,7 @@ def test_a_disk_without_room_is_refused_with_numbers_and_nothing_is_written(coho
         free_bytes=nearly_nothing,
     )
     # 5 scans of 10 x 9 x 8 mm at 0.01 x 0.01 x 0.1 mm: 360 million voxels of 7.5 bytes.
-    assert found == [("disk", "Wanted 2700 MB of room for the preprocessed scans, found 5 MB.")]
+    assert found == [("disk", "Wanted 2700 MB of room for the preprocessed scans and the checkpoints, found 5 MB.")]
     assert asked == [tmp_path]
     assert read == []
 
@@ -261,6 +261,13 @@ def test_scans_that_are_cached_already_need_no_room(cohort: Cohort, tmp_path: Pa
     check_cohort(cohort, **options)
     (tmp_path / "a.npy").unlink()
     assert problems(cohort, **options)[0][0] == "disk"
+
+
+def test_checkpoints_need_room_beside_the_scans(cohort: Cohort, tmp_path: Path) -> None:
+    # 5 scans of 10 x 9 x 8 voxels of 7.5 bytes.
+    options = {"cache_folder": tmp_path, "spacing_mm": (1.0, 1.0, 1.0), "free_bytes": lambda _: 27_000 + 1000}
+    check_cohort(cohort, checkpoint_bytes=1000, **options)
+    assert problems(cohort, checkpoint_bytes=1001, **options)[0][0] == "disk"
 
 
 def test_the_disk_itself_is_asked(cohort: Cohort, tmp_path: Path) -> None:

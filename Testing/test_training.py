@@ -18,7 +18,7 @@ from LASegColearnLib.phantom import write_phantom_cohort
 from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.run_lock import alone_in
 from LASegColearnLib.settings import Settings
-from LASegColearnLib.training import resume, train
+from LASegColearnLib.training import _checkpoint_bytes, resume, train
 from stop_after import StopAfter
 
 SETTINGS = Settings(
@@ -317,6 +317,14 @@ def test_a_run_without_its_settings_says_so(cohort: Path, tmp_path: Path) -> Non
     run.settings.unlink()
     with pytest.raises(InputError, match="Wanted the settings of a run, found no such file"):
         resume(run.path)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_the_room_for_checkpoints_is_that_of_three(optimizer: str, cohort: Path, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, optimizer=optimizer, filters=8, iterations=2)
+    run = train(cohort, tmp_path / "run", settings).run
+    written = run.last_checkpoint.stat().st_size
+    assert _checkpoint_bytes(settings) == pytest.approx(3 * written, rel=0.05)
 
 
 def test_what_a_killed_process_had_begun_to_write_is_removed(cohort: Path, tmp_path: Path) -> None:

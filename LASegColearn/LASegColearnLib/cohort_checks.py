@@ -24,7 +24,7 @@ _ROLES = ("labeled", "unlabeled", "validation")
 # A scan in memory each, and what it is resampled by: half a gigabyte for 640×640×88 voxels, as clinics have them.
 # Eight took 5.3 GB, two take 2.0, a training 1.6 (benchmarks/preparation_memory.py).
 _READERS = min(os.cpu_count() or 1, 2)
-# float32 image and uint8 label of every voxel, and half as much again for checkpoints and results.
+# float32 image and uint8 label of every voxel, and half as much again for results.
 _BYTES_A_VOXEL = 5 * 1.5
 
 
@@ -52,6 +52,7 @@ def check_cohort(
     cache_folder: Path | None = None,
     spacing_mm: Vector | None = None,
     region_mm: Vector | None = None,
+    checkpoint_bytes: int = 0,
     on_read: OnRead | None = None,
     progress: Callable[[Case], None] | None = None,
     free_bytes: Callable[[Path], int] | None = None,
@@ -67,6 +68,8 @@ def check_cohort(
     cache_folder, spacing_mm, region_mm
         Where preprocessed scans will be kept, their spacing, and the box that is kept of them (none: all); for the room
         that they need on disk.
+    checkpoint_bytes
+        Room that the run's checkpoints need beside them.
     on_read
         Called with each case that is in order, its content hash, scan and label (None for an unlabeled one), so that it
         can be preprocessed without being read again. In threads, several at a time; not at all if it is known before
@@ -88,7 +91,8 @@ def check_cohort(
         *id_problems([case.id for case in cohort.cases], "Give it another id in the cohort file."),
     ]
     if cache_folder is not None and spacing_mm is not None:
-        problems += _room_problems(cohort, cache_folder, spacing_mm, region_mm, free_bytes or _free_bytes)
+        scans = _scans_bytes(cohort, cache_folder, spacing_mm, region_mm)
+        problems += _room_problems(cache_folder, scans + checkpoint_bytes, free_bytes or _free_bytes)
     # A disk without room, or two cases of one name, must not be written to.
     store = on_read if not problems else None
     warnings: list[str] = []
@@ -211,12 +215,13 @@ def _real(path: Path) -> str:
     return os.path.normcase(os.path.realpath(path))
 
 
-def _room_problems(
-    cohort: Cohort, folder: Path, spacing_mm: Vector, region_mm: Vector | None, free_bytes: Callable[[Path], int]
-) -> Iterator[Problem]:
+def _scans_bytes(cohort: Cohort, folder: Path, spacing_mm: Vector, region_mm: Vector | None) -> float:
     # What an interrupted run has left there need not be written again.
     left = sum(file.stat().st_size for file in folder.glob("*.npy"))
-    needed = max(0.0, sum(_bytes_needed(case.image, spacing_mm, region_mm) for case in cohort.cases) - left)
+    return max(0.0, sum(_bytes_needed(case.image, spacing_mm, region_mm) for case in cohort.cases) - left)
+
+
+def _room_problems(folder: Path, needed: float, free_bytes: Callable[[Path], int]) -> Iterator[Problem]:
     present = folder
     while not present.exists() and present != present.parent:
         present = present.parent
@@ -224,7 +229,8 @@ def _room_problems(
     if free < needed:
         yield Problem(
             "disk",
-            f"Wanted {needed / 1e6:.0f} MB of room for the preprocessed scans, found {free / 1e6:.0f} MB.",
+            f"Wanted {needed / 1e6:.0f} MB of room for the preprocessed scans and the checkpoints, found "
+            f"{free / 1e6:.0f} MB.",
             "Make room, or put the run on another disk.",
         )
 

@@ -32,7 +32,7 @@ class Problem:
 # Of what happens while a file is read or written.
 _NOT_PERMITTED = "A file or folder may not be read or written. Ask for access to it, or choose a folder of yours."
 _SENTENCE_OF_ERRNO = {
-    errno.ENOSPC: "There is no room left on the disk. Make some, then resume.",
+    errno.ENOSPC: "There is no room left on the disk. Make some, then resume, or start anew if nothing was saved yet.",
     errno.EACCES: _NOT_PERMITTED,
     errno.EPERM: _NOT_PERMITTED,
     errno.EROFS: "The disk cannot be written to. Choose a folder on another one.",

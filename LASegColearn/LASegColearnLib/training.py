@@ -499,10 +499,19 @@ def _prepare(
         cache_folder=cache.folder,
         spacing_mm=settings.spacing_mm,
         region_mm=settings.region_mm,
+        checkpoint_bytes=_checkpoint_bytes(settings),
         on_read=keep,
         progress=tell,
     )
     return checked, cached
+
+
+def _checkpoint_bytes(settings: Settings) -> int:
+    """Of the last checkpoint and the best, and of the next one, which is whole before it takes the last one's place."""
+    method = create_method(settings)
+    tensors = [tensor for module in method.modules.values() for tensor in module.state_dict().values()]
+    remembered = (2 if settings.optimizer == "adamw" else 1) * sum(one.nbytes for one in method.parameters())
+    return 3 * (sum(tensor.nbytes for tensor in tensors) + remembered)
 
 
 def _by_role(members: Cohort, cached: dict[str, CachedCase]) -> dict[str, list[CachedCase]]:

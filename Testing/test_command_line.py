@@ -233,6 +233,15 @@ def test_the_settings_are_shown_as_they_would_be(capsys) -> None:
     assert {"filters=12", "minutes=7.0", "method=bcp"} <= set(capsys.readouterr().out.splitlines())
 
 
+def test_a_stop_that_came_after_the_end_of_a_training_is_not_the_next_ones(phantoms: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "stop").touch()
+    result = _run("train", "--cohort", phantoms, "--run", run, "--preset", "demo", "--iterations", 2, "--set", *TINY)
+    assert result.returncode == 0, result.stderr
+    assert not (run / "stop").exists()
+
+
 def test_fewer_suggestions_than_none_are_refused(tmp_path: Path, capsys) -> None:
     assert main(["suggest", "--run", str(tmp_path), "--cohort", "cohort.json", "--count", "-1"]) == 2
     assert "--count: Wanted 0 or more, found -1" in capsys.readouterr().err

@@ -188,6 +188,13 @@ class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
         InputError
             If a file of the case is gone or cannot be read; where it is the label's, after all else is shown.
         """
+        volume, withoutLabel = self.showWhatIsThere(caseId, surface=surface, uncertainty=uncertainty)
+        if withoutLabel is not None:
+            raise withoutLabel
+        return volume
+
+    def showWhatIsThere(self, caseId: str, *, surface: bool, uncertainty: bool) -> tuple[Any, InputError | None]:
+        """As :meth:`showCase`; what is wrong with the label's file is returned beside the scan."""
         volume = self.cases.load(caseId)
         shown = [(self.cases.correctedSegment(caseId) or (None,))[0]]
         withoutLabel = None
@@ -210,9 +217,7 @@ class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
         wasShown = _isBackground(volume)
         slicer.util.setSliceViewerLayers(background=volume, foreground=doubt, foregroundOpacity=0.5)
         self._center(caseId, wasShown, surface and teacher is not None)
-        if withoutLabel is not None:
-            raise withoutLabel
-        return volume
+        return volume, withoutLabel
 
     def _center(self, caseId: str, wasShown: bool, hasSurface: bool) -> None:
         """Move the views to a case; where it is looked at already they stay at their place.
@@ -564,10 +569,12 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         with self._tellingErrors("inputs"):
             surface, uncertainty = self.ui.showSurfaceCheckBox.checked, self.ui.showUncertaintyCheckBox.checked
             self.correctSection.onShow(caseId)
-            self.logic.showCase(caseId, surface=surface, uncertainty=uncertainty)
+            _volume, withoutLabel = self.logic.showWhatIsThere(caseId, surface=surface, uncertainty=uncertainty)
             before, self._shownCase, self._doubts = self._shownCase, caseId, []
             if caseId != before:
                 self._chooseLabelOf(caseId)
+            if withoutLabel is not None:
+                raise withoutLabel
         self.update()
 
     def _chooseLabelOf(self, caseId: str) -> None:

@@ -124,6 +124,7 @@ def test_linked_folders_are_looked_into_and_a_link_in_a_circle_ends(folder: Path
     touch(folder, "s/a.nrrd", "elsewhere/b.nrrd", "labels elsewhere/b.nrrd", "l/none.txt")
     (folder / "s" / "linked").symlink_to(folder / "elsewhere", target_is_directory=True)
     (folder / "elsewhere" / "circle").symlink_to(folder / "s", target_is_directory=True)
+    (folder / "s" / "upwards").symlink_to(folder, target_is_directory=True)
     (folder / "l" / "linked").symlink_to(folder / "labels elsewhere", target_is_directory=True)
     cohort = cohort_from_folders([folder / "s"], labels=folder / "l")
     assert pairs(cohort, folder) == {"s/a.nrrd": None, "s/linked/b.nrrd": "l/linked/b.nrrd"}
@@ -143,6 +144,27 @@ def test_folders_that_may_not_be_read_are_told(
     monkeypatch.setattr(os, "scandir", refusing)
     assert pairs(cohort_from_folders([folder / "s"]), folder) == {"s/a.nrrd": None}
     assert caplog.messages == ["Folders that may not be read were passed over: theirs"]
+
+
+def test_a_disk_that_numbers_no_folders_is_looked_through_as_others_are(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(folder, "s/one/a.nrrd", "s/two/b.nrrd")
+    stat = os.stat
+
+    def without_numbers(*arguments: object, **named: object) -> os.stat_result:
+        found = list(stat(*arguments, **named))
+        found[1] = found[2] = 0
+        return os.stat_result(found)
+
+    monkeypatch.setattr(os, "stat", without_numbers)
+    assert len(cohort_from_folders([folder / "s"]).unlabeled) == 2
+
+
+def test_a_label_of_the_very_same_letters_is_found_by_a_pattern(folder: Path) -> None:
+    # The sign of the unit Angstrom, which is normalized to another letter.
+    touch(folder, "s/\u212b.nrrd", "l/\u212b.nrrd")
+    assert len(cohort_from_folders([folder / "s"], labels=folder / "l", label_pattern="{id}.nrrd").labeled) == 1
 
 
 @pytest.mark.parametrize("pattern", [None, "{id}.nrrd"])

@@ -214,6 +214,21 @@ def test_the_log_names_no_file_that_the_system_refused(
 
 
 @pytest.mark.parametrize(
+    "sentence",
+    ["Parent directory /data/Doe Jane does not exist.", "File \\\\server\\Doe\\last.pt cannot be opened.", "in D:/Doe"],
+)
+def test_the_log_names_no_folder(sentence: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
+    def fail(*arguments: object, **named: object) -> None:
+        raise RuntimeError(sentence)
+
+    monkeypatch.setattr("LASegColearnLib.training.train", fail)
+    assert main(["train", "--cohort", "c.json", "--run", str(tmp_path)]) == 1
+    log = (tmp_path / "log.txt").read_text("utf-8")
+    assert "RuntimeError: (names a file)" in log and "Doe" not in log
+    assert "command_line.py" in log
+
+
+@pytest.mark.parametrize(
     ("given", "told"),
     [
         (["train", "--cohort", "c.json", "--run", "r", "--set", "filters=2", "preset=demo"], ["--preset"]),
@@ -231,6 +246,11 @@ def test_what_has_an_option_of_its_own_is_not_set_another_way(given: list[str], 
 def test_the_settings_are_shown_as_they_would_be(capsys) -> None:
     assert main(["train", "--settings", "--set", "filters=12", "--minutes", "7", "--method", "bcp"]) == 0
     assert {"filters=12", "minutes=7.0", "method=bcp"} <= set(capsys.readouterr().out.splitlines())
+    assert main(["train", "--settings", "--set", "iterations=7"]) == 0
+    assert {"iterations=7", "minutes=None"} <= set(capsys.readouterr().out.splitlines()), "Not the preset's minutes."
+    assert main(["train", "--settings", "--iterations", "-5"]) == 2
+    assert main(["train", "--settings", "--resume", "--run", "run"]) == 2
+    assert "are in its settings.json" in capsys.readouterr().err
 
 
 def test_a_stop_that_came_after_the_end_of_a_training_is_not_the_next_ones(phantoms: Path, tmp_path: Path) -> None:

@@ -391,12 +391,32 @@ def test_only_scans_without_a_segmentation_are_left_to_predict(
     predict_files(predictor, scans[:2], tmp_path)
     (tmp_path / "b" / "segmentation.seg.nrrd").unlink()
     assert without_results(scans, tmp_path, predictor) == scans[1:]
-    other = Predictor(predictor.model, device=predictor.device, network="student_1")
-    with pytest.raises(InputError, match="a: There are segmentations .* not by this model and network"):
-        without_results(scans, tmp_path, other)
+    figures = json.loads((tmp_path / "a" / "figures.json").read_text())
+    for other in ({"network": "student_1"}, {"overlap": 0.1}):
+        with pytest.raises(InputError, match="a: There are segmentations .* this model did not make, or not in this"):
+            without_results(scans, tmp_path, Predictor(predictor.model, device=predictor.device, **other))
+    # As earlier versions wrote them.
+    del figures["model"]["weights"], figures["overlap"], figures["mirror"]
+    (tmp_path / "a" / "figures.json").write_text(json.dumps(figures))
+    assert without_results(scans, tmp_path, predictor) == scans[1:]
     (tmp_path / "a" / "figures.json").unlink()
-    with pytest.raises(InputError, match="a: There are segmentations .* not by this model and network"):
+    with pytest.raises(InputError, match="a: There are segmentations"):
         without_results(scans, tmp_path, predictor)
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_each_of_several_processes_sees_what_another_model_has_made(
+    rank: str, tmp_path: Path, scan_file: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict_files(
+        Predictor(predictor.model, device=predictor.device, network="student_1"), [("b", scan_file)], tmp_path
+    )
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("LASegColearnLib.prediction.load_model", lambda _: predictor.model)
+    with pytest.raises(InputError, match="b: There are segmentations"):
+        predict(tmp_path / "a.pt", [("a", scan_file), ("b", scan_file)], tmp_path, only_missing=True, device="cpu")
+    assert not (tmp_path / "a").exists()
 
 
 def test_other_weights_of_the_same_iteration_are_another_model(predictor: Predictor) -> None:

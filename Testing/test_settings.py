@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +109,3 @@ def test_all_wrong_settings_are_named_at_once() -> None:
 def test_unknown_preset_is_refused() -> None:
     with pytest.raises(InputError, match="paper, cpu, demo"):
         preset("gpu")
-
-
-def test_iterations_stand_instead_of_the_presets_minutes() -> None:
-    assert preset("cpu").minutes is not None
-    assert preset("cpu").with_text(["iterations=7"]) == replace(preset("cpu"), iterations=7, minutes=None)
-    assert preset("cpu").with_text(["minutes=3", "iterations=7"]).minutes == 3

@@ -615,9 +615,12 @@ def test_a_prediction_that_comes_while_its_case_is_edited_is_not_put_over_it(
 
 def test_what_is_shown_with_a_case_changes_at_once(filled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[tuple[str, bool, bool]] = []
-    monkeypatch.setattr(
-        filled.logic, "showCase", lambda case, *, surface, uncertainty: shown.append((case, surface, uncertainty))
-    )
+
+    def show(case: str, *, surface: bool, uncertainty: bool) -> tuple[Any, None]:
+        shown.append((case, surface, uncertainty))
+        return filled.logic.cases.volumeNode(case), None
+
+    monkeypatch.setattr(filled.logic, "showWhatIsThere", show)
     filled.ui.showSurfaceCheckBox.click()
     assert shown == []
     filled.showCase("case_002")
@@ -710,6 +713,12 @@ def test_a_case_whose_label_is_gone_is_shown_all_the_same_and_that_is_said(fille
     with pytest.raises(InputError, match="The label's file .* is gone"):
         filled.logic.showCase("case_001")
     assert view.GetBackgroundVolumeID() == volume.GetID()
+    filled.showCase("case_002")
+    filled._doubts = [(0.0, 0.0, 0.0)]
+    filled.showCase("case_001")
+    assert "is gone" in filled.ui.inputsMessageLabel.text
+    assert (filled._shownCase, filled._doubts) == ("case_001", [])
+    assert filled.ui.labelSelector.currentNode() is None, "Another case's label must not stay chosen."
 
 
 def test_a_segmentation_that_is_dropped_is_no_scan(panel: Any, tmp_path: Path) -> None:

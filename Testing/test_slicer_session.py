@@ -289,6 +289,23 @@ def test_a_label_is_shown_as_the_engine_reads_it_and_stays_as_it_is_unless_it_is
     assert session.study.case("case_001").label.file != file
 
 
+def test_a_label_that_was_moved_in_the_scene_is_written(session: Session, tmp_path: Path) -> None:
+    import slicer
+    import vtk
+
+    volume, segmentation, segmentId = _volume("A", labeled=True)
+    session.setupCohort(tmp_path / "s", labeled=[(volume, segmentation, segmentId)])
+    assert session.cases.refreshLabels() == []
+    move = vtk.vtkTransform()
+    move.Translate(0, 0, 2)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(move.GetMatrix())
+    segmentation.SetAndObserveTransformNodeID(transform.GetID())
+    assert segmentation.HardenTransform()
+    assert session.cases.refreshLabels() == ["case_001"]
+    assert session.cases.refreshLabels() == []
+
+
 def test_a_label_that_says_not_which_segment_is_refused_and_leaves_nothing_in_the_scene(
     session: Session, core: SlicerCore, tmp_path: Path
 ) -> None:

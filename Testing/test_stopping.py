@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -46,8 +48,9 @@ def test_the_first_signal_asks_and_the_second_ends() -> None:
     with stop.on_signals():
         os.kill(os.getpid(), signal.SIGINT)
         assert stop()
+        os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
 
 
@@ -55,9 +58,30 @@ def test_the_first_signal_asks_and_the_second_ends() -> None:
 def test_the_terminals_end_asks_however_often_it_is_told() -> None:
     stop = StopRequest()
     with stop.on_signals():
-        for _ in range(2):
-            os.kill(os.getpid(), signal.SIGHUP)
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
+            os.kill(os.getpid(), number)
         assert stop()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
+def test_what_is_written_into_a_pipe_that_ends_with_the_terminal_is_lost_and_does_not_fail(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys\n"
+        "from LASegColearnLib.stopping import StopRequest\n"
+        "stop = StopRequest()\n"
+        "with stop.on_signals():\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    assert stop()\n"
+        "    sys.stderr.write('lost')\n"
+        "    sys.stderr.flush()\n"
+        "    open(sys.argv[1], 'w').close()\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "reached")]
+    read, written = os.pipe()
+    os.close(read)
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ENGINE)}, stdout=written, stderr=written, timeout=60)
+    os.close(written)
+    assert (tmp_path / "reached").exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
@@ -87,14 +111,23 @@ def test_a_training_whose_terminal_ends_is_saved(tmp_path: Path) -> None:
             [sys.executable, "-m", "LASegColearnLib", *arguments, "--set", *settings],
             {**os.environ, "PYTHONPATH": str(ENGINE)},
         )
-    while not (run.events.exists() and '"progress"' in run.events.read_text("utf-8")):
-        time.sleep(0.1)
-    os.close(terminal)
-    _, status = os.waitpid(process, 0)
+    try:
+        deadline = time.monotonic() + 120
+        while not (run.events.exists() and '"progress"' in run.events.read_text("utf-8")):
+            assert time.monotonic() < deadline, "It does not train."
+            if select.select([terminal], [], [], 0.1)[0]:
+                os.read(terminal, 65536)
+        os.close(terminal)
+        while (ended := os.waitpid(process, os.WNOHANG)) == (0, 0):
+            assert time.monotonic() < deadline, "It does not end."
+            time.sleep(0.1)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
     last = json.loads(run.events.read_text("utf-8").splitlines()[-1])
     assert (last["event"], last["complete"]) == ("finished", False)
     assert load_checkpoint(run.last_checkpoint)["iteration"] == last["iteration"] > 0
-    assert os.waitstatus_to_exitcode(status) == 1
+    assert os.waitstatus_to_exitcode(ended[1]) == 1
     assert not run.log.exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -330,10 +331,12 @@ def test_the_room_for_checkpoints_is_that_of_three(optimizer: str, cohort: Path,
 def test_what_a_killed_process_had_begun_to_write_is_removed(cohort: Path, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     begun = [run.checkpoints / ".0a1b2c3d-last.pt", run.cache / "deep" / ".99aabbcc-la.npy"]
-    kept = [run.checkpoints / ".gitignore", run.path / ".0a1b2c3d-notes"]
+    kept = [run.checkpoints / ".gitignore", run.path / ".0a1b2c3d-notes", run.cache / ".11aabbcc-by-another.npy"]
     for file in (*begun, *kept):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
+    for file in (*begun, *kept[:-1]):
+        os.utime(file, (1e9, 1e9))
     train(cohort, run.path, replace(SETTINGS, iterations=1))
     assert [file for file in (*begun, *kept) if file.exists()] == kept
 

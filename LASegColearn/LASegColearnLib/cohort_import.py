@@ -177,22 +177,27 @@ def _scans(given: Path, pattern: str | None, labels: Path | None) -> list[Path]:
 
 def _files_below(folder: Path) -> Iterator[Path]:
     """All files below a folder, also in linked folders, which pathlib passes over; each folder once."""
-    seen: set[tuple[int, int]] = set()
+    # Names, since some network disks number their folders not at all. A link upwards would lead to all that lies
+    # beside the folder.
+    seen = {_real(above) for above in folder.resolve().parents}
     unreadable: list[str] = []
     for path, folders, files in os.walk(
         folder, followlinks=True, onerror=lambda error: unreadable.append(Path(error.filename).name)
     ):
-        found = Path(path).stat()
-        if (found.st_dev, found.st_ino) in seen:
-            # A link to a folder that it lies in itself would lead round and round.
+        real = _real(Path(path))
+        if real in seen:
             folders.clear()
             continue
-        seen.add((found.st_dev, found.st_ino))
+        seen.add(real)
         folders.sort(key=lambda name: (Path(path, name).is_symlink(), name))
         yield from (Path(path, name) for name in files)
     if unreadable:
         named = ", ".join(sorted(unreadable)[:4]) + (", ..." if len(unreadable) > 4 else "")
         logging.getLogger(__name__).warning("Folders that may not be read were passed over: %s", named)
+
+
+def _real(path: Path) -> str:
+    return os.path.normcase(os.path.realpath(path))
 
 
 def _lies_in(path: Path, folder: Path) -> bool:
@@ -213,7 +218,8 @@ def _composed(name: str) -> str:
 def _labels_by_pattern(images: Sequence[Path], labels: Path | None, pattern: str) -> dict[Path, Path]:
     found = {}
     for image in images:
-        for name in (*_names(image), *(unicodedata.normalize("NFD", name) for name in _names(image))):
+        names = _names(image)
+        for name in (stem(image), *names, *(unicodedata.normalize("NFD", name) for name in names)):
             # An absolute path, as {folder} may be, stays as it is when it is joined to another.
             folder = str(image.parent.absolute())
             path = (labels or image.parent) / pattern.replace("{id}", name).replace("{folder}", folder)

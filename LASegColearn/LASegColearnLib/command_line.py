@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _PRESET = "cpu"
 # What the system says of a file, before it names it.
 _SYSTEM_ERROR = re.compile(r"(\[(?:Errno|WinError) -?\d+\][^:\n]*):.*")
+# The beginning of a whole path, as PyTorch puts it into its sentences.
+_PATH = re.compile(r"(?:^|[\s'\"(=])(?:/|\\\\|[A-Za-z]:[\\/])\S")
 _DESCRIPTION = """\
 Learns to segment the left atrium from a few labeled and many unlabeled MR scans.
 
@@ -352,14 +354,17 @@ def _refuse(given: dict[str, object], cause: str, remedy: str) -> None:
 
 def _refuse_in_set(options: argparse.Namespace, own_option: dict[str, str]) -> None:
     """Raise :class:`InputError` for what ``--set`` would not change, since an option of its own does, by its name."""
-    names = [assignment.partition("=")[0].strip() for assignment in options.set]
     problems = [
         Problem("--set", f"{name} is not set by this here.", f"Use {own_option[name]}.")
-        for name in dict.fromkeys(names)
+        for name in _names_set(options)
         if name in own_option
     ]
     if problems:
         raise InputError(problems)
+
+
+def _names_set(options: argparse.Namespace) -> list[str]:
+    return list(dict.fromkeys(assignment.partition("=")[0].strip() for assignment in options.set))
 
 
 def _cohort(options: argparse.Namespace) -> int:
@@ -400,6 +405,11 @@ def _cohort(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     _refuse_in_set(options, {"preset": "--preset"})
     if options.settings:
+        _refuse(
+            {"--resume": options.resume or None},
+            "The settings of a run are in its settings.json.",
+            "Leave it out, to see those of a new run.",
+        )
         for name, value in _settings(options).to_dict().items():
             sys.stdout.write(f"{name}={value}\n")
         return 0
@@ -458,10 +468,13 @@ def _settings(options: argparse.Namespace) -> Settings:
 
     settings = preset(options.preset or _PRESET).with_text(options.set)
     given = {"method": options.method, "seed": options.seed, "minutes": options.minutes}
+    set_to = _names_set(options)
     if options.iterations is not None:
         given["iterations"] = options.iterations
+    if options.iterations is not None or ("iterations" in set_to and "minutes" not in set_to):
+        # The preset's minutes would go before them.
         settings = replace(settings, minutes=None)
-    return replace(settings, **{name: value for name, value in given.items() if value is not None})
+    return replace(settings, **{name: value for name, value in given.items() if value is not None}).checked()
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -753,9 +766,14 @@ def _without_scans(text: str) -> str:
     names = re.compile("|".join(re.escape(suffix) for suffix in (*SUFFIXES, ".raw", ".zraw")), re.IGNORECASE)
     kept = []
     for line in _SYSTEM_ERROR.sub(r"\1", text).splitlines():
-        kind, _, _ = line.partition(": ")
+        kind, _, said = line.partition(": ")
         found = names.search(line)
-        kept.append(line if found is None else f"{'' if names.search(kind) else kind}: (names a scan)")
+        # The lines of the program itself are indented.
+        if found is None and (line.startswith(" ") or not _PATH.search(said)):
+            kept.append(line)
+        else:
+            what = "a scan" if found else "a file"
+            kept.append(f"{'' if names.search(kind) else kind}: (names {what})")
     return "\n".join(kept) + "\n"
 
 

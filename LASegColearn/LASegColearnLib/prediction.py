@@ -79,12 +79,15 @@ def predict(
     problems = list(id_problems([case_id for case_id, _ in named], "Give it another id."))
     if problems:
         raise InputError(problems)
-    named = started_together().share(named)
     model = load_model(checkpoint)
     place = device_for_model(own_device(device), model.settings.precision)
     predictor = Predictor(model, device=place, network=network, overlap=overlap, mirror=mirror)
+    share = started_together().share(named)
     if only_missing:
-        named = without_results(named, output, predictor)
+        # All are looked at before one is written, and shared out as they were: another process may have begun.
+        missing = without_results(named, output, predictor)
+        share = [scan for scan in share if scan in missing]
+    named = share
     done = 0
 
     def tell(case: PredictedCase) -> None:

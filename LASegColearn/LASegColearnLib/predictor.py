@@ -284,13 +284,16 @@ class Predictor:
 
     @cached_property
     def origin(self) -> dict[str, Any]:
-        """What makes the segmentations, as their figures say it: ``network``, ``spacing_mm`` and ``model``.
+        """What makes the segmentations, as their figures say it.
 
-        Of the model: method, preset, iteration, and ``weights``, twelve digits that other weights do not share.
+        ``network``, ``spacing_mm``, ``overlap``, ``mirror`` and ``model``; of the model: method, preset, iteration, and
+        ``weights``, twelve digits that other weights do not share.
         """
         settings = self.model.settings
         return {
             "network": self.network,
+            "overlap": self.overlap,
+            "mirror": self.mirror,
             "spacing_mm": list(settings.spacing_mm),
             "model": {
                 "method": settings.method,
@@ -312,15 +315,15 @@ def without_results(scans: Sequence[tuple[str, Path]], output: Path, predictor: 
     Raises
     ------
     InputError
-        If another model, another network of it, or a person made one of those that are there.
+        If one of those that are there was made by another model, or another way, or says not by which.
     """
     there = [case_id for case_id, _ in scans if (output / case_id / SEGMENTATION_FILE).exists()]
-    others = [case_id for case_id in there if _origin(output / case_id / FIGURES_FILE) != predictor.origin]
+    others = [case_id for case_id in there if not _is_by(predictor.origin, output / case_id / FIGURES_FILE)]
     if others:
         raise InputError(
             Problem(
                 _some(others),
-                "There are segmentations in the output folder that are not by this model and network.",
+                "There are segmentations in the output folder that this model did not make, or not in this way.",
                 "Give another output folder, or make all anew with --overwrite.",
             )
         )
@@ -415,13 +418,15 @@ def _check_output(scans: Sequence[tuple[str, Path]], output: Path, overwrite: bo
         raise InputError(problems)
 
 
-def _origin(figures: Path) -> dict[str, Any] | None:
-    """What made a prediction, by its figures; None where nothing says it."""
+def _is_by(origin: Mapping[str, Any], figures: Path) -> bool:
+    """Whether a prediction's figures say that it was made so; those of earlier versions say less."""
     try:
-        content = json.loads(figures.read_text(encoding="utf-8"))
-        return {name: content[name] for name in ("network", "spacing_mm", "model")}
+        found = json.loads(figures.read_text(encoding="utf-8"))
+        made = {**origin, **origin["model"]}
+        told = {**found, **found["model"]}
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return False
+    return all(told[name] == value for name, value in made.items() if name in told and name != "model")
 
 
 def _some(ids: Sequence[str]) -> str:

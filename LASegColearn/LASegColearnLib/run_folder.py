@@ -10,13 +10,14 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _SECONDS_OF_PATIENCE = 2.0
 _BYTES_OF_A_FULL_DISK = 1 << 20
+_SECONDS_UNTIL_UNFINISHED = 3600.0
 # As replacing() names it.
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}-.")
 
@@ -89,11 +90,16 @@ class RunFolder:
     path: Path
 
     def remove_unfinished(self) -> None:
-        """Remove what a process that was killed had begun to write; no other may be at work in the folder."""
+        """Remove what a process that was killed had begun to write, an hour ago or longer.
+
+        Where a disk has no locks, another process may be at work here.
+        """
         for folder in (self.checkpoints, self.cache):
             for file in folder.rglob(".*"):
                 if _TEMPORARY.match(file.name):
-                    file.unlink(missing_ok=True)
+                    with suppress(OSError):
+                        if file.stat().st_mtime < time.time() - _SECONDS_UNTIL_UNFINISHED:
+                            file.unlink()
 
     @property
     def settings(self) -> Path:

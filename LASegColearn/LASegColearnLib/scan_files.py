@@ -247,6 +247,8 @@ def _read(path: Path, name: str, what: str) -> sitk.Image:
 
 def _is_sheared(image: sitk.Image) -> bool:
     axes = np.array(image.GetDirection()).reshape(image.GetDimension(), -1)[:3, :3]
+    # Headers with few digits have axes of other lengths than 1.
+    axes = axes / np.linalg.norm(axes, axis=0)
     return bool(np.abs(axes.T @ axes - np.eye(3)).max() > _TOLERANCE_AXES)
 
 

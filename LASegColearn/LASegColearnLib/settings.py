@@ -304,7 +304,7 @@ class Settings:
         return cls.from_dict(values)
 
     def with_text(self, assignments: Iterable[str]) -> Settings:
-        """Apply ``name=value`` texts, as given after ``--set``; iterations stand instead of the preset's minutes.
+        """Apply ``name=value`` texts, as given after ``--set``.
 
         Raises
         ------
@@ -327,9 +327,6 @@ class Settings:
                     problems.append(Problem(name, f"Wanted {error}, found {text.strip()!r}.", "Give such a value."))
         if problems:
             raise InputError(problems)
-        if "iterations" in values:
-            # A preset's minutes would go before them.
-            values.setdefault("minutes", None)
         return replace(self, **values).checked()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import sys
 import threading
 import time
@@ -61,15 +62,16 @@ class StopRequest:
         The terminal's end, for example that of a connection to a server, is passed over where it was before, as by
         nohup.
         """
-        terminals = [stream for stream in _OUTPUTS if os.isatty(stream)]
+        lost_with_terminal = [stream for stream in _OUTPUTS if _is_terminal_or_pipe(stream)]
 
         def handle(number: int, frame: FrameType | None) -> None:
-            if self._asked.is_set():
+            # Who ends a session sends several signals at once, and means one end.
+            if number == signal.SIGINT and self._asked.is_set():
                 raise KeyboardInterrupt
             self._asked.set()
 
         def hang_up(number: int, frame: FrameType | None) -> None:
-            write_nowhere(terminals)
+            write_nowhere(lost_with_terminal)
             self._asked.set()
 
         handlers: dict[int, Callable[[int, FrameType | None], None]] = {signal.SIGINT: handle, signal.SIGTERM: handle}
@@ -87,6 +89,14 @@ class StopRequest:
         while is_alive(parent) and (parent != first_parent or os.getppid() == first_parent):
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         self._asked.set()
+
+
+def _is_terminal_or_pipe(stream: int) -> bool:
+    """What reads a pipe, such as tee, ends with the terminal as well."""
+    try:
+        return os.isatty(stream) or stat.S_ISFIFO(os.fstat(stream).st_mode)
+    except OSError:
+        return False
 
 
 def write_nowhere(streams: Iterable[int] = _OUTPUTS) -> None:

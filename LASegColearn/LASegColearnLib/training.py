@@ -481,6 +481,8 @@ def _prepare(
     cached: dict[str, CachedCase] = {}
     total = len(members.cases)
     done = 0
+    # Of a run that is resumed with its cache lost.
+    present = sum(file.stat().st_size for file in (cache.folder.parent / "checkpoints").glob("*.pt"))
 
     def keep(case: Case, content_hash: str, scan: Any, label: Any) -> None:
         cached[case.id] = cache.store(case.id, content_hash, scan, label)
@@ -499,7 +501,7 @@ def _prepare(
         cache_folder=cache.folder,
         spacing_mm=settings.spacing_mm,
         region_mm=settings.region_mm,
-        checkpoint_bytes=_checkpoint_bytes(settings),
+        checkpoint_bytes=max(0, _checkpoint_bytes(settings) - present),
         on_read=keep,
         progress=tell,
     )

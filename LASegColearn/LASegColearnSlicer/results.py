@@ -18,6 +18,8 @@ MODEL_ATTRIBUTE = "LASegColearn.model"
 _PREDICTION_ATTRIBUTE = "LASegColearn.prediction"
 _VOXELS_ATTRIBUTE = "LASegColearn.voxels"
 _TEACHER, _UNCERTAINTY = "teacher", "uncertainty"
+# A copy of one of these that somebody has made in Data.
+CLONE = "clone"
 # Below this the scan is shown as it is; an uncertainty of 1 is a coin toss.
 _LEAST_SHOWN = 0.3
 _COLORS = ("vtkMRMLColorTableNodeFileInferno.txt", "vtkMRMLColorTableNodeIron")
@@ -116,7 +118,7 @@ class PredictionDisplay:
         """Clones of a prediction, which Slicer gives the prediction's attributes, are the user's own."""
         for kind in (_TEACHER, _UNCERTAINTY):
             for clone in nodesOf(self._scene, self._study, caseId, kind)[1:]:
-                clone.RemoveAttribute(KIND_ATTRIBUTE)
+                clone.SetAttribute(KIND_ATTRIBUTE, CLONE)
 
     def isCurrent(self, caseId: str, folder: Path) -> bool:
         """Whether the prediction in this folder is in the scene, whole."""

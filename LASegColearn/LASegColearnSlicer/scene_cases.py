@@ -17,6 +17,7 @@ from LASegColearnLib.scan_files import read_label
 from LASegColearnLib.segmentation_files import SEGMENT_NAME, write_segmentation
 from LASegColearnSlicer.results import (
     CASE_ATTRIBUTE,
+    CLONE,
     KIND_ATTRIBUTE,
     MODEL_ATTRIBUTE,
     STUDY_ATTRIBUTE,
@@ -35,7 +36,7 @@ from LASegColearnSlicer.scene_export import (
     writeLabel,
     writeScan,
 )
-from LASegColearnSlicer.segment_voxels import voxelsDigest
+from LASegColearnSlicer.segment_voxels import placedVoxelsDigest
 from LASegColearnSlicer.study import LabelSource, State, Study, StudyCase
 
 _SCAN, _LABEL, _CORRECTED = "scan", "label", "corrected"
@@ -167,7 +168,7 @@ class SceneCases:
         markNode(segmentationNode, self._study.identity, caseId, _LABEL)
         segmentationNode.SetAttribute(_SEGMENT_ATTRIBUTE, segmentId)
         segmentationNode.SetAttribute(_FILE_ATTRIBUTE, _voxelsHash(file))
-        segmentationNode.SetAttribute(_VOXELS_ATTRIBUTE, voxelsDigest(segmentationNode))
+        segmentationNode.SetAttribute(_VOXELS_ATTRIBUTE, placedVoxelsDigest(segmentationNode))
         model = segmentationNode.GetAttribute(MODEL_ATTRIBUTE) or None
         self._study.setLabel(caseId, LabelSource(file.absolute(), SEGMENT_NAME), model)
         if self._study.case(caseId).state in ("not started", "in progress", "predicted"):
@@ -207,7 +208,7 @@ class SceneCases:
                 image = labelImage(*source, self.load(case.id))
                 newer = _isNewer(case.label.file, source[0])
                 # A file may hold more than this label, or hold it on another grid.
-                untouched = not newer and source[0].GetAttribute(_VOXELS_ATTRIBUTE) == voxelsDigest(source[0])
+                untouched = not newer and source[0].GetAttribute(_VOXELS_ATTRIBUTE) == placedVoxelsDigest(source[0])
                 if case.label.file.exists() and (untouched or _sameVoxels(case.label.file, image)):
                     continue
                 if newer:
@@ -307,7 +308,7 @@ class SceneCases:
         markNode(node, self._study.identity, caseId, _LABEL)
         node.SetAttribute(_SEGMENT_ATTRIBUTE, segmentId)
         node.SetAttribute(_FILE_ATTRIBUTE, _voxelsHash(file))
-        node.SetAttribute(_VOXELS_ATTRIBUTE, voxelsDigest(node))
+        node.SetAttribute(_VOXELS_ATTRIBUTE, placedVoxelsDigest(node))
         return node
 
     def _labelOfSlicer(self, file: Path, segment: str | None) -> tuple[Any, str] | None:
@@ -358,6 +359,7 @@ class SceneCases:
         image = node.GetImageData()
         return (
             not node.IsA("vtkMRMLLabelMapVolumeNode")
+            and node.GetAttribute(KIND_ATTRIBUTE) != CLONE
             and not isOurs(node)
             and image is not None
             and image.GetNumberOfScalarComponents() == 1

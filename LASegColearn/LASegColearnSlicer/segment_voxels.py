@@ -94,6 +94,22 @@ def voxelsDigest(segmentationNode: Any) -> str:
     return digest.hexdigest()[:16]
 
 
+def placedVoxelsDigest(segmentationNode: Any) -> str:
+    """As :func:`voxelsDigest`, and another number where they lie elsewhere, as after a transform that was hardened."""
+    import vtk
+
+    digest = hashlib.sha256(voxelsDigest(segmentationNode).encode())
+    segmentation = segmentationNode.GetSegmentation()
+    for index in range(segmentation.GetNumberOfSegments()):
+        labelmap = segmentationNode.GetBinaryLabelmapInternalRepresentation(segmentation.GetNthSegmentID(index))
+        if labelmap is not None:
+            matrix = vtk.vtkMatrix4x4()
+            labelmap.GetImageToWorldMatrix(matrix)
+            places = [round(matrix.GetElement(row, column), 3) + 0.0 for row in range(3) for column in range(4)]
+            digest.update(repr(places).encode())
+    return digest.hexdigest()[:16]
+
+
 def _onGrid(segmentationNode: Any, segmentId: str, labelmap: Any, volumeNode: Any) -> SegmentVoxels:
     value = segmentationNode.GetSegmentation().GetSegment(segmentId).GetLabelValue()
     size = volumeNode.GetImageData().GetDimensions()

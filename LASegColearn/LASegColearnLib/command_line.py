@@ -766,14 +766,14 @@ def _without_scans(text: str) -> str:
     names = re.compile("|".join(re.escape(suffix) for suffix in (*SUFFIXES, ".raw", ".zraw")), re.IGNORECASE)
     kept = []
     for line in _SYSTEM_ERROR.sub(r"\1", text).splitlines():
-        kind, _, said = line.partition(": ")
-        found = names.search(line)
+        scan = names.search(line)
         # The lines of the program itself are indented.
-        if found is None and (line.startswith(" ") or not _PATH.search(said)):
+        if scan is None and (line.startswith(" ") or not _PATH.search(line)):
             kept.append(line)
-        else:
-            what = "a scan" if found else "a file"
-            kept.append(f"{'' if names.search(kind) else kind}: (names {what})")
+            continue
+        kind, separator, _ = line.partition(": ")
+        is_kind = separator and not names.search(kind) and not _PATH.search(kind)
+        kept.append(f"{kind if is_kind else ''}: (names {'a file' if scan is None else 'a scan'})")
     return "\n".join(kept) + "\n"
 
 

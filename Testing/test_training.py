@@ -133,6 +133,21 @@ def test_without_validation_cases_some_labeled_ones_are_held_out_and_it_is_said(
     assert load_cohort(tmp_path / "again" / "cohort.json").validation[0].id == used.validation[0].id
 
 
+def test_with_fewer_labels_a_case_that_was_held_out_before_is_left_out(cohort: Path, tmp_path: Path) -> None:
+    whole = load_cohort(cohort)
+    study = _write(tmp_path / "other", Cohort(whole.labeled, whole.unlabeled, ()))
+    train(study, tmp_path / "run", SETTINGS)
+    (held,) = load_cohort(tmp_path / "run" / "cohort.json").validation
+    labeled = (*(case for case in whole.labeled if case.id != held.id), held)
+    _write(tmp_path / "other", Cohort(labeled, whole.unlabeled, ()))
+    seen: list[dict] = []
+    train(study, tmp_path / "fewer", replace(SETTINGS, iterations=1), labeled=2, listeners=[seen.append])
+    used = load_cohort(tmp_path / "fewer" / "cohort.json")
+    assert (len(used.labeled), len(used.unlabeled)) == (2, len(whole.unlabeled) + 2)
+    assert held.id not in {case.id for case in used.cases}
+    assert any(event.get("message", "").endswith(f"held them out for validation: {held.id}.") for event in seen)
+
+
 def test_with_few_labeled_cases_none_is_held_out_and_it_is_said(cohort: Path, tmp_path: Path) -> None:
     whole = load_cohort(cohort)
     study = _write(tmp_path / "other", Cohort(whole.labeled, whole.unlabeled, ()))

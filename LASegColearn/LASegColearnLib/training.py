@@ -153,12 +153,13 @@ def train(
         checked, cached = _prepare(members, settings, cache, events, needs_unlabeled, should_stop)
         ledger = RoleLedger.load(cohort.parent / _LEDGER_NAME)
         earlier = _earlier_roles(ledger, initial)
-        kept, notes = _with_holdout(members, checked.content_hashes, settings, earlier, 2 if needs_unlabeled else 1)
+        chosen, left_out = (members, []) if labeled is None else _without_held_out(members, checked, earlier)
+        kept, notes = _with_holdout(chosen, checked.content_hashes, settings, earlier, 2 if needs_unlabeled else 1)
         cases = _training_cases(kept, checked.content_hashes, cached, earlier)
         write_json_atomically(folder.settings, settings.to_dict())
         save_cohort(kept, folder.cohort)
         _save_cache_index(folder, cases)
-        for message in [*note, *notes, *_untrained_start(settings, initial), *checked.warnings]:
+        for message in [*note, *left_out, *notes, *_untrained_start(settings, initial), *checked.warnings]:
             events.emit("warning", message=message)
         _record_roles(ledger, cases.lineage, events)
         return cases
@@ -421,6 +422,19 @@ def _earlier_roles(ledger: RoleLedger, initial: dict[str, Any] | None) -> RoleLe
         return RoleLedger(ledger.trained, ledger.validated)
     lineage = initial["lineage"]
     return RoleLedger(ledger.trained | set(lineage["trained"]), ledger.validated | set(lineage["validated"]))
+
+
+def _without_held_out(members: Cohort, checked: CheckedCohort, earlier: RoleLedger) -> tuple[Cohort, list[str]]:
+    """Leave out the unlabeled cases that earlier rounds have validated on; says which.
+
+    With fewer labels than there are, such a case counts as unlabeled, and nobody has chosen it for that.
+    """
+    held = [case.id for case in members.unlabeled if checked.content_hashes[case.id] in earlier.validated]
+    if not held:
+        return members, []
+    rest = tuple(case for case in members.unlabeled if case.id not in held)
+    message = f"Left out, since earlier rounds have held them out for validation: {', '.join(sorted(held))}."
+    return replace(members, unlabeled=rest), [message]
 
 
 def _with_holdout(

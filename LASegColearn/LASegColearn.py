@@ -597,6 +597,16 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         minutes = None if node.byIterations else node.minutes
         return TrainingOptions(node.preset, node.method, node.device, minutes, node.iterations, self.changedSettings())
 
+    def onPresetChosen(self) -> None:
+        """A preset is made for its length."""
+        node, chosen = self._parameterNode, preset(self.ui.presetComboBox.currentText)
+        if node is not None:
+            node.byIterations = chosen.minutes is None
+            if chosen.minutes is None:
+                node.iterations = chosen.iterations
+            else:
+                node.minutes = chosen.minutes
+
     def onTrain(self) -> None:
         assert self.logic is not None
         with self._tellingErrors("train"):
@@ -971,6 +981,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ):
             button.connect("clicked()", receiver)
         ui.presetComboBox.connect("currentIndexChanged(int)", lambda index: self.showSettings())
+        # Not by binding the panel, which brings a length of its own.
+        ui.presetComboBox.connect("activated(int)", lambda index: self.onPresetChosen())
         ui.settingsTable.connect("cellChanged(int,int)", lambda row, column: self.onSettingChanged())
         ui.deviceComboBox.connect("currentIndexChanged(int)", lambda index: self.onDeviceChosen())
         ui.methodComboBox.connect("currentIndexChanged(int)", lambda index: self.onMethodChosen())

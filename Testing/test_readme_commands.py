@@ -23,8 +23,7 @@ _TINY = (
 _SHORTER = {
     "--preset cpu --minutes 60": f"--iterations 3 {_TINY}",
     "last.pt --minutes 20": f"last.pt --iterations 2 {_TINY}",
-    "--methods colearning,supervised,ua_mt --labeled 8 --minutes 20": "--methods supervised --labeled 4 --iterations 2 "
-    + _TINY,
+    "--methods colearning,supervised,ua_mt --minutes 20": f"--methods supervised --iterations 2 {_TINY}",
 }
 
 

@@ -300,6 +300,28 @@ def test_what_was_chosen_is_still_chosen_after_a_look_at_another_module(opened: 
         assert panel.ui.presetComboBox.currentText == "paper"
 
 
+def test_a_preset_that_is_chosen_brings_its_length(opened: tuple[Any, Any]) -> None:
+    from LASegColearnLib.settings import PRESETS
+    from slicer_stand_in.pythonqt import bare
+
+    panel, frame = opened
+    combo = panel.ui.presetComboBox
+    lengths = {}
+    for name in ("demo", "paper", "cpu"):
+        combo.setCurrentText(name)
+        # As a person's choice tells.
+        bare(combo).activated.emit(combo.currentIndex)
+        options = panel.options()
+        lengths[name] = (options.minutes, options.iterations if options.minutes is None else None)
+    # The box has one decimal.
+    assert lengths["demo"] == (pytest.approx(PRESETS["demo"].minutes, abs=0.05), None)
+    assert (lengths["paper"], lengths["cpu"]) == ((None, 6000), (60.0, None))
+    panel.ui.minutesSpinBox.value = 7.0
+    panel.exit()
+    enter(panel, frame)
+    assert panel.options().minutes == 7.0, "What was changed afterwards stays."
+
+
 def test_the_device_is_asked_for_once_when_the_choice_has_settled(
     opened: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,10 +34,12 @@ Learns to segment the left atrium from a few labeled and many unlabeled MR scans
 
 The usual way:
   lasegcolearn demo                                        see it work, without any data
-  lasegcolearn cohort --images scans --labels labels --output cohort.json
+  lasegcolearn cohort --images scans --labels labels --validation 3 --output cohort.json
   lasegcolearn train --cohort cohort.json --run my-run --preset cpu --minutes 60
   lasegcolearn predict --run my-run --output results new-scan.nrrd
-  lasegcolearn evaluate --cohort cohort.json --predictions results --output metrics.csv
+  lasegcolearn predict --run my-run --cohort cohort.json --output my-run/predictions
+  lasegcolearn evaluate --cohort cohort.json --predictions my-run/predictions --output my-run/metrics.csv
+  lasegcolearn report --run my-run
 """
 
 
@@ -155,8 +157,10 @@ an ordinary computer), `demo` (minutes, for phantoms). Any setting can be change
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cuda, mps or cpu (default: auto)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--iterations", type=int, metavar="N", help="length of the run in iterations")
-    length.add_argument("--minutes", type=float, metavar="M", help="length of the run in minutes; the schedule fits it")
-    parser.add_argument("--labeled", type=int, metavar="N", help="use only the first N labels; the rest is not read")
+    length.add_argument("--minutes", type=float, metavar="M", help="length of the whole run; the schedule fits it")
+    parser.add_argument(
+        "--labeled", type=int, metavar="N", help="use the first N labels; other scans count as unlabeled"
+    )
     parser.add_argument("--init", type=Path, metavar="CHECKPOINT", help="start from an earlier model's weights")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change a setting")
@@ -181,9 +185,13 @@ opens as one segment named Left atrium, and `figures.json` (volume, uncertainty,
     )
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--run", type=Path, metavar="FOLDER", help="run folder; its last checkpoint is used")
-    model.add_argument("--checkpoint", type=Path, metavar="FILE", help="a checkpoint")
+    model.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="a checkpoint, such as my-run/checkpoints/best.pt (best Dice)"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where results are written")
-    parser.add_argument("--network", metavar="NAME", help="teacher (default), student_1, student_2, or mean of all")
+    parser.add_argument(
+        "--network", metavar="NAME", help="default: teacher; or student_1, student_2, or mean: the average of all"
+    )
     parser.add_argument("--overlap", type=float, metavar="SHARE", help="overlap of windows (default: the model's)")
     parser.add_argument(
         "--mirror",
@@ -191,7 +199,7 @@ opens as one segment named Left atrium, and `figures.json` (volume, uncertainty,
         help="average over mirrored copies, for models trained on such (default: the model's)",
     )
     parser.add_argument("--nifti", action="store_true", help="write a NIfTI label too")
-    parser.add_argument("--volumes", action="store_true", help="write probability and uncertainty as volumes too")
+    parser.add_argument("--volumes", action="store_true", help="write probability, uncertainty and other networks' too")
     present = parser.add_mutually_exclusive_group()
     present.add_argument("--overwrite", action="store_true", help="replace results that are in the folder already")
     present.add_argument("--only-missing", action="store_true", help="go on where a prediction was broken off")
@@ -210,7 +218,8 @@ def _add_suggest(verbs: Any) -> None:
         "say which unlabeled case to annotate next",
         """\
 Orders a cohort's unlabeled cases by what a label for them is expected to bring, and says why: the scan stands for many
-that no labeled one is like, the model is uncertain near the surface, or its students disagree.
+that no labeled one is like, the model is uncertain near the surface, or its students disagree. Printed are place, case,
+expected gain (0 to 1) and reason.
 
   lasegcolearn suggest --run my-run --cohort cohort.json
 """,
@@ -235,8 +244,10 @@ Compares predictions with the cohort's labels: Dice, Jaccard, 95HD, ASD (medpy's
 """,
     )
     parser.add_argument("--cohort", type=Path, required=True, metavar="FILE", help="cohort file")
-    parser.add_argument("--predictions", type=Path, required=True, metavar="FOLDER", help="output folder of predict")
-    parser.add_argument("--split", choices=("validation", "labeled"), default="validation", help="which cases")
+    parser.add_argument(
+        "--predictions", type=Path, required=True, metavar="FOLDER", help="output folder of predict, or ID.nii.gz files"
+    )
+    parser.add_argument("--split", choices=("validation", "labeled"), default="validation", help="default: validation")
     parser.add_argument("--unit", choices=("mm", "voxel"), default="mm", help="unit of distances (default: mm)")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="CSV file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it is there already")
@@ -258,7 +269,7 @@ goes into a folder judged of each run.
 """,
     )
     parser.add_argument("--run", type=Path, required=True, metavar="FOLDER", help="run folder of the model")
-    parser.add_argument("--against", type=Path, metavar="FOLDER", help="run folder of the earlier model")
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help="run of the earlier model (default: none)")
     parser.add_argument("--cohort", type=Path, metavar="FILE", help="cohort file (default: the run's own)")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cuda, mps or cpu (default: auto)")
     _add_events(parser)
@@ -279,7 +290,7 @@ writes one page with tables, paired differences, curves, speed, memory and pictu
     )
     parser.add_argument("--cohort", type=Path, required=True, metavar="FILE", help="cohort file with validation cases")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="folder for the runs and the page")
-    parser.add_argument("--methods", default="all", metavar="A,B", help="the first is compared with the others")
+    parser.add_argument("--methods", default="all", metavar="A,B", help="the first is set against each (default: all)")
     parser.add_argument("--labeled", metavar="N,M", help="numbers of labels (default: all)")
     length = parser.add_mutually_exclusive_group(required=True)
     length.add_argument("--iterations", type=int, metavar="N", help="length of each training in iterations")
@@ -309,7 +320,13 @@ def _add_report(verbs: Any) -> None:
         "report",
         _report,
         "draw a run's report",
-        "Writes report.html into a run folder: what was trained, curves, tables, overlays, all in one file.",
+        """\
+Writes report.html into a run folder, all in one file: what was trained, and its curves; and where they are there, the
+tables of its metrics.csv and overlays of its predictions, which these write:
+
+  lasegcolearn predict --run my-run --cohort my-run/cohort.json --output my-run/predictions
+  lasegcolearn evaluate --cohort my-run/cohort.json --predictions my-run/predictions --output my-run/metrics.csv
+""",
     )
     parser.add_argument("--run", type=Path, required=True, metavar="FOLDER", help="run folder")
     parser.add_argument("--compare-with", type=Path, metavar="FOLDER", help="another run to show beside it")

@@ -279,7 +279,7 @@ def _event(line: str) -> dict[str, Any] | None:
 def _sentence(code: int) -> str:
     if os.name != "nt" and code in (-signal.SIGKILL, 128 + signal.SIGKILL):
         return (
-            "The system ended the training, most often for want of memory. Close other programs, or choose smaller "
-            "parts or fewer filters under Advanced. What was saved can be resumed."
+            "The system ended the training, most often for want of memory. Close other programs and press Resume; or "
+            "set batch_parts to 2, or fewer filters, under Advanced and press Train."
         )
     return f"The engine ended unexpectedly (exit code {code}). What was saved before is whole; see Details."

@@ -40,7 +40,7 @@ _RETRAINING_SHARE = 1 / 3
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How to train; what is not given is the preset's.
+    """How to train; settings that are not given are the preset's, its length is not.
 
     Attributes
     ----------

@@ -228,6 +228,19 @@ def test_a_case_without_prediction_and_label_cannot_be_corrected(
         session.suggest()
 
 
+def test_a_case_that_the_training_held_out_is_not_told_as_one_that_it_was_trained_on(tmp_path: Path) -> None:
+    from LASegColearnLib.run_folder import write_json_atomically
+
+    runs = [RunFolder(tmp_path / name) for name in ("001", "002")]
+    for run, labels in zip(runs, (["a", "b"], ["a", "b", "d"]), strict=True):
+        startRound(run, None if run is runs[0] else runs[0], None, ["a", "b", "c", *labels[2:]], 3)
+        cases = [{"id": case, "image": f"{case}.nrrd", "label": f"{case}-la.nrrd"} for case in labels]
+        write_json_atomically(run.cohort, {"labeled": cases, "unlabeled": [], "validation": []})
+    first, second = map(readRound, runs)
+    assert first is not None and second is not None
+    assert (first.labeled, second.labeled, second.newLabels) == (2, 3, ("d",))
+
+
 def test_a_retraining_takes_the_models_own_settings_and_a_third_of_its_time(session: Session, tmp_path: Path) -> None:
     from dataclasses import replace
 

@@ -98,6 +98,11 @@ def readRound(run: RunFolder) -> Round | None:
     try:
         content = json.loads((run.path / _FILE).read_text(encoding="utf-8"))
         comparison = content["comparison"]
+        # The training may have held some out for validation, and says so in its own cohort.
+        used = _labeledIn(run)
+        if used:
+            content["labeled"] = len(used)
+            content["newLabels"] = [caseId for caseId in content["newLabels"] if caseId in used]
         return Round(
             **{
                 **content,

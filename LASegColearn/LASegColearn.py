@@ -468,7 +468,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onAddFromScene(self) -> None:
         assert self.logic is not None
-        with self._tellingErrors("inputs"):
+        # A scan without a file of its own, such as a DICOM series, is written into the study: a second each.
+        with self._tellingErrors("inputs"), slicer.util.WaitCursor():
             self.logic.addFromScene()
         self.update()
 

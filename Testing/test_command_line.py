@@ -184,32 +184,33 @@ def test_an_unexpected_error_is_a_sentence_with_the_details_in_the_log(phantoms:
     assert '"failed"' in (tmp_path / "run" / "events.jsonl").read_text("utf-8")
 
 
-@pytest.mark.parametrize(
-    "name", ['"/data/Doe Jane/a.nii.gz" is odd', "Doe.nrrd", "/d/Doe/o'Neil/A.NII", "C:\\Doe\\a.raw"]
-)
-def test_the_log_names_no_scan(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
-    def fail(*arguments: object, **named: object) -> None:
-        raise ZeroDivisionError(name)
+def _log_of(error: Exception, monkeypatch: pytest.MonkeyPatch, run: Path) -> str:
+    """What a training that fails with this error writes into the run's log."""
 
-    monkeypatch.setattr("LASegColearnLib.training.train", fail)
-    assert main(["train", "--cohort", "c.json", "--run", str(tmp_path)]) == 1
-    log = (tmp_path / "log.txt").read_text("utf-8")
-    assert "ZeroDivisionError: (names a scan)" in log and "Doe" not in log
-    assert "Doe" not in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "error", [PermissionError(13, "Permission denied", "/data/Doe Jane"), OSError(5, "Odd", "Doe")]
-)
-def test_the_log_names_no_file_that_the_system_refused(
-    error: OSError, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
-) -> None:
     def fail(*arguments: object, **named: object) -> None:
         raise error
 
     monkeypatch.setattr("LASegColearnLib.training.train", fail)
-    assert main(["train", "--cohort", "c.json", "--run", str(tmp_path)]) == 1
-    log = (tmp_path / "log.txt").read_text("utf-8")
+    assert main(["train", "--cohort", "c.json", "--run", str(run)]) == 1
+    log = (run / "log.txt").read_text("utf-8")
+    assert "command_line.py" in log, "The traceback is what the log is for."
+    return log
+
+
+@pytest.mark.parametrize(
+    "name", ['"/data/Doe Jane/a.nii.gz" is odd', "Doe.nrrd", "/d/Doe/o'Neil/A.NII", "C:\\Doe\\a.raw"]
+)
+def test_the_log_names_no_scan(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
+    log = _log_of(ZeroDivisionError(name), monkeypatch, tmp_path)
+    assert "ZeroDivisionError: (names a scan)" in log and "Doe" not in log
+    assert "Doe" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Denied", "/data/Doe Jane"), OSError(5, "Odd", "Doe")])
+def test_the_log_names_no_file_that_the_system_refused(
+    error: OSError, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    log = _log_of(error, monkeypatch, tmp_path)
     assert f"[Errno {error.errno}] {error.strerror}\n" in log and "Doe" not in log
 
 
@@ -222,15 +223,9 @@ def test_the_log_names_no_file_that_the_system_refused(
         "this\n/data/Doe\nand that",
     ],
 )
-def test_the_log_names_no_folder(sentence: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
-    def fail(*arguments: object, **named: object) -> None:
-        raise RuntimeError(sentence)
-
-    monkeypatch.setattr("LASegColearnLib.training.train", fail)
-    assert main(["train", "--cohort", "c.json", "--run", str(tmp_path)]) == 1
-    log = (tmp_path / "log.txt").read_text("utf-8")
+def test_the_log_names_no_folder(sentence: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    log = _log_of(RuntimeError(sentence), monkeypatch, tmp_path)
     assert "RuntimeError: " in log and "(names a file)" in log and "Doe" not in log
-    assert "command_line.py" in log
 
 
 @pytest.mark.parametrize(

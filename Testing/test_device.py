@@ -73,11 +73,13 @@ def test_the_cpu_computes_in_what_is_faster_there(slow: torch.dtype, faster: tor
     assert torch.get_num_threads() == threads
 
 
-def test_a_model_computes_in_its_own_precision_where_that_is_there() -> None:
-    assert device_for_model("cpu", "bfloat16").precision == torch.bfloat16
-    assert device_for_model("cpu", "float32").precision == torch.float32
-    # Trained on a GPU: this processor has not got it.
-    assert device_for_model("cpu", "float16").precision == choose_device("cpu").precision
+def test_a_model_computes_in_its_own_precision_where_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    for faster, suits in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr("LASegColearnLib.device._bfloat16_is_faster_on_cpu", lambda faster=faster: faster)
+        assert device_for_model("cpu", "bfloat16").precision == torch.bfloat16
+        assert device_for_model("cpu", "float32").precision == torch.float32
+        # Trained on a GPU: this processor has not got it.
+        assert device_for_model("cpu", "float16").precision == suits
     with pytest.raises(InputError, match="Wanted auto, cuda"):
         device_for_model("gpu", "float16")
 

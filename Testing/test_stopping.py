@@ -56,11 +56,16 @@ def test_the_first_signal_asks_and_the_second_ends() -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
 def test_the_terminals_end_asks_however_often_it_is_told() -> None:
-    stop = StopRequest()
-    with stop.on_signals():
-        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
-            os.kill(os.getpid(), number)
-        assert stop()
+    earlier = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        stop = StopRequest()
+        with stop.on_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop()
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                os.kill(os.getpid(), number)
+    finally:
+        signal.signal(signal.SIGHUP, earlier)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
@@ -68,6 +73,7 @@ def test_what_is_written_into_a_pipe_that_ends_with_the_terminal_is_lost_and_doe
     script = (
         "import os, signal, sys\n"
         "from LASegColearnLib.stopping import StopRequest\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "stop = StopRequest()\n"
         "with stop.on_signals():\n"
         "    os.kill(os.getpid(), signal.SIGHUP)\n"
@@ -105,6 +111,8 @@ def test_a_training_whose_terminal_ends_is_saved(tmp_path: Path) -> None:
     settings = ("spacing_mm=5,5,5", "patch_size=16,16,16", "filters=2", "validations=0")
     process, terminal = pty.fork()
     if process == 0:
+        # The tests themselves may have been started with nohup.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         arguments = ("train", "--cohort", str(phantoms), "--run", str(run.path), "--device", "cpu", "--minutes", "5")
         os.execve(
             sys.executable,

@@ -204,6 +204,11 @@ def save_monai_datalist(cohort: Cohort, path: Path) -> None:
     )
 
 
+def real_path(path: Path) -> str:
+    """The same for all names of one file or folder, by whatever links and upper or lower case they lead to it."""
+    return os.path.normcase(os.path.realpath(path))
+
+
 def read_json(path: Path) -> Any:
     """The content of a cohort file or datalist; :class:`InputError` if it is missing or no JSON."""
     try:

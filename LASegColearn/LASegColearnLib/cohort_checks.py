@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from LASegColearnLib.cohort import Case, Cohort, id_problems
+from LASegColearnLib.cohort import Case, Cohort, id_problems, real_path
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.itk_names import image_reader
 from LASegColearnLib.preprocessing import Vector
@@ -135,7 +135,7 @@ def _read(member: _Member, on_read: OnRead | None) -> _Outcome:
     if member.role != "unlabeled" and label_path is None:
         cause = f"Wanted a label for this {member.role} case, found none."
         outcome.problems.append(Problem(case.id, cause, "Add it, or list the case as unlabeled."))
-    if label_path is not None and _real(label_path) == _real(case.image):
+    if label_path is not None and real_path(label_path) == real_path(case.image):
         cause = "Its scan and its label are one file."
         outcome.problems.append(Problem(case.id, cause, "Correct the one that is wrong in the cohort file."))
         return outcome
@@ -196,7 +196,7 @@ def _shared_label_problems(outcomes: Sequence[_Outcome]) -> Iterator[Problem]:
         case = outcome.member.case
         if outcome.content_hash is None or case.label is None or outcome.member.role == "unlabeled":
             continue
-        others = earlier.setdefault(_real(case.label), [])
+        others = earlier.setdefault(real_path(case.label), [])
         for other in others:
             same_segment = (
                 None in (case.segment, other.member.case.segment) or case.segment == other.member.case.segment
@@ -209,10 +209,6 @@ def _shared_label_problems(outcomes: Sequence[_Outcome]) -> Iterator[Problem]:
                 )
                 break
         others.append(outcome)
-
-
-def _real(path: Path) -> str:
-    return os.path.normcase(os.path.realpath(path))
 
 
 def _scans_bytes(cohort: Cohort, folder: Path, spacing_mm: Vector, region_mm: Vector | None) -> float:

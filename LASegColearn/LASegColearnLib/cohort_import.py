@@ -11,7 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from LASegColearnLib.cohort import ROLE_OF_KEY, Case, Cohort, case_id_from, cohort_from_json, read_json, unique_ids
+from LASegColearnLib.cohort import (
+    ROLE_OF_KEY,
+    Case,
+    Cohort,
+    case_id_from,
+    cohort_from_json,
+    read_json,
+    real_path,
+    unique_ids,
+)
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.scan_files import SUFFIXES, stem
 
@@ -179,12 +188,12 @@ def _files_below(folder: Path) -> Iterator[Path]:
     """All files below a folder, also in linked folders, which pathlib passes over; each folder once."""
     # Names, since some network disks number their folders not at all. A link upwards would lead to all that lies
     # beside the folder.
-    seen = {_real(above) for above in folder.resolve().parents}
+    seen = {real_path(above) for above in folder.resolve().parents}
     unreadable: list[str] = []
     for path, folders, files in os.walk(
         folder, followlinks=True, onerror=lambda error: unreadable.append(Path(error.filename).name)
     ):
-        real = _real(Path(path))
+        real = real_path(Path(path))
         if real in seen:
             folders.clear()
             continue
@@ -194,10 +203,6 @@ def _files_below(folder: Path) -> Iterator[Path]:
     if unreadable:
         named = ", ".join(sorted(unreadable)[:4]) + (", ..." if len(unreadable) > 4 else "")
         logging.getLogger(__name__).warning("Folders that may not be read were passed over: %s", named)
-
-
-def _real(path: Path) -> str:
-    return os.path.normcase(os.path.realpath(path))
 
 
 def _lies_in(path: Path, folder: Path) -> bool:

@@ -173,7 +173,7 @@ def _rows(folder: RunFolder) -> list[_Row]:
                     folder.metrics.name,
                     "Wanted columns separated by commas, the first of them case, and numbers with decimal points; "
                     "found others.",
-                    "Take the file away; report and evaluate make it anew.",
+                    "Take the file away; evaluate makes it anew.",
                 )
             ) from None
 

@@ -496,7 +496,7 @@ def _prepare(
     total = len(members.cases)
     done = 0
     # Of a run that is resumed with its cache lost.
-    present = sum(file.stat().st_size for file in (cache.folder.parent / "checkpoints").glob("*.pt"))
+    present = sum(file.stat().st_size for file in RunFolder(cache.folder.parent).checkpoints.glob("*.pt"))
 
     def keep(case: Case, content_hash: str, scan: Any, label: Any) -> None:
         cached[case.id] = cache.store(case.id, content_hash, scan, label)

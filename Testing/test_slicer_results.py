@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from LASegColearnLib.phantom import make_phantom
 from LASegColearnLib.segmentation_files import write_segmentation, write_volume
 from LASegColearnSlicer.results import CASE_ATTRIBUTE, KIND_ATTRIBUTE, PredictionDisplay
+from LASegColearnSlicer.session import Session
 from mrml_scene import SlicerCore
 
 
@@ -159,6 +160,19 @@ def test_a_clone_of_a_prediction_is_the_users_own(core: SlicerCore, display: Pre
     assert display.teacherNode("case_001") is second
     display.remove("case_001")
     assert core.scene.IsNodePresent(cloned) and not core.scene.IsNodePresent(second)
+
+
+def test_a_clone_of_an_uncertainty_is_no_scan(session: Session, core: SlicerCore, files: Path, tmp_path: Path) -> None:
+    import slicer
+
+    session.openStudy(tmp_path / "study")
+    volume = core.loadVolume(files / "scan.nrrd")
+    session.display.show(volume, "case_001", files, surface=False)
+    hierarchy = core.scene.GetSubjectHierarchyNode()
+    item = hierarchy.GetItemByDataNode(session.display.uncertaintyNode("case_001"))
+    slicer.vtkSlicerSubjectHierarchyModuleLogic.CloneSubjectHierarchyItem(hierarchy, item)
+    session.display.releaseClones("case_001")
+    assert [candidate.volume for candidate in session.cases.candidates()] == [volume]
 
 
 def test_a_prediction_that_is_missing_leaves_the_earlier_one(

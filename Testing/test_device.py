@@ -3,41 +3,98 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from LASegColearnLib.device import choose_device, device_for_model
+from LASegColearnLib.device import Device, choose_device, device_for_model
 from LASegColearnLib.errors import InputError
 
 
-def test_auto_takes_cuda_then_mps_then_the_cpu(monkeypatch) -> None:
+@pytest.fixture
+def a_gpu(monkeypatch: pytest.MonkeyPatch) -> _Machine:
+    """A machine with an NVIDIA GPU, as PyTorch tells of it; what it computes in rightly can be set."""
+    machine = _Machine()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _gpu: machine.capability)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _gpu: SimpleNamespace(name="G", total_memory=1))
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_90"])
+    monkeypatch.setattr("LASegColearnLib.device.computes_rightly", lambda place, _: place.precision in machine.right)
+    return machine
+
+
+class _Machine:
+    capability = (8, 6)
+    right: tuple[torch.dtype, ...] = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def test_auto_takes_cuda_then_mps_then_the_cpu(monkeypatch: pytest.MonkeyPatch, a_gpu: _Machine) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr("LASegColearnLib.device.seconds_of_a_pass", lambda place: 1.0 if _is_cpu(place) else 0.5)
+    assert choose_device().device.type == "cuda"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device().device.type == "mps"
+    monkeypatch.setattr("LASegColearnLib.device.seconds_of_a_pass", lambda place: 0.5 if _is_cpu(place) else 1.0)
+    slower = choose_device()
+    assert slower.device.type == "cpu"
+    assert "Apple GPU is there, but slower" in slower.description
+    assert choose_device("mps").device.type == "mps"
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert choose_device("auto", "float32").device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("capability", "wanted", "chosen"),
+    [
+        ((6, 1), "auto", torch.float32),
+        ((7, 5), "auto", torch.float16),
+        ((8, 6), "auto", torch.bfloat16),
+        ((12, 0), "auto", torch.bfloat16),
+        ((6, 1), "float16", torch.float16),
+    ],
+)
+def test_a_gpu_computes_in_what_is_fast_there(
+    capability: tuple[int, int], wanted: str, chosen: torch.dtype, a_gpu: _Machine
+) -> None:
+    a_gpu.capability = capability
+    assert choose_device("auto", wanted).precision == chosen
+
+
+def test_a_gpu_that_emulates_bfloat16_is_not_made_to(a_gpu: _Machine) -> None:
+    a_gpu.capability = (7, 5)
+    with pytest.raises(InputError, match="bfloat16 was asked for on CUDA: G"):
+        choose_device("cuda", "bfloat16")
+    # A model that was trained in bfloat16 elsewhere predicts here all the same.
+    assert device_for_model("auto", "bfloat16").precision == torch.float16
+
+
+def test_a_gpu_that_answers_wrongly_in_float16_computes_in_float32(a_gpu: _Machine) -> None:
+    a_gpu.capability, a_gpu.right = (7, 5), (torch.float32,)
+    assert choose_device().precision == torch.float32
+    with pytest.raises(InputError, match="does not compute rightly on it in float16 .*Set precision=float32. Inst"):
+        choose_device("cuda", "float16")
+    assert device_for_model("cuda", "float16").precision == torch.float32
+
+
+def test_a_gpu_that_computes_nothing_is_not_chosen_and_its_name_refused(a_gpu: _Machine) -> None:
+    a_gpu.right = ()
+    found = choose_device("auto", "float32")
+    assert found.device.type == "cpu"
+    assert "CUDA: G, 0 GB is there, but PyTorch" in found.description
+    with pytest.raises(InputError, match="built for sm_75, sm_90.*Install a PyTorch that is built for it"):
+        choose_device("cuda")
+
+
+def test_bfloat16_and_float16_are_refused_on_an_apple_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    monkeypatch.setattr("LASegColearnLib.device._mps_has_what_is_needed", lambda: True)
-    assert choose_device("auto", "float32").device.type == "mps"
+    for precision in ("bfloat16", "float16"):
+        with pytest.raises(InputError, match=f"{precision} was asked for on mps"):
+            choose_device("mps", precision)
 
 
-def test_an_apple_gpu_that_this_pytorch_cannot_use_whole_is_not_chosen_and_its_name_refused(monkeypatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-
-    def unwritten(*_arguments: object, **_options: object) -> None:
-        raise RuntimeError("ConvTranspose 3D is not supported on MPS")
-
-    monkeypatch.setattr(torch.nn.ConvTranspose3d, "to", unwritten)
-    assert choose_device("auto", "float32").device.type == "cpu"
-    with pytest.raises(InputError, match="Install PyTorch 2.8 or newer"):
-        choose_device("mps")
-
-
-def test_bfloat16_is_refused_on_an_apple_gpu(monkeypatch) -> None:
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    monkeypatch.setattr("LASegColearnLib.device._mps_has_what_is_needed", lambda: True)
-    with pytest.raises(InputError, match="bfloat16 was asked for on mps"):
-        choose_device("mps", "bfloat16")
+def _is_cpu(place: Device) -> bool:
+    return place.device.type == "cpu"
 
 
 @pytest.mark.parametrize(("name", "message"), [("cuda", "CUDA"), ("mps", "no Apple GPU"), ("gpu", "Wanted auto, cuda")])

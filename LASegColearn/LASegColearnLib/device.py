@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from LASegColearnLib.device_trial import computes_rightly, seconds_of_a_pass
 from LASegColearnLib.errors import InputError, Problem
 
 
@@ -51,7 +52,9 @@ class Device:
 
 
 def choose_device(wanted: str = "auto", precision: str = "auto") -> Device:
-    """Choose where to compute: CUDA, then Apple's MPS, then the CPU.
+    """Choose where to compute: CUDA, then Apple's MPS if it is faster than the CPU, then the CPU.
+
+    A GPU is tried first (:mod:`~LASegColearnLib.device_trial`): one that computes wrongly is not chosen.
 
     Parameters
     ----------
@@ -68,35 +71,78 @@ def choose_device(wanted: str = "auto", precision: str = "auto") -> Device:
     kind = wanted.partition(":")[0]
     if kind not in ("auto", "cuda", "mps", "cpu"):
         raise InputError(Problem("--device", f"Wanted auto, cuda, mps or cpu, found {wanted!r}.", "Choose one."))
-    has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if has_mps and kind in ("auto", "mps") and not _mps_has_what_is_needed():
-        if kind == "mps":
-            cause = f"mps was asked for, but PyTorch {torch.__version__} cannot compute all of a V-Net on it."
-            raise InputError(Problem("--device", cause, "Install PyTorch 2.8 or newer, or use --device cpu."))
-        has_mps = False
-    if kind == "cuda" and not has_cuda:
+    if kind == "cpu":
+        return _processor(precision)
+    if kind != "auto":
+        return _named_gpu(wanted, precision)
+    why = "this build of PyTorch has no CUDA" if torch.version.cuda is None else "PyTorch finds no GPU that it can use"
+    for gpu in _gpus():
+        found = _tried(gpu, precision)
+        if found is None:
+            why = f"{_name(gpu)} is there, but {_MISCOMPUTES}"
+        elif gpu.type == "mps" and seconds_of_a_pass(found) > seconds_of_a_pass(_float32_processor()):
+            why = f"{_name(gpu)} is there, but slower with PyTorch {torch.__version__}"
+        else:
+            return found
+    return _processor(precision, why)
+
+
+_MISCOMPUTES = f"PyTorch {torch.__version__} does not compute rightly on it"
+
+
+def _gpus() -> list[torch.device]:
+    """Those that PyTorch finds, the better one first."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return [torch.device(name) for name, is_there in there.items() if is_there]
+
+
+def _named_gpu(wanted: str, precision: str) -> Device:
+    kind = wanted.partition(":")[0]
+    if kind == "cuda" and not torch.cuda.is_available():
         why = "this build of PyTorch has no CUDA" if torch.version.cuda is None else "PyTorch finds no CUDA GPU"
         raise InputError(
             Problem(
                 "--device", f"cuda was asked for, but {why}.", "Install a CUDA build and driver, or use --device cpu."
             )
         )
-    if kind == "mps" and not has_mps:
+    if kind == "mps" and not torch.backends.mps.is_available():
         raise InputError(Problem("--device", "mps was asked for, but PyTorch finds no Apple GPU.", "Use --device cpu."))
-    if kind == "auto":
-        wanted = kind = "cuda" if has_cuda else "mps" if has_mps else "cpu"
-    device = _gpu(wanted) if kind == "cuda" else torch.device(wanted)
-    dtype = _precision(device, precision)
-    return Device(device, dtype, f"{_name(device)}, {str(dtype).removeprefix('torch.')}")
+    gpu = _cuda(wanted) if kind == "cuda" else torch.device(wanted)
+    found = _tried(gpu, precision)
+    if found is None:
+        in_this = "" if precision == "auto" else f" in {precision}"
+        remedy = "Install a PyTorch that is built for it, or use --device cpu."
+        if precision not in ("auto", "float32"):
+            remedy = f"Set precision=float32. {remedy}"
+        built_for = f"; it is built for {', '.join(torch.cuda.get_arch_list())}" if kind == "cuda" else ""
+        raise InputError(
+            Problem(
+                "--device",
+                f"{wanted} was asked for, but {_MISCOMPUTES}{in_this} ({_name(gpu)}{built_for}).",
+                remedy,
+            )
+        )
+    return found
 
 
-def _mps_has_what_is_needed() -> bool:
-    """Try the one layer that PyTorch had not written for Apple's GPUs before version 2.8."""
-    try:
-        nn.ConvTranspose3d(1, 1, 2, stride=2).to("mps")(torch.zeros(1, 1, 2, 2, 2, device="mps"))
-    except (RuntimeError, NotImplementedError):
-        return False
-    return True
+def _tried(gpu: torch.device, precision: str) -> Device | None:
+    """The GPU with the first of its precisions that it computes rightly in; none if there is none."""
+    for dtype in _gpu_precisions(gpu, precision):
+        found = Device(gpu, dtype, _description(gpu, dtype))
+        if computes_rightly(found, _float32_processor()):
+            return found
+    return None
+
+
+def _processor(precision: str, why: str = "") -> Device:
+    """The CPU; ``why`` it and no GPU."""
+    cpu = torch.device("cpu")
+    dtype = _cpu_precision(precision)
+    return Device(cpu, dtype, _description(cpu, dtype, why))
+
+
+def _float32_processor() -> Device:
+    return Device(torch.device("cpu"), torch.float32, "")
 
 
 def device_for_model(wanted: str, precision: str) -> Device:
@@ -110,7 +156,7 @@ def device_for_model(wanted: str, precision: str) -> Device:
         return choose_device(wanted)
 
 
-def _gpu(wanted: str) -> torch.device:
+def _cuda(wanted: str) -> torch.device:
     """The GPU called ``cuda`` or ``cuda:N``. Raises :class:`InputError` if there are not that many."""
     number, there = wanted.partition(":")[2], torch.cuda.device_count()
     if number and not (number.isdecimal() and int(number) < there):
@@ -119,26 +165,42 @@ def _gpu(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def _precision(device: torch.device, wanted: str) -> torch.dtype:
-    kind = device.type
-    if wanted == "bfloat16" and kind == "mps":
-        raise InputError(
-            Problem("precision", "bfloat16 was asked for on mps, which has it not.", "Set precision=auto.")
-        )
-    if wanted == "float16" and kind != "cuda":
-        raise InputError(
-            Problem("precision", f"float16 was asked for on {kind}; it is for CUDA.", "Set precision=auto.")
-        )
+def _gpu_precisions(gpu: torch.device, wanted: str) -> list[torch.dtype]:
+    """What a GPU may compute in, the fastest first. Raises :class:`InputError` where it has not got what is wanted."""
+    if gpu.type == "mps":
+        if wanted == "bfloat16":
+            raise _not_there("bfloat16", "mps, which has it not")
+        if wanted == "float16":
+            raise _not_there("float16", "mps; it is for CUDA")
+        return [torch.float32]
+    # AMD's GPUs count otherwise; those that PyTorch is built for have both.
+    capability = (8, 0) if torch.version.hip else torch.cuda.get_device_capability(gpu)
+    has_bfloat16 = capability >= _FIRST_WITH_BFLOAT16
+    if wanted == "bfloat16" and not has_bfloat16:
+        raise _not_there("bfloat16", f"{_name(gpu)}, which has it not")
+    if wanted != "auto":
+        return [getattr(torch, wanted)]
+    if capability < _FIRST_WITH_FAST_FLOAT16:
+        return [torch.float32]
+    return [torch.bfloat16 if has_bfloat16 else torch.float16, torch.float32]
+
+
+# Compute capabilities: Ampere, Volta. Older ones emulate bfloat16, or have it not, and are slower in float16.
+_FIRST_WITH_BFLOAT16 = (8, 0)
+_FIRST_WITH_FAST_FLOAT16 = (7, 0)
+
+
+def _cpu_precision(wanted: str) -> torch.dtype:
+    if wanted == "float16":
+        raise _not_there("float16", "cpu; it is for CUDA")
     if wanted != "auto":
         dtype: torch.dtype = getattr(torch, wanted)
         return dtype
-    if kind == "cuda":
-        # PyTorch answers for the GPU that is selected.
-        with torch.cuda.device(device):
-            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if kind == "cpu" and _bfloat16_is_faster_on_cpu():
-        return torch.bfloat16
-    return torch.float32
+    return torch.bfloat16 if _bfloat16_is_faster_on_cpu() else torch.float32
+
+
+def _not_there(precision: str, on: str) -> InputError:
+    return InputError(Problem("precision", f"{precision} was asked for on {on}.", "Set precision=auto."))
 
 
 def _bfloat16_is_faster_on_cpu() -> bool:
@@ -166,12 +228,15 @@ def _bfloat16_is_faster_on_cpu() -> bool:
     return as_bfloat16 < 0.8 * as_float32
 
 
+def _description(device: torch.device, dtype: torch.dtype, why: str = "") -> str:
+    return f"{_name(device)}{why and f'; {why}'}, {str(dtype).removeprefix('torch.')}"
+
+
 def _name(device: torch.device) -> str:
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return f"CUDA: {properties.name}, {properties.total_memory / 2**30:.0f} GB"
     if device.type == "mps":
         return "MPS: Apple GPU"
-    why = "" if torch.version.cuda else "; this build of PyTorch has no CUDA"
     threads = torch.get_num_threads()
-    return f"CPU: {threads} thread{'s' if threads != 1 else ''}, {platform.machine()}{why}"
+    return f"CPU: {threads} thread{'s' if threads != 1 else ''}, {platform.machine()}"

@@ -148,6 +148,11 @@ def test_evaluate_compares_predictions_with_labels(phantoms: Path, tmp_path: Pat
     again = _run("evaluate", "--cohort", phantoms, "--predictions", tmp_path, "--output", tmp_path / "metrics.csv")
     assert again.returncode == 2
     assert "add --overwrite" in again.stderr
+    shut = tmp_path / "shut" / "metrics.csv"
+    (tmp_path / "shut").touch()
+    untold = _run("evaluate", "--cohort", phantoms, "--predictions", tmp_path, "--output", shut, "--events")
+    assert untold.returncode != 0
+    assert untold.stdout.count('"evaluated"') == 2
     folder = _run("evaluate", "--cohort", phantoms, "--predictions", tmp_path, "--output", tmp_path, "--overwrite")
     assert folder.returncode == 2
     assert "It is a folder." in folder.stderr

@@ -10,6 +10,13 @@ import torch
 from LASegColearnLib.errors import InputError, Problem, sentence_for
 
 
+def _of_windows(number: int) -> OSError:
+    """As Windows raises it; elsewhere errors have no such number."""
+    error = OSError(errno.EINVAL, "a library in secret path")
+    error.winerror = number
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -20,6 +27,10 @@ from LASegColearnLib.errors import InputError, Problem, sentence_for
         (MemoryError(), "not enough memory"),
         (torch.cuda.OutOfMemoryError("CUDA out of memory."), "filters=8"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "not enough memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "not enough memory"),
+        (_of_windows(1455), "not enough memory"),
+        (_of_windows(126), "Install the Microsoft Visual C++ Redistributable"),
+        (_of_windows(1114), "Install the Microsoft Visual C++ Redistributable"),
         (OSError(errno.ENOSPC, "No space left on device"), "no room left on the disk"),
         (
             PermissionError(errno.EACCES, "Permission denied", "secret path"),

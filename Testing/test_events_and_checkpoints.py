@@ -67,10 +67,30 @@ def test_a_file_that_somebody_reads_is_replaced_when_they_are_done(
     write_json_atomically(tmp_path / "settings.json", {"seed": 2})
     assert json.loads((tmp_path / "settings.json").read_text()) == {"seed": 2}
     refusals.extend(range(1000))
-    monkeypatch.setattr("LASegColearnLib.run_folder._SECONDS_OF_PATIENCE", 0.1)
-    with pytest.raises(PermissionError):
-        write_json_atomically(tmp_path / "settings.json", {"seed": 3})
+    with pytest.raises(PermissionError), replacing(tmp_path / "settings.json", 0.1) as temporary:
+        temporary.write_text("{}")
     assert json.loads((tmp_path / "settings.json").read_text()) == {"seed": 2}
+
+
+def test_what_went_wrong_is_told_though_the_temporary_file_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held(*_arguments: object, **_options: object) -> None:
+        raise PermissionError(13, "The process cannot access the file")
+
+    monkeypatch.setattr(Path, "unlink", held)
+    with pytest.raises(OSError, match="the cause"), replacing(tmp_path / "last.pt"):
+        raise OSError("the cause")
+
+
+def test_want_of_memory_is_not_taken_for_a_damaged_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*_arguments: object, **_options: object) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+    save_checkpoint(tmp_path / "last.pt", {"networks": {}})
+    monkeypatch.setattr(torch, "load", too_large)
+    with pytest.raises(RuntimeError, match="allocate"):
+        load_checkpoint(tmp_path / "last.pt")
 
 
 def test_a_full_disk_is_told_as_such_whatever_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,6 +103,36 @@ def test_judging_leaves_a_runs_own_predictions_and_metrics_alone(runs: Path, tmp
     judge(run, cohort=runs / "cohort.json", device="cpu")
     assert own.read_text("utf-8") == (run / "metrics.csv").read_text("utf-8") == "corrected by hand"
     assert not (run / "judged" / "of-before.txt").exists()
+
+
+def test_a_table_that_another_program_has_open_does_not_stop_the_judging(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(runs / "1", tmp_path / "1")
+    judge(run, cohort=runs / "cohort.json", device="cpu")
+    table = run / "judged" / "metrics.csv"
+    table.write_text("of before", encoding="utf-8")
+    monkeypatch.setattr(shutil, "rmtree", _leaves(table, shutil.rmtree))
+    monkeypatch.setattr(os, "replace", _leaves(table, os.replace))
+    told: list[dict] = []
+    judge(run, cohort=runs / "cohort.json", device="cpu", listeners=[told.append])
+    (warning,) = [event["message"] for event in told if event["event"] == "warning"]
+    assert warning.startswith("The table judged/metrics.csv could not be replaced")
+    assert told[-1]["event"] == "judged"
+    assert table.read_text("utf-8") == "of before"
+
+
+def _leaves(table: Path, change: Callable[..., object]) -> Callable[..., object]:
+    """Windows removes and replaces no file that Excel shows."""
+
+    def refused(*paths: Path, ignore_errors: bool = False) -> object:
+        if table in paths or table.parent in paths:
+            if ignore_errors:
+                return None
+            raise PermissionError(13, "The process cannot access the file")
+        return change(*paths)
+
+    return refused
 
 
 def test_a_case_that_either_model_was_trained_on_is_left_out(runs: Path, tmp_path: Path) -> None:

@@ -500,6 +500,25 @@ def test_scans_that_cannot_be_read_do_not_stop_the_others_and_are_named_together
     assert contents(tmp_path / "out") == ["z"]
 
 
+def test_a_result_that_another_program_has_open_does_not_stop_the_others(
+    tmp_path: Path, scan_file: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans = [("open", scan_file), ("z", scan_file)]
+    predict_files(predictor, scans, tmp_path / "out")
+    remove = Path.unlink
+
+    def held(file: Path, missing_ok: bool = False) -> None:
+        if file.parent.name == "open" and file.exists():
+            raise PermissionError(13, "The process cannot access the file")
+        remove(file, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", held)
+    done: list[PredictedCase] = []
+    with pytest.raises(InputError, match="^open: Its earlier result could not be replaced.*Close it there"):
+        predict_files(predictor, scans, tmp_path / "out", overwrite=True, on_done=done.append)
+    assert [case.id for case in done] == ["z"]
+
+
 @pytest.mark.parametrize(
     "error",
     [MemoryError, torch.cuda.OutOfMemoryError, lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory")],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -281,7 +280,7 @@ def test_labeling_never_takes_the_time_that_training_was_given(
 
     monkeypatch.setattr(scan_labeling, "foreground_by_windows", slow)
     monkeypatch.setattr(TrainingStep, "__call__", quick)
-    monkeypatch.setattr("LASegColearnLib.trainer.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("LASegColearnLib.trainer.awake_seconds", lambda: now[0])
     settings = replace(SETTINGS, minutes=0.1, validations=0, self_training=0.25, teacher_rounds=9)
     trainer, seen = _trainer(tmp_path / "run", cases, settings)
     assert trainer.train()

@@ -13,7 +13,7 @@ import torch
 
 from batches import noise_batch
 from LASegColearnLib.case_cache import CachedCase
-from LASegColearnLib.device import choose_device
+from LASegColearnLib.device import Device, choose_device
 from LASegColearnLib.methods.base import Batch
 from LASegColearnLib.patches import PatchSource
 from LASegColearnLib.settings import Settings
@@ -123,6 +123,21 @@ def test_a_gradient_that_is_not_finite_leaves_them_too_though_the_loss_is() -> N
     assert all(torch.equal(value, before[name]) for name, value in _weights(step).items())
     broken.remove()
     assert math.isfinite(step([_batch(1)], 0.5, 0.1)["total"])
+
+
+def test_float16_that_finds_no_scale_at_which_gradients_are_finite_says_so() -> None:
+    step = TrainingStep(replace(SETTINGS, patch_size=(16, 16, 16)), Device(torch.device("cpu"), torch.float16, ""))
+    broken = step.method.parameters()[-1].register_hook(lambda gradient: gradient * math.inf)
+    before = _weights(step)["student_1.head.weight"]
+    # Each halves the scale, which begins at 2 to the power of 16.
+    assert all(math.isfinite(step([_batch(number)], 0.5, 0.1)["total"]) for number in range(16))
+    losses = step([_batch(16)], 0.5, 0.1)
+    assert math.isnan(losses["total"]) and math.isnan(losses["gradient"])
+    assert torch.equal(_weights(step)["student_1.head.weight"], before)
+    broken.remove()
+    for number in range(3):
+        losses = step([_batch(number)], 0.5, 0.1)
+    assert not torch.equal(_weights(step)["student_1.head.weight"], before)
 
 
 def test_without_a_compiler_the_networks_run_as_they_were() -> None:

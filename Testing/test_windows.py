@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from LASegColearnLib.device import choose_device
-from LASegColearnLib.errors import InputError
+from LASegColearnLib.errors import InputError, PredictionError
 from LASegColearnLib.settings import PRESETS, Settings, preset
 from LASegColearnLib.windows import foreground_by_windows
 
@@ -28,6 +28,28 @@ def test_the_foregrounds_logit_is_lowered_by_the_shift(shift: float) -> None:
     found = foreground_by_windows(_Surely(), image, settings, choose_device("cpu", "float32"))
     expected = 1 / (1 + math.exp(-(1.0 - shift)))
     torch.testing.assert_close(found, torch.full((20, 12, 16), expected), rtol=1e-5, atol=1e-6)
+
+
+class _TooLarge(torch.nn.Module):
+    """Says in half precision what is no number, as some GPUs do."""
+
+    def __init__(self, ever: bool) -> None:
+        super().__init__()
+        self.ever = ever
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        wrong = self.ever or torch.is_autocast_enabled("cpu")
+        return _Surely()(x) * (torch.nan if wrong else 1.0)
+
+
+def test_windows_that_are_no_numbers_in_half_precision_are_computed_in_float32() -> None:
+    settings = Settings(patch_size=(16, 16, 16))
+    image = torch.zeros(1, 1, 20, 12, 16)
+    place = choose_device("cpu", "bfloat16")
+    found = foreground_by_windows(_TooLarge(ever=False), image, settings, place)
+    torch.testing.assert_close(found, torch.full((20, 12, 16), 1 / (1 + math.exp(-1.0))), rtol=1e-5, atol=1e-6)
+    with pytest.raises(PredictionError, match="no number. Use another device"):
+        foreground_by_windows(_TooLarge(ever=True), image, settings, place)
 
 
 def test_no_preset_shifts() -> None:

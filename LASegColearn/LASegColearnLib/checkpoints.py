@@ -14,12 +14,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from LASegColearnLib.errors import InputError, Problem, not_readable
+from LASegColearnLib.errors import InputError, Problem, is_out_of_memory, not_readable
 from LASegColearnLib.methods import create_method
 from LASegColearnLib.run_folder import replacing
 from LASegColearnLib.settings import Settings
 
 FORMAT = 1
+# An hour's training is not lost because a virus scanner or a backup reads the last checkpoint.
+_SECONDS_OF_PATIENCE = 60.0
 
 
 @dataclass
@@ -46,17 +48,15 @@ class Model:
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write ``content`` (tensors, plain values, dicts and lists of them) to ``path``, whole or not at all."""
-    with replacing(path) as temporary:
+    with replacing(path, _SECONDS_OF_PATIENCE) as temporary:
         torch.save({"format": FORMAT, **content}, temporary)
         # It takes the place of the only one there is: after a loss of power it must be on the disk.
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
 
 
-def load_checkpoint(
-    path: Path, device: torch.device | str = "cpu", *, needed: Sequence[str] = ("networks",)
-) -> dict[str, Any]:
-    """Read a checkpoint.
+def load_checkpoint(path: Path, *, needed: Sequence[str] = ("networks",)) -> dict[str, Any]:
+    """Read a checkpoint into the processor's memory, wherever it was written.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def load_checkpoint(
             Problem(name, "There is no such checkpoint.", "Give the path of a .pt file that training wrote.")
         )
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         if not _may_hold_code(path):
             raise InputError(
@@ -90,7 +90,9 @@ def load_checkpoint(
         ) from None
     except PermissionError:
         raise not_readable(name) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, struct.error):
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, struct.error) as error:
+        if is_out_of_memory(error):
+            raise
         raise InputError(
             Problem(name, "It is not a whole checkpoint: cut short or damaged.", "Copy it again, or use another one.")
         ) from None
@@ -113,9 +115,15 @@ def _may_hold_code(path: Path) -> bool:
         return zipfile.is_zipfile(path) or file.read(1) == pickle.PROTO
 
 
-def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
-    """Read the networks of a checkpoint for prediction. Raises :class:`InputError` as :func:`load_checkpoint` does."""
-    content = load_checkpoint(path, device, needed=("networks", "settings"))
+def load_model(path: Path) -> Model:
+    """Read the networks of a checkpoint for prediction, on the processor.
+
+    Raises
+    ------
+    InputError
+        As :func:`load_checkpoint` does.
+    """
+    content = load_checkpoint(path, needed=("networks", "settings"))
     settings = Settings.from_dict(content["settings"])
     # Early trainings took it from who had not flipped any patches.
     settings = replace(settings, mirror=settings.mirror and settings.axial_flips).checked()
@@ -126,7 +134,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
     method.load_state(content["method_state"])
     networks = method.networks_in_training()
     for network in networks.values():
-        network.to(device).eval().requires_grad_(False)
+        network.eval().requires_grad_(False)
     return Model(settings, networks, method.predictor, int(content["iteration"]))
 
 

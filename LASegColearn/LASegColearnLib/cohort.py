@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -344,13 +345,18 @@ def _entries(cases: Sequence[Case], folder: Path) -> list[dict[str, str]]:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """Relative to the folder if both are on one drive, else absolute."""
+    """Relative to the folder if it is found from there, else absolute."""
     # The file itself may be a link to one of another name.
     path = path.parent.resolve() / path.name
     try:
-        return Path(os.path.relpath(path, folder.resolve())).as_posix()
+        relative = os.path.relpath(path, folder.resolve())
     except ValueError:
         return path.as_posix()
+    # Windows takes .. from the name of a link or a mapped drive, not from what it stands for.
+    as_windows_reads = Path(os.path.normpath(folder.absolute() / relative))
+    if sys.platform == "win32" and real_path(as_windows_reads) != real_path(path):
+        return path.as_posix()
+    return Path(relative).as_posix()
 
 
 def _described(value: Any) -> str:

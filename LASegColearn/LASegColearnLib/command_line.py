@@ -565,7 +565,6 @@ def _evaluate(options: argparse.Namespace) -> int:
     if not options.overwrite:
         _refuse_to_replace(options.output, "Give another --output, or add --overwrite.")
     rows = evaluate(load_cohort(options.cohort), options.predictions, split=options.split, unit=options.unit)
-    write_metrics_csv(rows, options.output)
     if options.events:
         events = EventLog(None, _listener(options))
         for row in rows:
@@ -575,6 +574,8 @@ def _evaluate(options: argparse.Namespace) -> int:
             )
     else:
         sys.stdout.write(format_table(rows) + "\n")
+    # Last: a table that is open in Excel cannot be replaced on Windows, but its figures are told.
+    write_metrics_csv(rows, options.output)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,12 +32,19 @@ class Problem:
 
 # Of what happens while a file is read or written.
 _NOT_PERMITTED = "A file or folder may not be read or written. Ask for access to it, or choose a folder of yours."
+if sys.platform == "win32":
+    # Excel, for one, lets nobody replace what it shows.
+    _NOT_PERMITTED += " If it is open in another program, close it there."
 _SENTENCE_OF_ERRNO = {
     errno.ENOSPC: "There is no room left on the disk. Make some, then resume, or start anew if nothing was saved yet.",
     errno.EACCES: _NOT_PERMITTED,
     errno.EPERM: _NOT_PERMITTED,
     errno.EROFS: "The disk cannot be written to. Choose a folder on another one.",
 }
+
+# Windows' numbers for a library that is missing, lacks a part, or fails as it starts; and for too small a paging file.
+_BROKEN_LIBRARY = (126, 127, 1114)
+_PAGING_FILE_TOO_SMALL = 1455
 
 
 class UserError(Exception):
@@ -76,10 +84,15 @@ class TrainingError(UserError):
     """Training cannot go on; what was saved so far is whole."""
 
 
+class PredictionError(UserError):
+    """A network's answer cannot be used."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory was wanting, of the computer or of its GPU, which PyTorch says by name or in the text."""
-    signs = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate memory")
+    signs = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate memory", "alloc_failed")
     by_name = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    by_name |= getattr(error, "winerror", None) == _PAGING_FILE_TOO_SMALL
     return by_name or any(sign in str(error).lower() for sign in signs)
 
 
@@ -95,6 +108,11 @@ def sentence_for(error: BaseException) -> str:
     if isinstance(error, ImportError):
         missing = error.name or "a part of PyTorch"
         return f"{missing} is missing or broken. Install it, or install it again."
+    if getattr(error, "winerror", None) in _BROKEN_LIBRARY:
+        return (
+            "A library of PyTorch or ITK cannot be loaded. Install the Microsoft Visual C++ Redistributable, then "
+            "install PyTorch again."
+        )
     if isinstance(error, OSError) and error.errno in _SENTENCE_OF_ERRNO:
         return _SENTENCE_OF_ERRNO[error.errno]
     return f"Something unexpected went wrong ({type(error).__name__}). What was saved before is whole."

@@ -122,12 +122,19 @@ def _rows(run: RunFolder, cohort: Cohort, device: str, events: EventLog, number:
 
     scans = [(case.id, case.image) for case in cohort.validation]
     folder = run.path / _FOLDER
-    if folder.exists():
-        shutil.rmtree(folder)
-    found = predict(run.last_checkpoint, scans, folder, figures=False, device=device, listeners=[tell])
+    # What cannot be removed, since it is open in another program, is replaced below, or belongs to another case.
+    shutil.rmtree(folder, ignore_errors=True)
+    found = predict(run.last_checkpoint, scans, folder, figures=False, overwrite=True, device=device, listeners=[tell])
     network = found[0].figures["network"] if found else ""
     rows = evaluate(cohort, folder, network=network)
-    write_metrics_csv(rows, folder / run.metrics.name)
+    try:
+        write_metrics_csv(rows, folder / run.metrics.name)
+    except PermissionError:
+        events.emit(
+            "warning",
+            message=f"The table {_FOLDER}/{run.metrics.name} could not be replaced, as when it is open in another "
+            "program. It holds the figures of before.",
+        )
     return rows
 
 

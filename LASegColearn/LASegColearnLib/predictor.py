@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from LASegColearnLib.components import largest_component
 from LASegColearnLib.device import Device
 from LASegColearnLib.errors import InputError, Problem, is_out_of_memory
 from LASegColearnLib.preprocessing import Grid, prepare_scan, restore_to_scan
-from LASegColearnLib.run_folder import write_json_atomically
+from LASegColearnLib.run_folder import patiently, write_json_atomically
 from LASegColearnLib.scan_files import read_scan
 from LASegColearnLib.segmentation_files import network_file, write_mask, write_volume
 from LASegColearnLib.uncertainty import combined_uncertainty, mean_near_surface, pairwise_agreement
@@ -362,7 +362,8 @@ def predict_files(
     ------
     InputError
         Before anything is segmented: if an id cannot be a folder's name or occurs twice, or there are results already.
-        At the end, when all others have been segmented: with each scan that could not be read or was too large.
+        At the end, when all others have been segmented: with each scan that could not be read, was too large, or whose
+        earlier result could not be replaced.
     """
     _check_output(scans, output, overwrite)
     done: list[PredictedCase] = []
@@ -381,7 +382,20 @@ def predict_files(
             )
             continue
         case = PredictedCase(case_id, output / case_id, prediction.figures)
-        _write(prediction, case.folder, nifti=nifti, volumes=volumes)
+        try:
+            _write(prediction, case.folder, nifti=nifti, volumes=volumes)
+        except PermissionError:
+            if not (case.folder / SEGMENTATION_FILE).exists():
+                # Not one file: nothing can be written here.
+                raise
+            problems.append(
+                Problem(
+                    case_id,
+                    "Its earlier result could not be replaced, as when another program has it open.",
+                    "Close it there, then predict once more.",
+                )
+            )
+            continue
         done.append(case)
         if on_done is not None:
             on_done(case)
@@ -444,11 +458,9 @@ def _digest(networks: Mapping[str, nn.Module]) -> str:
 
 def _write(prediction: Prediction, folder: Path, *, nifti: bool, volumes: bool) -> None:
     # First, since it is written last: what has a segmentation is whole, and of one prediction.
-    (folder / SEGMENTATION_FILE).unlink(missing_ok=True)
-    for name in set(_files(True, True)) - set(_files(nifti, volumes)):
-        (folder / name).unlink(missing_ok=True)
-    for file in folder.glob(network_file("*")):
-        file.unlink()
+    outdated = [SEGMENTATION_FILE, *(set(_files(True, True)) - set(_files(nifti, volumes)))]
+    for file in [*(folder / name for name in outdated), *folder.glob(network_file("*"))]:
+        patiently(partial(file.unlink, missing_ok=True))
     write_json_atomically(folder / FIGURES_FILE, prediction.figures)
     if volumes and prediction.uncertainty is not None:
         write_volume(folder / PROBABILITY_FILE, prediction.probability)

@@ -94,7 +94,9 @@ def joined(device: torch.device) -> Iterator[Processes]:
         torch.cuda.set_device(device)
     # Imported later, as DistributedDataParallel does, it would keep the group for ever, as its functions' default.
     importlib.import_module("torch.distributed.nn.functional")
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_LONGEST_WAIT)
+    # Windows has no NCCL.
+    by = "nccl" if device.type == "cuda" and distributed.is_nccl_available() else "gloo"
+    distributed.init_process_group(by, timeout=_LONGEST_WAIT)
     try:
         yield processes
     finally:

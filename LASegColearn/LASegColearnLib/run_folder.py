@@ -9,7 +9,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,23 +23,26 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{8}-.")
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, patience: float = _SECONDS_OF_PATIENCE) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` and move it there once the block has succeeded.
 
-    The temporary name keeps the suffixes, since SimpleITK chooses its format by them.
+    The temporary name keeps the suffixes, since SimpleITK chooses its format by them. On Windows a file that somebody
+    reads cannot be replaced; for so many seconds it is tried again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
     try:
         yield temporary
-        _replace(temporary, path)
+        patiently(lambda: os.replace(temporary, path), patience)
     except (OSError, RuntimeError) as error:
         # PyTorch, NumPy and ITK each say in their own way that a disk is full.
         if _is_full(path.parent):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        # What has failed may have left it open, which Windows does not let go of; remove_unfinished() does it later.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _is_full(folder: Path) -> bool:
@@ -49,12 +52,12 @@ def _is_full(folder: Path) -> bool:
         return False
 
 
-def _replace(temporary: Path, path: Path) -> None:
-    """Move a file into another's place; Windows refuses as long as somebody reads that one."""
-    until = time.monotonic() + _SECONDS_OF_PATIENCE
+def patiently(change: Callable[[], None], patience: float = _SECONDS_OF_PATIENCE) -> None:
+    """Replace or remove a file; Windows refuses as long as somebody reads it, so for some seconds it is tried again."""
+    until = time.monotonic() + patience
     while True:
         try:
-            os.replace(temporary, path)
+            change()
             return
         except PermissionError:
             if time.monotonic() > until:

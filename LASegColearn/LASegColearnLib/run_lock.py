@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,8 +43,9 @@ def _is_taken(file: IO[bytes]) -> bool:
 
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return True
+        except OSError as error:
+            # A disk without locks, which says something else, is no reason not to train.
+            return error.errno in (errno.EACCES, errno.EDEADLK)
         return False
     import fcntl
 

@@ -75,7 +75,9 @@ class StopRequest:
             self._asked.set()
 
         handlers: dict[int, Callable[[int, FrameType | None], None]] = {signal.SIGINT: handle, signal.SIGTERM: handle}
-        # Windows has no such signal.
+        # Ctrl-Break and the window's end on Windows, which has no SIGHUP.
+        if sys.platform == "win32":
+            handlers[signal.SIGBREAK] = handle
         if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             handlers[signal.SIGHUP] = hang_up
         earlier = {number: signal.signal(number, handler) for number, handler in handlers.items()}
@@ -112,11 +114,12 @@ def is_alive(process: int) -> bool:
     if sys.platform == "win32":
         import ctypes
 
-        synchronize, still_running = 0x00100000, 0x00000102
-        kernel = ctypes.windll.kernel32
+        synchronize, still_running, access_denied = 0x00100000, 0x00000102, 5
+        kernel = ctypes.WinDLL("kernel32", use_last_error=True)
         handle = kernel.OpenProcess(synchronize, False, process)
         if not handle:
-            return False
+            # Of another user, as where the task scheduler started this.
+            return ctypes.get_last_error() == access_denied
         try:
             return bool(kernel.WaitForSingleObject(handle, 0) == still_running)
         finally:

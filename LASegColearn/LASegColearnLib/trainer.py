@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from LASegColearnLib.awake import awake_seconds
 from LASegColearnLib.batch_statistics import retake_statistics
 from LASegColearnLib.case_cache import CachedCase
 from LASegColearnLib.checkpoints import load_checkpoint, load_modules, save_checkpoint
@@ -94,7 +95,7 @@ class Trainer:
         self._to_validate = False
         # Whether the end was reached, with what is done there.
         self._complete = False
-        self._started = time.monotonic()
+        self._started = awake_seconds()
         self._skipped = 0
         self._health = HealthWatch(events)
 
@@ -105,7 +106,7 @@ class Trainer:
     @property
     def elapsed_seconds(self) -> float:
         """Time spent on this run, over all the times it was resumed."""
-        return self._earlier_seconds + time.monotonic() - self._started
+        return self._earlier_seconds + awake_seconds() - self._started
 
     @property
     def progress(self) -> float:
@@ -120,7 +121,7 @@ class Trainer:
     def resume(self) -> None:
         """Go on from the run's last checkpoint. Raises :class:`InputError` if it cannot be read."""
         path = self.run.last_checkpoint
-        content = load_checkpoint(path, self.device.device)
+        content = load_checkpoint(path)
         load_modules(self.method.networks, content["networks"], path.name)
         # Models from before there were auxiliary modules say nothing of them, and have none.
         load_modules(self.method.auxiliary, content.get("auxiliary", {}), path.name)
@@ -135,7 +136,7 @@ class Trainer:
             self._labeled_at = None if kept["at"] is None else (kept["at"][0], kept["at"][1])
         self._to_validate = content.get("to_validate", False)
         self._complete = content.get("complete", False)
-        self._started = time.monotonic()
+        self._started = awake_seconds()
 
     def close(self) -> None:
         """Leave the processes that trained together; what was trained stays."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from LASegColearnLib.awake import kept_awake
 from LASegColearnLib.case_cache import CachedCase, CaseCache, stored_array
 from LASegColearnLib.checkpoints import load_checkpoint, other_layout
 from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
@@ -164,7 +165,7 @@ def train(
         _record_roles(ledger, cases.lineage, events)
         return cases
 
-    with joined(place.device) as processes, _events(folder, listeners, processes) as events:
+    with joined(place.device) as processes, _events(folder, listeners, processes) as events, kept_awake():
         try:
             cases = _prepared_by_first(processes, folder, lambda: prepare(events))
         except Stopped:
@@ -235,7 +236,7 @@ def resume(
             _save_cache_index(folder, cases)
         return cases
 
-    with joined(place.device) as processes, _events(folder, listeners, processes) as events:
+    with joined(place.device) as processes, _events(folder, listeners, processes) as events, kept_awake():
         try:
             cases = _prepared_by_first(processes, folder, lambda: prepare(events))
         except Stopped:

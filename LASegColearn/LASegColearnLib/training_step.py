@@ -18,6 +18,8 @@ from LASegColearnLib.methods.base import Batch, Loss, Method
 from LASegColearnLib.processes import ALONE, Processes
 from LASegColearnLib.settings import Settings
 
+_SMALLEST_SCALE = 1.0
+
 
 class TrainingStep:
     """A method with its optimizer on a device, alone or together with other processes.
@@ -108,6 +110,9 @@ class TrainingStep:
         if math.isfinite(means["total"]):
             statistics.average()
             self._follow(progress)
+        if self.device.scales_gradients and self.scaler.get_scale() < _SMALLEST_SCALE:
+            # It is halved with each step that was not made: for so many the gradient was not finite at any scale.
+            means |= {"total": math.nan, "gradient": math.nan}
         return means
 
     def _gradients_are_finite(self) -> bool:

@@ -10,6 +10,7 @@ from monai.inferers import sliding_window_inference
 from torch import nn
 
 from LASegColearnLib.device import Device
+from LASegColearnLib.errors import PredictionError
 from LASegColearnLib.losses import foreground_probability
 from LASegColearnLib.settings import Settings
 
@@ -36,13 +37,27 @@ def foreground_by_windows(
         Share by which windows overlap, of all axes or of each; the settings' by default.
     weights
         Of a window's voxels where windows overlap.
+
+    Raises
+    ------
+    PredictionError
+        If what the network says is no number, in float32 either.
     """
 
     shift = torch.tensor([0.0, settings.logit_shift], device=image.device).view(1, 2, 1, 1, 1)
 
     def probability(windows: torch.Tensor) -> torch.Tensor:
         with device.autocast():
-            return foreground_probability(network(windows) - shift)[:, None]
+            found = foreground_probability(network(windows) - shift)[:, None]
+        if not found.isfinite().all() and device.precision != torch.float32:
+            # What is too large for float16 need not be for float32.
+            found = foreground_probability(network(windows) - shift)[:, None]
+        if not found.isfinite().all():
+            # NaN is not above 0.5 either: the scan would pass for one without an atrium.
+            raise PredictionError(
+                "What the network says of a scan is no number. Use another device (CPU), or train the model anew."
+            )
+        return found
 
     with torch.inference_mode():
         result = sliding_window_inference(

@@ -131,7 +131,8 @@ class SmoothAndSeparate(Method):
         return {"memory": self.memory}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.memory = state["memory"]
+        memory = state["memory"]
+        self.memory = None if memory is None else memory.to(next(self.heads.parameters()).device)
 
     def smoothness(self, images: torch.Tensor) -> torch.Tensor:
         """Linear Dice loss over both classes between the output with adversarial noise and without.

@@ -360,8 +360,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.update()
 
     def onSceneEndImport(self, _caller: Any, _event: Any) -> None:
+        # Hidden as well, or an effect that was active when the scene was saved would be again, unseen.
+        self.correctSection.onSceneEndImport()
         if self.parent.isEntered:
-            self.correctSection.onSceneEndImport()
             self.initializeParameterNode()
             self.update()
 

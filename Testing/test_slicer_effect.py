@@ -758,6 +758,44 @@ def test_the_embedded_editor_keeps_to_slicers_rules(editor: Editor) -> None:
     assert editor.widget.currentSegmentID() == editor.case.segmentId
 
 
+def test_an_effect_that_was_active_when_the_scene_was_saved_is_not_when_the_panel_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its figures are asked of the panel's logic, and the panel would be made again while it is being made."""
+    editor = _open(tmp_path, monkeypatch)
+    node, effect = editor.node, type(editor.effect)
+    editor.close()
+    node.SetActiveEffectName("Colearning")
+    activated: list[bool] = []
+    monkeypatch.setattr(effect, "activate", lambda _effect: activated.append(True))
+    import slicer
+
+    from LASegColearnSlicer.embedded_editor import EmbeddedEditor
+
+    widget = slicer.qMRMLSegmentEditorWidget()
+    embedded = EmbeddedEditor(widget, slicer.mrmlScene)
+    embedded.setup()
+    assert embedded.node is node
+    assert not activated and widget.activeEffect() is None
+    # As when a scene is added while another module is entered.
+    embedded.enter()
+    embedded.exit()
+    widget.setMRMLSegmentEditorNode(None)
+    node.SetActiveEffectName("Colearning")
+    embedded.onSceneEndImport()
+    assert not activated and not node.GetActiveEffectName()
+    embedded.activateColearning()
+    assert activated
+    embedded.cleanup()
+
+
+def test_activated_once_more_on_the_way_the_effect_hears_each_key_once(editor: Editor) -> None:
+    """As the editor does when the segmentation is changed while the effect is being activated."""
+    before = editor.effect._shortcuts[:]
+    editor.effect.activate()
+    assert editor.effect._shortcuts == before
+
+
 def test_an_editor_that_was_there_before_the_effect_gets_it_when_it_is_registered() -> None:
     core = startSlicer()
     core.scene.Clear(0)

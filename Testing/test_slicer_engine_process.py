@@ -77,6 +77,20 @@ def _endless(cohort: Path, run: Path, launcher: Path, event: str) -> tuple[Engin
     return process, heard, int((launcher / "engine").read_text())
 
 
+def test_a_launcher_that_hands_on_ascii_alone_finds_files_of_any_name(
+    cohort: Path, tmp_path: Path, launcher: Path
+) -> None:
+    """Slicer's on Windows, before 2026, made ? of other characters in arguments."""
+    script = launcher / "PythonSlicer"
+    ascii_alone = "\"{}\" -c \"import os, sys; a = [x.encode('ascii', 'replace').decode() for x in sys.argv[1:]]; "
+    ascii_alone += 'os.execv(sys.executable, [sys.executable, *a])" "$@"'
+    script.write_text("#!/bin/sh\nexec " + ascii_alone.format(sys.executable) + "\n")
+    process, heard = _training(cohort, tmp_path / "Lauf für 100 % ł")
+    assert process.wait(120)
+    assert heard.outcomes[0].state is EngineState.FINISHED, heard.outcomes
+    assert (tmp_path / "Lauf für 100 % ł" / "checkpoints" / "last.pt").exists()
+
+
 def test_a_training_tells_its_events_and_finishes(cohort: Path, tmp_path: Path, launcher: Path) -> None:
     process, heard = _training(cohort, tmp_path / "run with spaces")
     assert process.wait(120)

@@ -14,6 +14,7 @@ import pytest
 
 from LASegColearnLib.errors import InputError
 from slicer_stand_in.application import closePanel, enter, openPanel, startSlicer
+from slicer_stand_in.pythonqt import bare
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"spacing_mm": "5,5,5", "patch_size": "16,16,16", "filters": "2", "precision": "float32"}
@@ -720,6 +721,11 @@ def test_a_scene_that_was_saved_while_painting_is_not_painted_into_when_it_is_re
     panel.enter()
     panel.onSceneEndImport(None, None)
     node = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSegmentEditorNode")
+    node.SetActiveEffectName("Paint")
+    panel.onSceneEndImport(None, None)
+    assert not node.GetActiveEffectName()
+    panel.exit()
+    bare(panel.parent).entered = False
     node.SetActiveEffectName("Paint")
     panel.onSceneEndImport(None, None)
     assert not node.GetActiveEffectName()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from LASegColearnLib.errors import InputError, Problem, TrainingError, UserError, sentence_for
 from LASegColearnLib.methods import method_names
+from LASegColearnLib.quoting import unquoted
 from LASegColearnLib.version import __version__
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 stopped or failed, 2 wrong input."""
     _use_utf8()
     parser = build_parser()
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = unquoted(sys.argv[1:] if arguments is None else arguments)
     # torchrun wants "--" before options that it could take for its own; Python's versions differ in who removes it.
     options = parser.parse_args(given[1:] if given[:1] == ["--"] else given)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s: %(message)s")

@@ -62,8 +62,6 @@ class EmbeddedEditor:
         """When the panel is entered; without ``hearKeys`` where the editor is out of sight."""
         self._selectNode()
         self._widget.updateWidgetFromMRML()
-        # A scene that was read meanwhile may have brought one.
-        self._widget.setActiveEffect(None)
         if hearKeys:
             self._widget.installKeyboardShortcuts()
 
@@ -87,17 +85,13 @@ class EmbeddedEditor:
         self._widget.removeViewObservations()
 
     def onSceneEndClose(self) -> None:
-        """After the scene was closed, while the panel is entered; its node went with the scene."""
+        """After the scene was closed, while the panel is entered; its node has lost what it held."""
         self._selectNode()
         self._widget.updateWidgetFromMRML()
 
     def onSceneEndImport(self) -> None:
-        """After a scene was read, while the panel is entered; it may have brought a node.
-
-        The node says which effect was active when it was saved. Nobody has chosen it now, and it may be folded away.
-        """
-        self.onSceneEndClose()
-        self._widget.setActiveEffect(None)
+        """After a scene was read, whether the panel is entered or not: it may have brought a node."""
+        self._selectNode()
 
     def edit(self, segmentationNode: Any, segmentId: str, volumeNode: Any) -> None:
         """Choose what is edited, and on which scan; an effect that was active is not any more."""
@@ -124,4 +118,7 @@ class EmbeddedEditor:
             node.UnRegister(None)
             node.SetSingletonTag(self._tag)
             node = self._scene.AddNode(node)
+        # It may be of a scene that was saved while an effect was active. Nobody has chosen it now, and the panel may be
+        # out of sight or not be there yet. Before the widget sees it, which would activate the effect.
+        node.SetActiveEffectName("")
         self._widget.setMRMLSegmentEditorNode(node)

@@ -19,6 +19,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
+from LASegColearnLib.quoting import QUOTED, quote
+
 # What one look at the queue may take, so that Slicer's window never waits for a talkative child.
 _SECONDS_A_POLL = 0.01
 _MILLISECONDS_BETWEEN_POLLS = 100
@@ -123,13 +125,14 @@ class EngineProcess:
 
     def start(self) -> None:
         """Start the child. Raises OSError if the interpreter cannot be run."""
+        arguments = [*self._arguments, "--events", f"--parent={os.getpid()}"]
         options: dict[str, Any]
         if sys.platform == "win32":
             options = {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
         else:
             options = {"start_new_session": True}
         self._process = subprocess.Popen(
-            [*_interpreter(), "-u", "-m", "LASegColearnLib", *self._arguments, "--events", f"--parent={os.getpid()}"],
+            [*_interpreter(), "-u", "-m", "LASegColearnLib", QUOTED, *map(quote, arguments)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

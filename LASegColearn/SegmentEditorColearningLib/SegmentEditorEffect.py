@@ -203,6 +203,9 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
             effect.setParameter(name, value)
 
     def activate(self) -> None:
+        if self._isActive:
+            # The editor calls again when the segmentation is changed on the way, before it notes that this is done.
+            return
         self._isActive = True
         self.addObserver(self.scriptedEffect.parameterSetNode(), vtk.vtkCommand.ModifiedEvent, self._onEditorNode)
         self._installShortcuts()

@@ -30,7 +30,7 @@ from LASegColearnLib.methods import method_names, method_titles
 from LASegColearnLib.settings import Settings, preset, setting_text
 from LASegColearnSlicer.case_table import CaseTable
 from LASegColearnSlicer.correct_section import CorrectSection
-from LASegColearnSlicer.dependencies import Dependencies
+from LASegColearnSlicer.dependencies import TORCH_VERSION, Dependencies
 from LASegColearnSlicer.engine_process import EngineOutcome, EngineProcess, EngineState
 from LASegColearnSlicer.rounds_table import RoundsTable
 from LASegColearnSlicer.session import Session, TrainingOptions, knownProgress, progressOf
@@ -1099,7 +1099,9 @@ def _torchInstaller() -> Callable[[], Any] | None:
         import PyTorchUtils
     except ImportError:
         return None
-    return lambda: PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=False, torchVersionRequirement=">=2.4")
+    return lambda: PyTorchUtils.PyTorchUtilsLogic().installTorch(
+        askConfirmation=False, torchVersionRequirement=TORCH_VERSION
+    )
 
 
 def _isBackground(volumeNode: Any) -> bool:

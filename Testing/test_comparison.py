@@ -223,6 +223,16 @@ def test_the_command_compares_and_says_where_the_page_is(
     assert "Wanted whole numbers, found 'two'" in capsys.readouterr().err
 
 
+def test_trainings_run_nothing_that_lies_where_they_were_started(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "argparse.py").write_text("raise SystemExit('run from here')")
+    monkeypatch.chdir(tmp_path)
+    arguments = ["compare", "--cohort", str(cohort), "--methods", "supervised", "--labeled", "2", "--iterations", "1"]
+    assert main([*arguments, "--preset", "demo", "--device", "cpu", "--output", "compared", "--set", *SMALL]) == 0
+    assert (tmp_path / "compared" / "comparison.html").exists()
+
+
 def test_differences_are_paired_by_case_and_averaged_over_seeds(compared: Path) -> None:
     def row(case: str, dice: float) -> SimpleNamespace:
         return SimpleNamespace(

@@ -393,15 +393,29 @@ def test_only_scans_without_a_segmentation_are_left_to_predict(
     assert without_results(scans, tmp_path, predictor) == scans[1:]
     figures = json.loads((tmp_path / "a" / "figures.json").read_text())
     for other in ({"network": "student_1"}, {"overlap": 0.1}):
-        with pytest.raises(InputError, match="a: There are segmentations .* this model did not make, or not in this"):
+        with pytest.raises(InputError, match="a, b: There are files .* this model did not make, or"):
             without_results(scans, tmp_path, Predictor(predictor.model, device=predictor.device, **other))
     # As earlier versions wrote them.
     del figures["model"]["weights"], figures["overlap"], figures["mirror"]
     (tmp_path / "a" / "figures.json").write_text(json.dumps(figures))
     assert without_results(scans, tmp_path, predictor) == scans[1:]
     (tmp_path / "a" / "figures.json").unlink()
-    with pytest.raises(InputError, match="a: There are segmentations"):
+    with pytest.raises(InputError, match="a: There are files"):
         without_results(scans, tmp_path, predictor)
+
+
+@pytest.mark.parametrize("name", ["segmentation.nii.gz", "figures.json", "network-student_1.seg.nrrd"])
+def test_files_of_anothers_are_never_replaced_unasked(
+    name: str, tmp_path: Path, scan_file: Path, predictor: Predictor
+) -> None:
+    own = tmp_path / "a" / name
+    own.parent.mkdir()
+    own.write_text("made by hand")
+    with pytest.raises(InputError, match="a: There are results in the output folder already"):
+        predict_files(predictor, [("a", scan_file)], tmp_path)
+    with pytest.raises(InputError, match="a: There are files in the output folder that this model did not make"):
+        without_results([("a", scan_file)], tmp_path, predictor)
+    assert own.read_text() == "made by hand"
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
@@ -414,7 +428,7 @@ def test_each_of_several_processes_sees_what_another_model_has_made(
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr("LASegColearnLib.prediction.load_model", lambda _: predictor.model)
-    with pytest.raises(InputError, match="b: There are segmentations"):
+    with pytest.raises(InputError, match="b: There are files"):
         predict(tmp_path / "a.pt", [("a", scan_file), ("b", scan_file)], tmp_path, only_missing=True, device="cpu")
     assert not (tmp_path / "a").exists()
 

@@ -77,6 +77,16 @@ def _endless(cohort: Path, run: Path, launcher: Path, event: str) -> tuple[Engin
     return process, heard, int((launcher / "engine").read_text())
 
 
+def test_nothing_in_the_folder_that_slicer_was_started_in_is_run(
+    cohort: Path, tmp_path: Path, launcher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "argparse.py").write_text("raise SystemExit('run from here')")
+    monkeypatch.chdir(tmp_path)
+    process, heard = _training(cohort, tmp_path / "run")
+    assert process.wait(120)
+    assert heard.outcomes[0].state is EngineState.FINISHED, heard.outcomes
+
+
 def test_a_launcher_that_hands_on_ascii_alone_finds_files_of_any_name(
     cohort: Path, tmp_path: Path, launcher: Path
 ) -> None:

@@ -262,12 +262,13 @@ def _train(
     if kept is not None and kept["complete"]:
         return True
     length = ["--minutes", f"{plan.minutes:g}"] if plan.minutes is not None else ["--iterations", f"{plan.iterations}"]
+    arguments = ["--run", str(run.path.absolute())]
     if run.last_checkpoint.exists():
-        arguments = ["--run", str(run.path), "--resume"]
+        arguments += ["--resume"]
     else:
         cohort = run.path.parent / f"{run.path.name}.cohort.json"
         save_cohort(members, cohort)
-        arguments = ["--cohort", str(cohort), "--run", str(run.path), "--preset", plan.preset, "--method", method]
+        arguments += ["--cohort", str(cohort.absolute()), "--preset", plan.preset, "--method", method]
         arguments += ["--seed", str(seed), *length]
         arguments += ["--set", *plan.changes] if plan.changes else []
     run.path.mkdir(parents=True, exist_ok=True)
@@ -311,11 +312,13 @@ def _child(
         With the child's own sentence, if it failed.
     """
     command = [sys.executable, "-m", "LASegColearnLib", "train", *arguments, "--events"]
+    # Python looks for modules where it is started first, which may be a folder of somebody else's files.
     folder = Path(__file__).resolve().parent.parent
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
+    environment = {**os.environ, "PYTHONPATH": path}
     complete, failure, asked = False, "", False
     peak: float | None = None
-    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", env=environment) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", env=environment, cwd=folder) as process:
         assert process.stdout is not None
         for line in process.stdout:
             record = json.loads(line)

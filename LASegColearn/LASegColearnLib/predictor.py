@@ -315,19 +315,19 @@ def without_results(scans: Sequence[tuple[str, Path]], output: Path, predictor: 
     Raises
     ------
     InputError
-        If one of those that are there was made by another model, or another way, or says not by which.
+        If files that would be replaced were made by another model, or another way, or say not by which.
     """
-    there = [case_id for case_id, _ in scans if (output / case_id / SEGMENTATION_FILE).exists()]
-    others = [case_id for case_id in there if not _is_by(predictor.origin, output / case_id / FIGURES_FILE)]
+    begun = _with_results(scans, output)
+    others = [case_id for case_id in begun if not _is_by(predictor.origin, output / case_id / FIGURES_FILE)]
     if others:
         raise InputError(
             Problem(
                 _some(others),
-                "There are segmentations in the output folder that this model did not make, or not in this way.",
+                "There are files in the output folder that this model did not make, or not in this way.",
                 "Give another output folder, or make all anew with --overwrite.",
             )
         )
-    return [(case_id, path) for case_id, path in scans if case_id not in there]
+    return [(case_id, path) for case_id, path in scans if not (output / case_id / SEGMENTATION_FILE).exists()]
 
 
 def predict_files(
@@ -413,12 +413,21 @@ def _files(nifti: bool, volumes: bool) -> list[str]:
     return files
 
 
+def _with_results(scans: Sequence[tuple[str, Path]], output: Path) -> list[str]:
+    """The ids of those that have files in the output folder that a prediction would replace or remove."""
+
+    def has_some(folder: Path) -> bool:
+        return any((folder / name).exists() for name in _files(True, True)) or any(folder.glob(network_file("*")))
+
+    return [case_id for case_id, _ in scans if has_some(output / case_id)]
+
+
 def _check_output(scans: Sequence[tuple[str, Path]], output: Path, overwrite: bool) -> None:
     problems = []
     if output.exists() and not output.is_dir():
         problems.append(Problem(output.name, "Wanted a folder for the results, found a file.", "Give another folder."))
     problems += id_problems([case_id for case_id, _ in scans], "Give it another id.")
-    there = [case_id for case_id, _ in scans if any((output / case_id / name).exists() for name in _files(True, True))]
+    there = _with_results(scans, output)
     if there and not overwrite:
         problems.append(
             Problem(

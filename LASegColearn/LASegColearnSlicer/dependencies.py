@@ -14,7 +14,9 @@ from typing import Any
 
 from LASegColearnLib.errors import InputError, Problem
 
-TORCH = "torch>=2.4"
+# Earlier ones can be made to run code by a checkpoint: CVE-2025-32434, CVE-2026-24747.
+TORCH_VERSION = ">=2.10"
+TORCH = f"torch{TORCH_VERSION}"
 # What Slicer ships or the PyTorch extension chose: an installation must leave these as they are.
 _KEPT = ("numpy", "scipy", "SimpleITK", "requests", "pillow", "packaging", "torch", "torchvision")
 # What those packages need in turn, for a folder of wheels.

@@ -84,7 +84,7 @@ class EngineProcess:
     Parameters
     ----------
     arguments
-        As on the command line, without ``--events`` and ``--parent``, which are added.
+        As on the command line, without ``--events`` and ``--parent``, which are added; paths are absolute.
     onEvent
         Called with each event, a dictionary with ``"event"``.
     onDone
@@ -139,6 +139,8 @@ class EngineProcess:
             encoding="utf-8",
             errors="replace",
             env=_environment(),
+            # Python looks for modules where it is started first, which may be a folder of somebody else's files.
+            cwd=engineFolder(),
             **options,
         )
         threading.Thread(target=_read, args=(self._process, self._lines), name="engine", daemon=True).start()

@@ -7,7 +7,15 @@ import errno
 import pytest
 import torch
 
-from LASegColearnLib.errors import InputError, Problem, sentence_for
+from LASegColearnLib.errors import InputError, Problem, recorded_sentence, sentence_for
+
+
+def test_what_is_kept_names_ids_and_settings_and_no_files() -> None:
+    names = ("case_001", "Müller_Jörg_1961.nrrd", "batch_parts", "Mueller.nii.gz")
+    kept = recorded_sentence(InputError([Problem(name, "Wanted b.", "Do d.") for name in names]))
+    assert kept == "What was given could not be used (case_001, batch_parts). Why was said where it was started."
+    alone = recorded_sentence(InputError(Problem("Mueller.nii.gz", "Wanted b.", "Do d.")))
+    assert alone == "What was given could not be used. Why was said where it was started."
 
 
 def _of_windows(number: int) -> OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,11 +66,15 @@ class InputError(UserError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+# Names of files have a dot, or letters that ids need not have.
+_ID_OR_SETTING = re.compile(r"[A-Za-z0-9_-]+")
+
+
 def recorded_sentence(error: BaseException) -> str:
     """The same as :func:`sentence_for` for what is kept and handed on: files may be named after patients."""
     if isinstance(error, InputError):
-        named = ", ".join(dict.fromkeys(problem.case for problem in error.problems))
-        return f"What was given could not be used ({named}). Why was said where it was started."
+        named = ", ".join(dict.fromkeys(p.case for p in error.problems if _ID_OR_SETTING.fullmatch(p.case)))
+        return f"What was given could not be used{named and f' ({named})'}. Why was said where it was started."
     return sentence_for(error)
 
 

@@ -107,6 +107,30 @@ def test_the_only_segment_is_the_left_atrium_unless_it_was_chosen_to_be_somethin
     assert [candidate.segmentId for candidate in session.cases.candidates()] == [segmentId if taken else None]
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("A", "A"), ("A.seg", "A"), ("A_1 label", "A_1"), ("A-la", "A"), ("AB label", None), ("Label A", None)],
+)
+def test_a_segmentation_from_a_file_belongs_to_the_scan_that_it_is_named_after(
+    name: str, found: str | None, session: Session, tmp_path: Path
+) -> None:
+    _, segmentation, segmentId = _volume("A", labeled=True)
+    _volume("A_1", seed=1)
+    segmentation.SetNodeReferenceID(segmentation.GetReferenceImageGeometryReferenceRole(), None)
+    segmentation.SetName(name)
+    session.openStudy(tmp_path / "s")
+    taken = {c.volume.GetName(): c.segmentId for c in session.cases.candidates()}
+    assert taken == {scan: segmentId if scan == found else None for scan in ("A", "A_1")}
+
+
+def test_of_two_scans_of_one_name_none_is_taken_for_a_segmentations(session: Session, tmp_path: Path) -> None:
+    _, segmentation, _ = _volume("A", labeled=True)
+    _volume("A", seed=1)
+    segmentation.SetNodeReferenceID(segmentation.GetReferenceImageGeometryReferenceRole(), None)
+    session.openStudy(tmp_path / "s")
+    assert [candidate.segmentId for candidate in session.cases.candidates()] == [None, None]
+
+
 def test_what_cannot_be_done_yet_says_what_comes_first(session: Session, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No study is open. Choose a folder"):
         session.addFromScene()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -353,7 +354,20 @@ class SceneCases:
             return reference is volume
         hierarchy = self._scene.GetSubjectHierarchyNode()
         item = 0 if hierarchy is None else hierarchy.GetItemByDataNode(segmentation)
-        return bool(item) and hierarchy.GetItemParent(item) == hierarchy.GetItemByDataNode(volume)
+        parent = hierarchy.GetItemDataNode(hierarchy.GetItemParent(item)) if item else None
+        return (parent or self._namesake(segmentation)) is volume
+
+    def _namesake(self, segmentation: Any) -> Any | None:
+        """The scan that a segmentation read from a file of its own is named after: A of A.seg, A_label, A-la."""
+        name = segmentation.GetName() or ""
+        scans = [
+            node
+            for node in self._nodes("vtkMRMLScalarVolumeNode")
+            if self._isScan(node) and re.fullmatch(re.escape(node.GetName() or " ") + "([ ._-].*)?", name)
+        ]
+        longest = max((len(node.GetName()) for node in scans), default=0)
+        nearest = [node for node in scans if len(node.GetName()) == longest]
+        return nearest[0] if len(nearest) == 1 else None
 
     def _isScan(self, node: Any) -> bool:
         image = node.GetImageData()

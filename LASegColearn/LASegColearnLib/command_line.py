@@ -146,7 +146,7 @@ Trains on a cohort and keeps everything in a run folder. All cases are checked b
   lasegcolearn train --cohort c2.json --run round-2 --init my-run/checkpoints/last.pt
 
 Ctrl-C, or a lost connection, saves and stops. Presets: `paper` (the published settings; wants a GPU), `cpu` (1.25 mm;
-an ordinary computer), `demo` (minutes, for phantoms). Any setting can be changed with --set; they are listed by
+any computer), `demo` (minutes, for phantoms). Any setting can be changed with --set; they are listed by
 `lasegcolearn train --settings`.
 """,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,44 @@ def test_a_prediction_that_was_edited_is_kept_when_the_next_one_comes(
     assert core.scene.IsNodePresent(fourth) and fourth.GetAttribute(KIND_ATTRIBUTE) is None
     display.remove("case_001")
     assert core.scene.IsNodePresent(second) and not core.scene.IsNodePresent(fifth)
+
+
+def test_a_saved_scene_keeps_a_prediction_that_was_painted_into_apart_from_the_engines_file(
+    core: SlicerCore, files: Path, tmp_path: Path
+) -> None:
+    import slicer
+
+    folder = tmp_path / "predictions" / "case_001"
+    shutil.copytree(files, folder)
+    file = folder / "segmentation.seg.nrrd"
+    display = PredictionDisplay(core.scene, core.loadSegmentation, core.loadVolume, "study")
+    volume = core.loadVolume(folder / "scan.nrrd")
+    painted, _ = display.show(volume, "case_001", folder, surface=False)
+    segmentId = painted.GetSegmentation().GetNthSegmentID(0)
+    assert painted.GetStorageNode() is None and painted.GetModifiedSinceRead(), "Slicer asks where to save it."
+    voxels = slicer.util.arrayFromSegmentBinaryLabelmap(painted, segmentId, volume).copy()
+    voxels[:2] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, painted, segmentId, volume)
+    written = file.read_bytes()
+    for number in (1, 2):
+        assert core.scene.WriteToMRB(str(tmp_path / f"{number}.mrb"))
+        core.scene.Clear(0)
+        assert core.scene.ReadFromMRB(str(tmp_path / f"{number}.mrb"), True)
+        assert file.read_bytes() == written
+        if number == 1:
+            # Found again and, as it is the same prediction, not loaded again; the next one then finds it edited.
+            assert display.isCurrent("case_001", folder)
+            painted, volume = display.teacherNode("case_001"), core.scene.GetFirstNodeByName("scan")
+            (folder / "figures.json").write_text(json.dumps({"volume_ml": 71.0}), encoding="utf-8")
+            assert display.show(volume, "case_001", folder, surface=False)[0] is not painted
+            assert painted.GetStorageNode() is None and painted.GetModifiedSinceRead()
+    painted, volume = core.scene.GetFirstNodeByName("scan teacher edited"), core.scene.GetFirstNodeByName("scan")
+    assert np.array_equal(slicer.util.arrayFromSegmentBinaryLabelmap(painted, segmentId, volume), voxels)
+    teacher = display.teacherNode("case_001")
+    assert display.isCurrent("case_001", folder)
+    display.show(volume, "case_001", folder, surface=False)
+    assert not core.scene.IsNodePresent(teacher), "What was not painted into is replaced."
+    assert core.scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 2
 
 
 def test_a_clone_of_a_prediction_is_the_users_own(core: SlicerCore, display: PredictionDisplay, files: Path) -> None:

@@ -78,6 +78,7 @@ class PredictionDisplay:
         segmentation = self._loadSegmentation(file) if file.exists() and figures.exists() else None
         if segmentation is None:
             raise RuntimeError(f"{caseId}: The prediction is missing or incomplete. Predict the case again.")
+        forgetFile(segmentation)
         self.releaseClones(caseId)
         earlier = self._nodes(caseId)
         self._mark(segmentation, caseId, _TEACHER)
@@ -168,6 +169,8 @@ class PredictionDisplay:
             removeNode(node)
             return
         node.RemoveAttribute(KIND_ATTRIBUTE)
+        # Of a scene that was saved: its successor has its name, and would be saved where it is.
+        forgetFile(node)
         node.SetName(f"{node.GetName()} edited")
         # In Data it is found; over the new one it would only be in the way.
         if node.GetDisplayNode() is not None:
@@ -223,6 +226,13 @@ def removeNode(node: Any) -> None:
     for gone in (*displays, node.GetStorageNode(), node):
         if gone is not None:
             scene.RemoveNode(gone)
+
+
+def forgetFile(node: Any) -> None:
+    """Let a saved scene keep the node in a file of its own, and neither write nor read the one that it is from."""
+    storage = node.GetStorageNode()
+    if storage is not None:
+        node.GetScene().RemoveNode(storage)
 
 
 def isOurs(node: Any) -> bool:

@@ -22,6 +22,7 @@ from LASegColearnSlicer.results import (
     KIND_ATTRIBUTE,
     MODEL_ATTRIBUTE,
     STUDY_ATTRIBUTE,
+    forgetFile,
     isOurs,
     markNode,
     nodesOf,
@@ -334,10 +335,8 @@ class SceneCases:
             raise InputError(
                 Problem(caseId, f"Slicer cannot load the label's file {file.name}.", "Convert it to NRRD.")
             )
-        storage = node.GetStorageNode()
-        if storage is not None:
-            # The copy is gone: a scene that is saved shall not write there.
-            self._scene.RemoveNode(storage)
+        # The copy is gone.
+        forgetFile(node)
         return node, str(node.GetSegmentation().GetNthSegmentID(0))
 
     def _candidate(self, volume: Any) -> Candidate:

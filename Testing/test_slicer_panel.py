@@ -552,7 +552,18 @@ def test_an_edited_label_is_written_before_training_and_the_earlier_one_is_kept(
     slicer.util.updateSegmentBinaryLabelmapFromArray(array, node, segmentId, volume)
     assert cases.refreshLabels() == ["case_001"]
     assert cases.refreshLabels() == []
-    assert [p.name for p in (filled.logic.study.folder / "labels" / "earlier").iterdir()] == ["case_001-001.seg.nrrd"]
+    earlier = filled.logic.study.folder / "labels" / "earlier"
+    assert [p.name for p in earlier.iterdir()] == ["case_001-001.seg.nrrd"]
+    # The oldest may be deleted; none that is left is replaced.
+    (earlier / "case_001-001.seg.nrrd").rename(earlier / "case_001-003.seg.nrrd")
+    kept = (earlier / "case_001-003.seg.nrrd").read_bytes()
+    for end in (3, 4):
+        array = slicer.util.arrayFromSegmentBinaryLabelmap(node, segmentId, volume)
+        array[:end] = 1
+        slicer.util.updateSegmentBinaryLabelmapFromArray(array, node, segmentId, volume)
+        assert cases.refreshLabels() == ["case_001"]
+    assert sorted(p.name for p in earlier.iterdir()) == [f"case_001-00{number}.seg.nrrd" for number in (3, 4, 5)]
+    assert (earlier / "case_001-003.seg.nrrd").read_bytes() == kept
 
 
 def test_a_state_is_the_segments_own_state(filled: Any) -> None:

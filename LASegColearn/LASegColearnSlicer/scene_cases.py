@@ -163,7 +163,7 @@ class SceneCases:
         if file.exists() and not _sameVoxels(file, content):
             earlier = self._study.folder / "labels" / "earlier"
             earlier.mkdir(exist_ok=True)
-            shutil.copy2(file, earlier / f"{caseId}-{len(list(earlier.glob(f'{caseId}-*'))) + 1:03}.seg.nrrd")
+            shutil.copy2(file, earlier / f"{caseId}-{_lastNumber(earlier, caseId) + 1:03}.seg.nrrd")
         writeLabel(segmentationNode, segmentId, volume, file)
         for node in nodesOf(self._scene, self._study.identity, caseId, _LABEL):
             node.RemoveAttribute("LASegColearn.kind")
@@ -405,6 +405,13 @@ def _segmentNamed(segmentationNode: Any, name: str | None) -> str | None:
     ids = [segmentation.GetNthSegmentID(index) for index in range(segmentation.GetNumberOfSegments())]
     found = [str(one) for one in ids if name is None or segmentation.GetSegment(one).GetName() == name]
     return found[0] if len(found) == 1 else None
+
+
+def _lastNumber(folder: Path, caseId: str) -> int:
+    """The largest number that a case's file has here; 0 if there is none."""
+    # Not their count: where the oldest was deleted that is the newest one's number.
+    numbers = (file.name.removeprefix(f"{caseId}-").partition(".")[0] for file in folder.glob(f"{caseId}-*"))
+    return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
 
 def _unchangedFile(volumeNode: Any) -> Path | None:

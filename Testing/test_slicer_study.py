@@ -88,6 +88,28 @@ def test_a_scan_is_added_once(study: Study, phantoms: Path) -> None:
     assert study.addCohortFile(phantoms) == []
 
 
+@pytest.mark.parametrize("name", ["V\udcf6rhof.nrrd", "V\udcf6rhof/scan.nrrd"])
+def test_a_name_that_is_no_text_is_said_and_changes_nothing(study: Study, tmp_path: Path, name: str) -> None:
+    study.addScan(tmp_path / "a.nrrd")
+    said = r"^case_002: The name V\?rhof(\.nrrd)? has .* Rename the file or folder"
+    with pytest.raises(InputError, match=said) as told:
+        study.addScan(tmp_path / name)
+    assert len(told.value.problems) == 1
+    assert [case.id for case in study.cases] == ["case_001"]
+    with pytest.raises(InputError, match=r"case_001: The name V\?rhof"):
+        study.setLabel("case_001", LabelSource(tmp_path / name))
+    study.addScan(tmp_path / "b.nrrd")
+    assert Study.at(study.folder).cases == study.cases
+
+
+def test_a_change_that_cannot_be_saved_for_any_reason_is_none(study: Study, tmp_path: Path) -> None:
+    study.addScan(tmp_path / "a.nrrd")
+    with pytest.raises(TypeError):
+        study.setFigures("case_001", {"volume_ml": object()})
+    assert study.case("case_001").figures == {}
+    study.setState("case_001", "flagged")
+
+
 def test_the_id_of_a_removed_case_with_results_is_not_given_again(study: Study, tmp_path: Path) -> None:
     study.addScan(tmp_path / "a.nrrd")
     (study.predictions / "case_001").mkdir(parents=True)

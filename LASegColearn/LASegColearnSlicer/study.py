@@ -356,7 +356,7 @@ class Study:
         try:
             yield
             self._save()
-        except InputError:
+        except Exception:
             self._cases, self._currentRun, self._given = before
             raise
 
@@ -374,6 +374,8 @@ class Study:
         except OSError as error:
             cause = f"The study's folder cannot be written to ({error.strerror})."
             raise InputError(Problem(self.folder.name, cause, "Make room, or choose a folder of your own.")) from error
+        except UnicodeEncodeError as error:
+            raise InputError([problem for case in self.cases for problem in _unwritableNames(case)]) from error
         self._written = self._inFile()
 
     def _inFile(self) -> str | None:
@@ -455,6 +457,16 @@ def _numberOf(name: str) -> int:
     """Of a case's id, or of a file that is named after it; 0 where there is none."""
     digits = name.partition(".")[0].removeprefix("case_")
     return int(digits) if digits.isdecimal() else 0
+
+
+def _unwritableNames(case: StudyCase) -> Iterator[Problem]:
+    """What is wrong with names that are not text, as a file's can be on Linux."""
+    files = (case.scan,) if case.label is None else (case.scan, case.label.file)
+    for name in dict.fromkeys((*(part for file in files for part in file.parts), case.name)):
+        shown = name.encode("utf-8", "replace").decode("utf-8")
+        if shown != name:
+            cause = f"The name {shown} has characters that are no text (here ?), so the study cannot keep it."
+            yield Problem(case.id, cause, "Rename the file or folder, then add it again.")
 
 
 def _located(stored: str, folder: Path) -> Path:

@@ -34,6 +34,7 @@ from LASegColearnSlicer.dependencies import TORCH_VERSION, Dependencies
 from LASegColearnSlicer.engine_process import EngineOutcome, EngineProcess, EngineState
 from LASegColearnSlicer.rounds_table import RoundsTable
 from LASegColearnSlicer.session import Session, TrainingOptions, knownProgress, progressOf
+from LASegColearnSlicer.shown_text import asItIs
 from LASegColearnSlicer.training_plots import CHARTS, TrainingPlots
 from LASegColearnSlicer.training_progress import TrainingProgress
 
@@ -761,7 +762,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onDetails(self) -> None:
         text = self._details or _("The engine has written nothing.")
-        slicer.util.infoDisplay(self.ui.statusLabel.text or _("Nothing has run yet."), detailedText=text)
+        slicer.util.infoDisplay(asItIs(self.ui.statusLabel.text) or _("Nothing has run yet."), detailedText=text)
 
     def onDeviceChosen(self) -> None:
         """The choice is looked at when it has settled: binding the panel changes it, too."""

@@ -14,6 +14,7 @@ import pytest
 
 from predicted_case import SHAPE, PredictedCase, makePredictedCase, writePrediction
 from slicer_stand_in.application import startSlicer
+from slicer_stand_in.pythonqt import bare
 
 # A closed scene keeps slice nodes: one name a view.
 _NUMBERS = itertools.count(1)
@@ -598,6 +599,14 @@ def test_without_a_study_a_case_or_a_prediction_a_sentence_says_so(editor: Edito
     editor.embedded.activateColearning()
     assert editor.message.startswith("Study: No study is open.")
     _assertDisabled(effect)
+
+
+def test_a_name_that_looks_like_html_is_shown_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PySide6.QtCore import Qt
+
+    effect = _open(tmp_path, monkeypatch).effect
+    for label in (effect.messageLabel, effect.readoutsLabel):
+        assert bare(label).textFormat() == Qt.TextFormat.PlainText
 
 
 def test_without_uncertainty_the_reason_is_in_the_tooltips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -467,6 +467,43 @@ def test_too_few_cases_are_said_before_anything_starts(filled: Any) -> None:
     assert filled.ui.trainButton.toolTip == "Training needs at least 2 labeled cases"
 
 
+_IMAGE = "<img src='//server/x.png'> & 1 < 2.nrrd"
+
+
+def test_a_name_that_looks_like_html_is_shown_as_it_is(
+    panel: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import slicer
+    from PySide6.QtGui import Qt, QTextDocument
+
+    scan = Path("/scans") / _IMAGE.rpartition("/")[2]
+    panel.openStudy(str(tmp_path / "study"))
+    panel.logic.study.addScan(scan, name=_IMAGE)
+    panel.update()
+    tip = panel.ui.casesTable.item(0, 0).toolTip()
+    document = QTextDocument()
+    document.setHtml(tip)
+    assert Qt.mightBeRichText(tip) and document.toPlainText() == f"case_001: {scan.name}"
+    assert "<img" not in tip
+    said: list[str] = []
+    monkeypatch.setattr(slicer.util, "infoDisplay", lambda text, **_: said.append(text))
+    panel.ui.statusLabel.text = f"{_IMAGE}\ncannot be read"
+    panel.onDetails()
+    document.setHtml(said[0])
+    assert document.toPlainText() == f"{_IMAGE}\ncannot be read"
+
+
+def test_every_label_that_is_filled_takes_its_text_as_it_is(panel: Any) -> None:
+    from PySide6.QtCore import Qt
+    from PySide6.QtWidgets import QLabel
+
+    named = {name: bare(widget) for name, widget in vars(panel.ui).items()}
+    filled = {name: label for name, label in named.items() if isinstance(label, QLabel) and label.wordWrap()}
+    del filled["settingsHelpLabel"]
+    assert len(filled) == 12
+    assert {name for name, label in filled.items() if label.textFormat() != Qt.TextFormat.PlainText} == set()
+
+
 def test_every_method_can_be_chosen_and_says_what_it_does(panel: Any) -> None:
     from LASegColearnLib.methods import method_names, method_titles
 

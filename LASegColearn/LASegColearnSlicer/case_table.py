@@ -8,6 +8,7 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
+from LASegColearnSlicer.shown_text import asItIs
 from LASegColearnSlicer.study import Role, State, StudyCase
 
 _SCAN, _ROLE, _LABEL, _STATE, _FIRST_FIGURE = range(5)
@@ -121,7 +122,7 @@ class CaseTable:
     def _text(self, row: int, column: int, text: str, tip: str) -> None:
         item = self._table.item(row, column)
         item.setText(text)
-        item.setToolTip(tip)
+        item.setToolTip(asItIs(tip))
 
 
 class _WheelFilter(qt.QWidget):

@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from LASegColearnSlicer.case_table import numberText
 from LASegColearnSlicer.rounds import Round
+from LASegColearnSlicer.shown_text import asItIs
 
 
 class RoundsTable:
@@ -39,7 +40,7 @@ class RoundsTable:
                     self._table.setItem(row, column, qt.QTableWidgetItem(""))
             self._runs = runs
         for row, one in enumerate(rounds):
-            tip = _tip(one)
+            tip = asItIs(_tip(one))
             for column, text in enumerate(_texts(one, one.run == current)):
                 item = self._table.item(row, column)
                 item.setText(text)

@@ -119,6 +119,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         add = self.scriptedEffect.addOptionsWidget
         self.messageLabel = qt.QLabel("")
         self.messageLabel.setWordWrap(True)
+        # It names segmentations and scans, which can look like HTML.
+        self.messageLabel.setTextFormat(qt.Qt.PlainText)
         add(self.messageLabel)
 
         self.acceptButton = self._button(_("Accept"), _("Take the teacher's segment over, whole (key a)"))
@@ -165,6 +167,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         self._readouts = ReadoutsTable(self.readoutsTable)
         self.readoutsLabel = qt.QLabel("")
         self.readoutsLabel.setWordWrap(True)
+        self.readoutsLabel.setTextFormat(qt.Qt.PlainText)
         layout = qt.QVBoxLayout()
         layout.addWidget(self.readoutsLabel)
         layout.addWidget(self.readoutsTable)

@@ -1137,7 +1137,7 @@ def _settingHelp() -> dict[str, str]:
 def _modelText(progress: TrainingProgress, name: str) -> str:
     """Which training the current model is from, and how good it was on cases it was not trained on."""
     text = _("Training {name}, {n} iterations").format(name=name, n=progress.iteration)
-    curve = progress.dice.get("teacher") or next(iter(progress.dice.values()), None)
-    if curve is None:
+    dice = progress.lastDice
+    if dice is None:
         return text + _("; no validation cases, so nothing says how good it is")
-    return text + _("; Dice {d}, validation cases: {n}").format(d=f"{curve.values[-1]:.3f}", n=progress.validationCases)
+    return text + _("; Dice {d}, validation cases: {n}").format(d=f"{dice:.3f}", n=progress.validationCases)

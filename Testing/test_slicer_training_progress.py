@@ -18,12 +18,14 @@ SMALL = Settings(spacing_mm=(5.0, 5.0, 5.0), patch_size=(16, 16, 16), filters=2,
 def test_a_real_training_is_followed_to_its_end_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("LASegColearnLib.trainer._SECONDS_BETWEEN_PROGRESS", 0.0)
     cohort = write_phantom_cohort(tmp_path / "phantoms", labeled=2, unlabeled=2, validation=1, seed=3)
-    progress, shares, lines = TrainingProgress(), [], []
+    progress, shares, lines, predictors = TrainingProgress(), [], [], set()
 
     def listen(event: dict) -> None:
         progress.follow(event)
         shares.append(progress.share)
         lines.append(progress.status)
+        if event["event"] == "validated":
+            predictors.add(event["predictor"])
 
     stop = StopAfter(2)
     train(cohort, tmp_path / "run", SMALL, device="cpu", listeners=[listen, stop.listen], should_stop=stop)
@@ -37,8 +39,20 @@ def test_a_real_training_is_followed_to_its_end_and_resumed(tmp_path: Path, monk
     assert progress.losses["total"].iterations == [1, 2, 3, 4]
     assert set(progress.dice) == {"student_1", "student_2", "teacher"}
     assert progress.validationCases == 1
-    assert progress.status.startswith("Finished after 4 iterations; Dice 0.")
-    assert progress.status.endswith("on 1 validation cases")
+    assert predictors == {"teacher"}
+    last = progress.dice["teacher"].values[-1]
+    assert progress.status == f"Finished after 4 iterations; Dice {last:.3f} on 1 validation cases"
+
+
+@pytest.mark.parametrize(("predictor", "dice"), [("student", "0.812"), (None, "0.500")])
+def test_the_dice_at_the_end_is_that_of_what_predicts(predictor: str | None, dice: str) -> None:
+    """Neither the best on the way nor that of another network; runs of early versions do not say which it is."""
+    progress = TrainingProgress()
+    for iteration, student in ((1, 0.903), (2, 0.812)):
+        event = {"event": "validated", "iteration": iteration, "dice": {"student": student, "teacher": 0.5}, "cases": 3}
+        progress.follow(event | ({} if predictor is None else {"predictor": predictor}))
+    progress.follow({"event": "finished", "complete": True, "iteration": 2, "best_dice": 0.903})
+    assert progress.status == f"Finished after 2 iterations; Dice {dice} on 3 validation cases"
 
 
 def test_the_scans_that_are_being_labeled_are_counted() -> None:

@@ -348,7 +348,12 @@ class Trainer:
             return False
         self._to_validate = False
         self.events.emit(
-            "validated", iteration=self.iteration, elapsed_seconds=self.elapsed_seconds, dice=dice, cases=len(cases)
+            "validated",
+            iteration=self.iteration,
+            elapsed_seconds=self.elapsed_seconds,
+            dice=dice,
+            predictor=self.method.predictor,
+            cases=len(cases),
         )
         score = dice[self.method.predictor]
         if self.best is None or score > self.best:

@@ -56,12 +56,21 @@ class TrainingProgress:
         self.validationCases = 0
         self.secondsAnIteration: float | None = None
         self.warnings: list[str] = []
+        # Early versions do not say which network predicts; most of their trainings have a teacher that does.
+        self._predictor = "teacher"
         self._status = ""
 
     @property
     def status(self) -> str:
         """One line for the person."""
         return self._status
+
+    @property
+    def lastDice(self) -> float | None:
+        """Dice of the network that predicts, as it was last validated; None before the first time."""
+        # Not the best on the way: the model that predicts is the one at the end.
+        curve = self.dice.get(self._predictor) or next(iter(self.dice.values()), None)
+        return None if curve is None else curve.values[-1]
 
     def follow(self, event: dict[str, Any]) -> None:
         """Take in an event; one of a kind that is not known changes nothing."""
@@ -94,6 +103,7 @@ class TrainingProgress:
 
     def _on_validated(self, event: dict[str, Any]) -> None:
         self.validationCases = event["cases"]
+        self._predictor = event.get("predictor", self._predictor)
         for name, value in event["dice"].items():
             if value is not None:
                 self.dice.setdefault(name, Curve()).add(event["iteration"], value)
@@ -114,8 +124,8 @@ class TrainingProgress:
             )
             return
         self.share = 1.0
-        best = event.get("best_dice")
-        measured = "" if best is None else f"; Dice {best:.3f} on {self.validationCases} validation cases"
+        dice = self.lastDice
+        measured = "" if dice is None else f"; Dice {dice:.3f} on {self.validationCases} validation cases"
         self._status = f"Finished after {self.iteration} iterations{measured}"
 
 

@@ -51,6 +51,7 @@ _LAST_STUDY = "LASegColearn/StudyFolder"
 # Binding the panel changes the device's box several times.
 _MILLISECONDS_BEFORE_PROBE = 300
 _MOST_WARNINGS = 3
+_USER_GUIDE = "https://github.com/LASegColearn/SlicerLASegColearn/blob/main/docs/user-guide.md"
 
 
 class LASegColearn(ScriptedLoadableModule):
@@ -67,6 +68,7 @@ class LASegColearn(ScriptedLoadableModule):
             "segmentations with how far to trust them, and learns again from corrections. Choose a study folder, add "
             "scans, press Train, then Predict. For research, not for diagnosis. Nothing leaves this computer."
         )
+        parent.helpText += f'<p><a href="{_USER_GUIDE}">{_("User guide")}</a></p>'
         parent.acknowledgementText = _(
             "The method: Ziyuan Zhang, Semi-supervised Medical Image Segmentation with Hybrid Cropping in a "
             "Multi-Model Co-learning Framework, 2024. "

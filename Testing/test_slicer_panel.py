@@ -875,6 +875,18 @@ def test_the_console_example_of_the_user_guide_runs_as_written_but_for_its_lengt
     assert logic.study.currentRun.path.name == "001"
 
 
+def test_the_help_leads_to_the_user_guide_of_the_extensions_homepage() -> None:
+    startSlicer()
+    import LASegColearn
+    from slicer_stand_in.scripted_module import qSlicerScriptedLoadableModule
+
+    module = qSlicerScriptedLoadableModule(LASegColearn.__file__)
+    LASegColearn.LASegColearn(module)
+    homepage = re.search(r'EXTENSION_HOMEPAGE "(.*)"', (ROOT / "CMakeLists.txt").read_text("utf-8"))
+    assert homepage and (ROOT / "docs" / "user-guide.md").exists()
+    assert module.helpText.endswith(f'<p><a href="{homepage.group(1)}/blob/main/docs/user-guide.md">User guide</a></p>')
+
+
 def test_reload_and_test_passes() -> None:
     startSlicer()
     from LASegColearn import LASegColearnTest

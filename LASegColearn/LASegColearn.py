@@ -915,7 +915,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.removeButton.enabled = bool(cases) and not running
         self.ui.showCaseButton.enabled = bool(cases)
         self.ui.progressBar.setVisible(running or self.ui.progressBar.value > 0)
-        self.ui.estimateLabel.text = self._estimate(cases)
+        # Nobody points at a gray button to learn why it is gray.
+        self.ui.estimateLabel.text = reason or self._estimate(cases)
 
     def _whyNotTrain(self, cases: Any) -> str:
         assert self.logic is not None
@@ -925,10 +926,16 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return _("Install the missing software first")
         if self.logic.isRunning:
             return _("The engine is at work")
-        if sum(case.role == "labeled" for case in cases) < 2:
-            return _("Training needs at least 2 labeled cases")
-        if self.ui.methodComboBox.currentText != "supervised" and sum(c.role == "unlabeled" for c in cases) < 2:
-            return _("Co-learning needs at least 2 unlabeled cases; add some, or choose the method supervised")
+        labeled, unlabeled = (sum(case.role == role for case in cases) for role in ("labeled", "unlabeled"))
+        if labeled < 2:
+            text = _(
+                "Wanted at least 2 labeled cases besides those for validation, found {n}. "
+                "Outline the left atrium in more, or give more the role labeled."
+            )
+            return text.format(n=labeled)
+        if self.ui.methodComboBox.currentText != "supervised" and unlabeled < 2:
+            text = _("Wanted at least 2 unlabeled cases, found {n}. Add some, or choose the method supervised.")
+            return text.format(n=unlabeled)
         return ""
 
     def _estimate(self, cases: Any) -> str:

@@ -451,7 +451,7 @@ def test_scans_that_lie_where_slicer_clears_up_are_copied_into_the_study(panel: 
 
 def test_without_a_study_nothing_can_be_started_and_the_button_says_why(panel: Any) -> None:
     assert not panel.ui.trainButton.enabled
-    assert panel.ui.trainButton.toolTip == "Choose a study folder first"
+    assert panel.ui.trainButton.toolTip == panel.ui.estimateLabel.text == "Choose a study folder first"
     assert not panel.ui.predictAllButton.enabled
     assert not panel.ui.addFromSceneButton.enabled
 
@@ -460,11 +460,14 @@ def test_too_few_cases_are_said_before_anything_starts(filled: Any) -> None:
     filled.onRoleChosen("case_003", "left out")
     filled.onRoleChosen("case_004", "left out")
     assert not filled.ui.trainButton.enabled
-    assert "at least 2 unlabeled cases" in filled.ui.trainButton.toolTip
+    wanted = "Wanted at least 2 unlabeled cases, found 1. Add some, or choose the method supervised."
+    assert filled.ui.trainButton.toolTip == filled.ui.estimateLabel.text == wanted
     filled.ui.methodComboBox.setCurrentText("supervised")
-    assert filled.ui.trainButton.enabled
-    filled.onRoleChosen("case_001", "left out")
-    assert filled.ui.trainButton.toolTip == "Training needs at least 2 labeled cases"
+    assert filled.ui.trainButton.enabled and filled.ui.estimateLabel.text.startswith("4 cases.")
+    filled.onRoleChosen("case_001", "validation")
+    wanted = "Wanted at least 2 labeled cases besides those for validation, found 1."
+    assert filled.ui.estimateLabel.text.startswith(wanted)
+    assert filled.ui.trainButton.toolTip == filled.ui.estimateLabel.text
 
 
 _IMAGE = "<img src='//server/x.png'> & 1 < 2.nrrd"

@@ -916,7 +916,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.showCaseButton.enabled = bool(cases)
         self.ui.progressBar.setVisible(running or self.ui.progressBar.value > 0)
         # Nobody points at a gray button to learn why it is gray.
-        self.ui.estimateLabel.text = reason or self._estimate(cases)
+        self.ui.estimateLabel.text = ("" if running else reason) or self._estimate(cases)
 
     def _whyNotTrain(self, cases: Any) -> str:
         assert self.logic is not None

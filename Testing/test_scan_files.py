@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -342,6 +343,16 @@ def test_a_difference_of_1e_8_in_a_direction_is_none(tmp_path: Path) -> None:
     assert warnings == []
     assert found.GetDirection() == make_scan().GetDirection()
     assert np.array_equal(array(found), array(make_label()))
+
+
+@pytest.mark.parametrize("repeated", [b"ElementDataFile=LIST\n" * 1000, b"ElementDataFile" * 8000])
+def test_what_a_header_repeats_costs_no_more_than_its_length(repeated: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.mhd"
+    path.write_bytes(b"ObjectType = Image\nNDims = 3\n" + repeated)
+    begun = time.process_time()
+    with pytest.raises(InputError):
+        read_scan(path)
+    assert time.process_time() - begun < 1
 
 
 def test_grids_a_tenth_of_a_voxel_apart_are_two() -> None:

@@ -30,9 +30,9 @@ _GZIP_BEGINS = b"\x1f\x8b"
 _LEAST_SHARE_INSIDE = 0.5
 _REMEDY_APART = "Check that scan and label are of the same patient, and that neither lies under a transform."
 # The line of a MetaImage or NRRD header that names the file with the voxels. MetaIO passes over blanks before it and
-# over several separators.
+# over several separators. No second such word before them: each line is looked through once, whatever it repeats.
 _VOXEL_FILE = re.compile(
-    rb"(?:ElementDataFile[^=:\r\n]*[=:]|^[ \t\f\v]*data ?file[ \t]*:)[=: \t\f\v]*([^\r\n]+)",
+    rb"(?:ElementDataFile(?:(?!ElementDataFile)[^=:\r\n])*[=:]|^[ \t\f\v]*data ?file[ \t]*:)[=: \t\f\v]*([^\r\n]+)",
     re.MULTILINE | re.IGNORECASE,
 )
 
@@ -271,10 +271,13 @@ def _voxel_files(path: Path) -> list[str]:
         # Voxels follow after an empty line.
         header = re.split(rb"\r?\n\r?\n", header, maxsplit=1)[0]
     names: list[str] = []
+    listed = False
     for found in _VOXEL_FILE.finditer(header):
         named = found[1].decode(errors="replace").strip()
-        # Both readers tell a list by these letters alone, and its files by the lines that follow.
-        if named.startswith("LIST"):
+        # Both readers tell a list by these letters alone, and its files by the lines that follow, those of later lists
+        # among them.
+        if named.startswith("LIST") and not listed:
+            listed = True
             lines = header[found.end() :].decode(errors="replace").splitlines()
             names += [line.strip() for line in lines if line.strip()]
         if named.split()[:1] != ["LIST"] and named.upper() != "LOCAL":

@@ -249,6 +249,37 @@ def test_a_header_may_not_name_a_file_outside_of_its_folder(suffix: str, tmp_pat
         assert np.array_equal(array(read_scan(copy)), array(make_scan()))
 
 
+@pytest.mark.parametrize("suffix", ["mhd", "mha", "nhdr", "nrrd"])
+def test_a_header_too_long_to_be_looked_through_is_refused(suffix: str, tmp_path: Path) -> None:
+    path = write(make_scan(), tmp_path / f"a.{suffix}")
+    begin, rest = path.read_bytes().split(b"\n", 1)
+    line = b"# of no use\n" if suffix.startswith("n") else b"Comment = ElementDataFile = LOCAL\n"
+    path.write_bytes(begin + b"\n" + line * (1_100_000 // len(line)) + rest)
+    assert refusal(path) == f"The scan's header, a.{suffix}, is longer than 1 MB."
+
+
+@pytest.mark.parametrize("suffix", ["mha", "nrrd"])
+def test_a_long_file_with_its_voxels_in_it_is_read(suffix: str, tmp_path: Path) -> None:
+    scan = make_scan(size=(90, 90, 90))
+    path = tmp_path / f"a.{suffix}"
+    sitk.WriteImage(scan, str(path), useCompression=False)
+    assert path.stat().st_size > 1_400_000
+    assert np.array_equal(array(read_scan(path)), array(scan))
+
+
+def test_a_file_outside_of_the_folder_is_found_however_the_header_is_disguised(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    for suffix, begin, end in (("mhd", b"NRRD = x\n\n", b"\n"), ("nhdr", b"", b"\r")):
+        path = write(make_scan(), tmp_path / f"a.{suffix}")
+        (voxels,) = tmp_path.glob("a.*raw*")
+        folder.mkdir(exist_ok=True)
+        named = path.read_bytes().replace(voxels.name.encode(), b"../" + voxels.name.encode())
+        (folder / path.name).write_bytes(begin + named.replace(b"\n", end))
+        cause = f"The scan's header, a.{suffix}, names a file with its voxels outside of its folder."
+        assert refusal(folder / path.name) == cause
+        voxels.unlink()
+
+
 def test_a_label_is_not_read_as_a_scan(tmp_path: Path) -> None:
     mask = sitk.Cast(make_scan() > 0, sitk.sitkUInt8)
     assert refusal(write(mask * 3, tmp_path / "a.nrrd")) == "The scan has two values only, as a label has."

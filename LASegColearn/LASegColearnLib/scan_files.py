@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import math
+import mmap
 import os
 import re
 import zlib
@@ -221,7 +222,7 @@ def _read(path: Path, name: str, what: str) -> sitk.Image:
             Problem(name, f"Wanted a {what} as one of {known}, found {path.name}.", "Export it in such a format.")
         )
     try:
-        voxel_files = _voxel_files(path)
+        voxel_files = _voxel_files(path, name, what)
     except OSError:
         raise not_readable(name) from None
     _refuse_voxels_elsewhere(path, voxel_files, name, what)
@@ -262,14 +263,23 @@ def _beginning(path: Path, count: int) -> bytes:
         return file.read(count)
 
 
-def _voxel_files(path: Path) -> list[str]:
-    """The other files in which a MetaImage or NRRD header says its voxels are; none for a file that has its own."""
-    if not path.name.lower().endswith((".mha", ".mhd", ".nrrd", ".nhdr")):
+def _voxel_files(path: Path, name: str, what: str) -> list[str]:
+    """The other files in which a MetaImage or NRRD header says its voxels are; none for a file that has its own.
+
+    Raises
+    ------
+    InputError
+        If the header is longer than what is looked at, and so might name others.
+    """
+    is_nrrd = path.name.lower().endswith((".nrrd", ".nhdr"))
+    if not is_nrrd and not path.name.lower().endswith((".mha", ".mhd")):
         return []
     header = _beginning(path, _CHUNK_BYTES)
-    if header.startswith(b"NRRD"):
-        # Voxels follow after an empty line.
-        header = re.split(rb"\r?\n\r?\n", header, maxsplit=1)[0]
+    is_whole = path.stat().st_size <= _CHUNK_BYTES
+    if is_nrrd:
+        # The reader ends a line at a carriage return too; voxels follow after an empty line.
+        header, ended, _ = re.sub(rb"\r\n?", b"\n", header).partition(b"\n\n")
+        is_whole = is_whole or bool(ended)
     names: list[str] = []
     listed = False
     for found in _VOXEL_FILE.finditer(header):
@@ -282,7 +292,18 @@ def _voxel_files(path: Path) -> list[str]:
             names += [line.strip() for line in lines if line.strip()]
         if named.split()[:1] != ["LIST"] and named.upper() != "LOCAL":
             names.append(named)
+    if not is_nrrd and not is_whole:
+        is_whole = not names and not _is_named_later(path)
+    if not is_whole:
+        cause = f"The {what}'s header, {path.name}, is longer than {_CHUNK_BYTES >> 20} MB."
+        raise InputError(Problem(name, cause, "Export it again as NRRD."))
     return names
+
+
+def _is_named_later(path: Path) -> bool:
+    """Whether a MetaImage names a file with its voxels after what is looked at: a first name may be in a comment."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(b"ElementDataFile", _CHUNK_BYTES - len(b"ElementDataFile")) >= 0
 
 
 def _refuse_voxels_elsewhere(path: Path, voxel_files: Sequence[str], name: str, what: str) -> None:

@@ -201,6 +201,30 @@ def test_a_constant_scan_is_refused(tmp_path: Path) -> None:
     assert refusal(path) == "The scan is constant: every voxel is 7."
 
 
+@pytest.mark.parametrize(
+    ("size", "spacing", "sides"),
+    [
+        ((9, 11, 13), (500.0, 500.0, 500.0), "4500 x 5500 x 6500 mm with voxels of 500 x 500 x 500 mm"),
+        ((9, 11, 13), (1.0, 1.0, 30.0), "9 x 11 x 390 mm with voxels of 1 x 1 x 30 mm"),
+        ((3, 3, 90), (1.0, 1.0, 24.0), "3 x 3 x 2160 mm with voxels of 1 x 1 x 24 mm"),
+        ((60, 3, 60), (20.0, 1.0, 20.0), "1200 x 3 x 1200 mm with voxels of 20 x 1 x 20 mm"),
+    ],
+)
+def test_a_scan_larger_than_any_scanner_makes_is_refused(
+    size: tuple, spacing: tuple, sides: str, tmp_path: Path
+) -> None:
+    scan = make_scan(size=size)
+    scan.SetSpacing(spacing)
+    cause = f"Wanted a scan as scanners make them, found one of {sides}."
+    assert refusal(write(scan, tmp_path / "a.nrrd")) == cause
+
+
+def test_a_scan_of_a_whole_body_is_read(tmp_path: Path) -> None:
+    scan = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=(380, 50, 50)).astype(np.float32))
+    scan.SetSpacing((10.0, 16.0, 5.0))
+    assert read_scan(write(scan, tmp_path / "a.nrrd")).GetSize() == (50, 50, 380)
+
+
 def test_a_folder_is_told_from_a_missing_file(tmp_path: Path) -> None:
     (tmp_path / "series.nrrd").mkdir()
     for name in ("series.nrrd", "DICOM"):

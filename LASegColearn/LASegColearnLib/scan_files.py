@@ -26,6 +26,9 @@ _TOLERANCE_VOXELS = 0.01
 # Cosine of the angle between two axes; headers of oblique scans round.
 _TOLERANCE_AXES = 1e-3
 _CHUNK_BYTES = 1 << 20
+# More than a scanner makes (mm): of a voxel, and of a scan's longest side, as of a whole body, and its other two.
+_LARGEST_SPACING = 25
+_LARGEST_SIDES = (1000, 1000, 2000)
 _GZIP_BEGINS = b"\x1f\x8b"
 # Of a label that lies further outside than this, header or scan are likely to be another's.
 _LEAST_SHARE_INSIDE = 0.5
@@ -71,11 +74,12 @@ def read_scan(path: Path, case: str | None = None) -> sitk.Image:
     Raises
     ------
     InputError
-        If the file is missing, cannot be read or is cut short, is not 3D, has colors, holds NaN or infinity, or has one
-        or two values only.
+        If the file is missing, cannot be read or is cut short, is not 3D, has colors, is larger than any scanner's,
+        holds NaN or infinity, or has one or two values only.
     """
     name = case or stem(path)
     image = _three_dimensional(_read(path, name, "scan"), name, "scan")
+    _refuse_implausible_extent(image, name)
     image = sitk.Cast(image, sitk.sitkFloat32)
     voxels = sitk.GetArrayViewFromImage(image)
     low, high = float(voxels.min()), float(voxels.max())
@@ -394,6 +398,22 @@ def _three_dimensional(image: sitk.Image, name: str, what: str) -> sitk.Image:
             )
         )
     return image
+
+
+def _refuse_implausible_extent(scan: sitk.Image, name: str) -> None:
+    """Raise :class:`InputError` for lengths in another unit than mm: at the networks' spacing they fill any memory."""
+    spacing = scan.GetSpacing()
+    sides = [count * step for count, step in zip(scan.GetSize(), spacing, strict=True)]
+    too_long = any(side > most for side, most in zip(sorted(sides), _LARGEST_SIDES, strict=True))
+    if too_long or max(spacing) > _LARGEST_SPACING:
+        found, voxel = (" x ".join(f"{length:g}" for length in lengths) for lengths in (sides, spacing))
+        raise InputError(
+            Problem(
+                name,
+                f"Wanted a scan as scanners make them, found one of {found} mm with voxels of {voxel} mm.",
+                "Correct the spacing in its header, which counts in mm, or export it again.",
+            )
+        )
 
 
 def _empty(name: str) -> InputError:

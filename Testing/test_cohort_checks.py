@@ -193,6 +193,17 @@ def test_one_label_of_two_cases_is_refused_unless_they_name_their_segments(cohor
     check_cohort(with_segments("1", "2", shared))
 
 
+def test_a_header_of_more_voxels_than_memory_holds_does_not_hide_other_problems(cohort: Cohort) -> None:
+    cohort.unlabeled[0].image.write_bytes(
+        b"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 100000 100000 100000\nencoding: raw\n\n1234"
+    )
+    cohort.unlabeled[1].image.unlink()
+    assert problems(cohort) == [
+        ("u1", "The scan does not fit into this computer's memory, or its header is damaged."),
+        ("u2", "The scan's file is missing: u2.nrrd."),
+    ]
+
+
 def test_two_cases_of_one_id_are_refused(cohort: Cohort) -> None:
     cause = "Two cases have this id (upper and lower case count as one)."
     renamed = tuple(replace(case, id="L1") for case in cohort.validation)

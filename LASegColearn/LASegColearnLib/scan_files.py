@@ -235,7 +235,8 @@ def _read(path: Path, name: str, what: str) -> sitk.Image:
         image = reader.Execute()
     except RuntimeError as error:
         if is_out_of_memory(error):
-            raise MemoryError(str(error)) from None
+            cause = f"The {what} does not fit into this computer's memory, or its header is damaged."
+            raise InputError(Problem(name, cause, "Export it again, close other programs, or crop it.")) from None
         if "orthonormal" in str(error):
             raise _sheared(name, what) from None
         _refuse_without_voxels(path, voxel_files, name, what)

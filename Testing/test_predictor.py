@@ -294,10 +294,10 @@ def test_without_figures_only_the_network_that_predicts_is_asked() -> None:
 
 def test_a_wrong_network_and_overlap_are_refused_together() -> None:
     with pytest.raises(InputError) as refusal:
-        Predictor(model(teacher=Constant(0.5)), device=CPU, network="student_3", overlap=1.0)
+        Predictor(model(teacher=Constant(0.5)), device=CPU, network="student_3", overlap=0.96)
     assert str(refusal.value).splitlines() == [
         "--network: Wanted one of teacher, mean, found 'student_3'. Choose one.",
-        "--overlap: Wanted a share of at least 0 and below 1, found 1.0. Try 0.25.",
+        "--overlap: Wanted a share between 0 and 0.95, found 0.96. Try 0.25.",
     ]
 
 

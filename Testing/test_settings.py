@@ -100,6 +100,20 @@ def test_a_setting_of_another_kind_is_refused(name: str, value: Any) -> None:
     assert Settings.from_dict({**Settings().to_dict(), "minutes": 3, "spacing_mm": [1, 1, 1]}).minutes == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("overlap", 0.9999999, "a share between 0 and 0.95"),
+        ("spacing_mm", [1.0, 1e-4, 1.0], "three lengths from 0.1 mm"),
+        ("filters", 4096, "at most 128"),
+    ],
+)
+def test_a_setting_of_a_file_that_would_never_end_is_refused(name: str, value: Any, wanted: str) -> None:
+    with pytest.raises(InputError, match=f"^{name}: Wanted {wanted}, found"):
+        Settings.from_dict({**Settings().to_dict(), name: value}).checked()
+    Settings(overlap=0.95, spacing_mm=(0.1, 0.1, 0.1), filters=128).checked()
+
+
 def test_all_wrong_settings_are_named_at_once() -> None:
     with pytest.raises(InputError) as caught:
         Settings().with_text(["filters=0", "mix_crop=2"])

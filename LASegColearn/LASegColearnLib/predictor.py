@@ -25,6 +25,7 @@ from LASegColearnLib.preprocessing import Grid, prepare_scan, restore_to_scan
 from LASegColearnLib.run_folder import patiently, write_json_atomically
 from LASegColearnLib.scan_files import read_scan
 from LASegColearnLib.segmentation_files import network_file, write_mask, write_volume
+from LASegColearnLib.settings import MOST_OVERLAP
 from LASegColearnLib.uncertainty import combined_uncertainty, mean_near_surface, pairwise_agreement
 from LASegColearnLib.windows import WINDOWS_AT_ONCE, foreground_by_windows
 
@@ -107,7 +108,7 @@ class Predictor:
         Name of the network that makes the segmentation, or ``"mean"`` for the mean of all networks' probabilities.
         Default: the one the model predicts with (the teacher).
     overlap
-        Share by which windows overlap, at least 0 and below 1. Default: the model's setting.
+        Share by which windows overlap, from 0 to 0.95. Default: the model's setting.
     mirror
         Average over the mirrored copies in the axial plane that training has shown to the networks: 4, or 2 for a model
         of unturned patches, in so many times the time. Default: the model's setting.
@@ -150,10 +151,9 @@ class Predictor:
             problems.append(
                 Problem("--network", f"Wanted one of {', '.join(known)}, found {self.network!r}.", "Choose one.")
             )
-        if not 0 <= self.overlap < 1:
-            problems.append(
-                Problem("--overlap", f"Wanted a share of at least 0 and below 1, found {self.overlap}.", "Try 0.25.")
-            )
+        if not 0 <= self.overlap <= MOST_OVERLAP:
+            cause = f"Wanted a share between 0 and {MOST_OVERLAP:g}, found {self.overlap}."
+            problems.append(Problem("--overlap", cause, "Try 0.25."))
         if self.mirror and not self.model.settings.axial_flips:
             problems.append(
                 Problem(

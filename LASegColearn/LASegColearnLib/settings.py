@@ -15,6 +15,8 @@ from LASegColearnLib.errors import InputError, Problem
 
 StudentDifference = Literal["residual", "dropout", "activation", "none"]
 Normalization = Literal["batch", "instance", "group"]
+# Of windows on each axis alike: 8000 of them look at each voxel then.
+MOST_OVERLAP = 0.95
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ class Settings:
             numbers = value if isinstance(value, list) else [value]
             finite = all(math.isfinite(number) for number in numbers if isinstance(number, float))
             require(finite, name, "a finite number")
-        require(len(self.spacing_mm) == 3 and min(self.spacing_mm) > 0, "spacing_mm", "three lengths above 0 mm")
+        require(len(self.spacing_mm) == 3 and min(self.spacing_mm) >= 0.1, "spacing_mm", "three lengths from 0.1 mm")
         require(
             len(self.patch_size) == 3 and all(side > 0 and side % 16 == 0 for side in self.patch_size),
             "patch_size",
@@ -200,8 +202,11 @@ class Settings:
         )
         for name in ("foreground_patches", "affine_augmentation", "intensity_augmentation", "ramp_up"):
             require(0 <= getattr(self, name) <= 1, name, "a share between 0 and 1")
-        for name in ("dropout", "pretraining", "self_training", "holdout", "overlap"):
+        for name in ("dropout", "pretraining", "self_training", "holdout"):
             require(0 <= getattr(self, name) < 1, name, "a share of at least 0 and below 1")
+        # Beyond these, which a file from elsewhere may ask for, nothing would ever be done.
+        require(0 <= self.overlap <= MOST_OVERLAP, "overlap", f"a share between 0 and {MOST_OVERLAP:g}")
+        require(self.filters <= 128, "filters", "at most 128")
         require(
             self.pretraining + self.self_training < 1,
             "self_training",

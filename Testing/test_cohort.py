@@ -99,6 +99,7 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
         (["x/A.nrrd", "y/a.nrrd"], ["x_A", "y_a"]),
         (["x/Müller, 3.nrrd", "x/.hidden.nrrd"], ["M_ller_3", "hidden"]),
         (["x/λ.nrrd"], ["_"]),
+        (["x/-a-.nrrd", "x/.-.nrrd"], ["a-", "case"]),
         (["x/Con.nrrd", "x/lpt1.2.nrrd", "x/console.nrrd"], ["case_Con", "case_lpt1.2", "console"]),
     ],
 )
@@ -110,6 +111,19 @@ def test_ids_that_are_given_stay(tmp_path: Path) -> None:
     entries = [{"image": "a.nrrd"}, {"id": "a", "image": "b.nrrd"}, {"id": 7, "image": "c.nrrd"}]
     cohort = load_cohort(write(tmp_path / "c.json", {"unlabeled": entries}))
     assert [case.id for case in cohort.unlabeled] == [f"{tmp_path.name}_a", "a", "7"]
+
+
+@pytest.mark.parametrize("case_id", ["=1+cmd|' C'!A0", "-1", "+1", "@a", "a\x1b]0;title\x07", "../a"])
+def test_an_id_that_would_act_in_a_table_or_terminal_is_refused(case_id: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "c.json", {"test": [{"id": case_id, "image": "a.nrrd"}, {"id": "B", "image": "b.nrrd"}]})
+    with pytest.raises(InputError) as caught:
+        load_cohort(path)
+    assert [problem.case for problem in caught.value.problems] == [case_id]
+
+
+def test_two_cases_of_one_id_in_a_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Two cases have this id"):
+        load_cohort(write(tmp_path / "c.json", {"test": [{"id": name, "image": f"{name}.nrrd"} for name in "aA"]}))
 
 
 # --- labels that are kept back ---

@@ -210,9 +210,9 @@ def test_two_cases_of_one_id_are_refused(cohort: Cohort) -> None:
     assert problems(replace(cohort, validation=renamed)) == [("L1", cause)]
 
 
-@pytest.mark.parametrize("case_id", ["a/b", "..", ".a", "a.", "a b", "ä", "", "a\n", "a\\b"])
+@pytest.mark.parametrize("case_id", ["a/b", "..", ".a", "a.", "-a", "a b", "ä", "", "a\n", "a\\b"])
 def test_an_id_that_is_no_file_name_is_refused(case_id: str, cohort: Cohort) -> None:
-    cause = "Wanted an id of letters, digits, '.', '_' and '-' that neither starts nor ends with a dot."
+    cause = "Wanted an id of letters, digits, '.', '_' and '-', with no '.' or '-' first and no '.' last."
     renamed = tuple(replace(case, id=case_id) for case in cohort.validation)
     assert problems(replace(cohort, validation=renamed)) == [(case_id, cause)]
 

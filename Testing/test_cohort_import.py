@@ -435,3 +435,14 @@ def test_a_description_that_is_no_json_is_refused(folder: Path) -> None:
     touch(folder, "dataset.json", "imagesTr/a.nrrd")
     with pytest.raises(InputError, match=r"dataset\.json: It is not valid JSON"):
         import_cohort(folder)
+
+
+def test_ids_of_a_list_that_no_folder_can_have_give_way_to_the_names_of_scans(folder: Path) -> None:
+    files = {"kept": "p/a.nrrd", "=cmd": "p/b.nrrd", "Müller, 3": "p/c.nrrd", -4: "q/c.nrrd"}
+    touch(folder, *files.values())
+    entries = [{"id": name, "image": file} for name, file in files.items()]
+    (folder / "datalist.json").write_text(json.dumps({"test": entries}), encoding="utf-8")
+    cohort = import_cohort(folder / "datalist.json")
+    assert [case.id for case in cohort.unlabeled] == ["kept", "b", "p_c", "q_c"]
+    save_cohort(cohort, folder / "cohort.json")
+    assert load_cohort(folder / "cohort.json") == cohort

@@ -24,7 +24,7 @@ ROLE_OF_KEY = {
     "test": "unlabeled",
     "testing": "unlabeled",
 }
-_SAFE_ID = re.compile(r"[A-Za-z0-9_-]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")
+_SAFE_ID = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")
 # Windows has no files of these names, with or without a suffix.
 _WINDOWS_DEVICES = ("con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10)))
 _NAMES_THAT_SAY_NOTHING = ("image", "scan", "lgemri", "mri")
@@ -93,9 +93,13 @@ def load_cohort(path: Path) -> Cohort:
     Raises
     ------
     InputError
-        With everything that is wrong with the file's structure.
+        With everything that is wrong with the file's structure, or with its ids, which tables and folders are to have.
     """
-    return cohort_from_json(read_json(path), path.parent, path.name)
+    cohort = cohort_from_json(read_json(path), path.parent, path.name)
+    problems = list(id_problems([case.id for case in cohort.cases], "Give it another id in the cohort file."))
+    if problems:
+        raise InputError(problems)
+    return cohort
 
 
 def cohort_from_json(content: Any, folder: Path, name: str, segment: str | None = None) -> Cohort:
@@ -313,7 +317,7 @@ def id_problems(ids: Iterable[str], remedy: str) -> Iterator[Problem]:
         if not _SAFE_ID.fullmatch(case_id):
             yield Problem(
                 case_id,
-                "Wanted an id of letters, digits, '.', '_' and '-' that neither starts nor ends with a dot.",
+                "Wanted an id of letters, digits, '.', '_' and '-', with no '.' or '-' first and no '.' last.",
                 remedy,
             )
         elif _is_windows_device(case_id):
@@ -324,7 +328,7 @@ def id_problems(ids: Iterable[str], remedy: str) -> Iterator[Problem]:
 
 
 def _safe(name: str) -> str:
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip(".") or "case"
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".-").rstrip(".") or "case"
     return f"case_{safe}" if _is_windows_device(safe) else safe
 
 

@@ -17,6 +17,7 @@ from LASegColearnLib.cohort import (
     Cohort,
     case_id_from,
     cohort_from_json,
+    id_problems,
     read_json,
     real_path,
     unique_ids,
@@ -118,6 +119,10 @@ def import_cohort(source: Path, *, segment: str | None = None, validation: int =
         )
     chosen = _label_value(fields.get("labels"), segment, source.name)
     if has_list:
+        # An id that no folder can have counts as none: the scan's name stands for it.
+        for entry in (entry for entries in lists for entry in entries if isinstance(entry, dict)):
+            if any(id_problems([str(entry.get("id", ""))], "")):
+                entry.pop("id", None)
         cohort = _as_files_are_named(cohort_from_json(content, folder, description.name, chosen))
     else:
         cohort = _from_folder(folder, chosen)

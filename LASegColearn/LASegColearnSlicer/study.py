@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from LASegColearnLib.cohort import Case, Cohort, id_problems, load_cohort, save_cohort
+from LASegColearnLib.cohort import Case, Cohort, id_problems, save_cohort
 from LASegColearnLib.cohort_import import cohort_from_folders, import_cohort
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.run_folder import RunFolder, write_json_atomically
@@ -191,7 +191,7 @@ class Study:
 
     def addCohortFile(self, file: Path) -> list[StudyCase]:
         """Add the cases of a cohort file or a MONAI datalist. Raises :class:`InputError` with all that is wrong."""
-        return self._addCohort(load_cohort(file))
+        return self._addCohort(import_cohort(file))
 
     def remove(self, caseId: str) -> None:
         """Take a case out of the study; no file is deleted."""

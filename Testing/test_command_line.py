@@ -267,6 +267,20 @@ def test_a_stop_that_came_after_the_end_of_a_training_is_not_the_next_ones(phant
     assert not (run / "stop").exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names.")
+def test_names_from_files_do_not_steer_the_terminal(tmp_path: Path) -> None:
+    cohort = tmp_path / "c.json"
+    cohort.write_text(json.dumps({"test": [{"id": "a\x1b[2J", "image": "a.nrrd"}]}), encoding="utf-8")
+    result = _run("evaluate", "--cohort", cohort, "--predictions", tmp_path, "--output", tmp_path / "metrics.csv")
+    assert result.returncode == 2 and result.stderr.startswith("a\\x1b[2J: Wanted an id")
+    for name in ("scans/a.nrrd", "labels/a.nrrd", "labels/b\x1b[2J.nrrd"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    folders = ("--images", tmp_path / "scans", "--labels", tmp_path / "labels")
+    said = _run("cohort", *folders, "--output", tmp_path / "new.json").stderr
+    assert "b\\x1b[2J.nrrd" in said and "\x1b" not in said
+
+
 def test_fewer_suggestions_than_none_are_refused(tmp_path: Path, capsys) -> None:
     assert main(["suggest", "--run", str(tmp_path), "--cohort", "cohort.json", "--count", "-1"]) == 2
     assert "--count: Wanted 0 or more, found -1" in capsys.readouterr().err

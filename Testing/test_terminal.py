@@ -53,3 +53,8 @@ def test_a_stopped_comparison_or_demo_names_no_option_that_it_has_not(capsys) ->
 def test_a_stop_says_how_to_go_on(capsys) -> None:
     TerminalProgress()({"event": "finished", "complete": False, "iteration": 5})
     assert "--resume" in capsys.readouterr().err
+
+
+def test_names_from_files_do_not_steer_the_terminal(capsys) -> None:
+    TerminalProgress()({"event": "warning", "message": "a\x1b]0;title\x07: Müller\x9b2J"})
+    assert capsys.readouterr().err == "Note: a\\x1b]0;title\\x07: Müller\\x9b2J\n"

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from LASegColearnLib.errors import InputError, Problem, TrainingError, UserError, sentence_for
+from LASegColearnLib.errors import InputError, Problem, TrainingError, UserError, for_terminal, sentence_for
 from LASegColearnLib.methods import method_names
 from LASegColearnLib.quoting import unquoted
 from LASegColearnLib.version import __version__
@@ -51,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = unquoted(sys.argv[1:] if arguments is None else arguments)
     # torchrun wants "--" before options that it could take for its own; Python's versions differ in who removes it.
     options = parser.parse_args(given[1:] if given[:1] == ["--"] else given)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_TerminalFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     if getattr(options, "events", False):
         _close_standard_input()
     try:
@@ -748,7 +750,7 @@ def _tell_failure(options: argparse.Namespace, error: Exception) -> None:
     """A sentence for the person; as an event where events are wanted and none has told it yet."""
     message = sentence_for(error)
     if not getattr(options, "events", False):
-        sys.stderr.write(f"{message}\n")
+        sys.stderr.write(f"{for_terminal(message)}\n")
         return
     printer = getattr(options, "printer", _EventPrinter())
     if not printer.told_failure:
@@ -769,7 +771,7 @@ def _tell_unexpected(options: argparse.Namespace, error: Exception) -> int:
             log.write(details)
     except OSError:
         # No folder yet; or a full disk, or a folder that may not be used, is what went wrong in the first place.
-        sys.stderr.write(details)
+        sys.stderr.write(for_terminal(details))
     else:
         sys.stderr.write("The details are in log.txt in the run folder.\n")
     return 1
@@ -794,6 +796,11 @@ def _without_scans(text: str) -> str:
         is_kind = separator and not names.search(kind) and not _PATH.search(kind)
         kept.append(f"{kind if is_kind else ''}: (names {'a file' if scan is None else 'a scan'})")
     return "\n".join(kept) + "\n"
+
+
+class _TerminalFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return for_terminal(super().format(record))
 
 
 def _use_utf8() -> None:

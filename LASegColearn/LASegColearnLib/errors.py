@@ -43,6 +43,11 @@ _SENTENCE_OF_ERRNO = {
     errno.EROFS: "The disk cannot be written to. Choose a folder on another one.",
 }
 
+# Names of files have a dot, or letters that ids need not have.
+_ID_OR_SETTING = re.compile(r"[A-Za-z0-9_-]+")
+# All but tabs and ends of lines.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
 # Windows' numbers for a library that is missing, lacks a part, or fails as it starts; and for too small a paging file.
 _BROKEN_LIBRARY = (126, 127, 1114)
 _PAGING_FILE_TOO_SMALL = 1455
@@ -66,8 +71,9 @@ class InputError(UserError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
-# Names of files have a dot, or letters that ids need not have.
-_ID_OR_SETTING = re.compile(r"[A-Za-z0-9_-]+")
+def for_terminal(text: str) -> str:
+    """The text with control characters spelled out: names in files from elsewhere must not steer the terminal."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def recorded_sentence(error: BaseException) -> str:

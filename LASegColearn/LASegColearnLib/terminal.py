@@ -7,6 +7,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from LASegColearnLib.errors import for_terminal
+
 
 class TerminalProgress:
     """A listener that draws to standard error.
@@ -97,7 +99,7 @@ class TerminalProgress:
             self._close()
 
     def _line(self, text: str) -> None:
-        tqdm.write(text, file=sys.stderr)
+        tqdm.write(for_terminal(text), file=sys.stderr)
 
     def _close(self) -> None:
         if self._bar is not None:

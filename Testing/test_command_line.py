@@ -21,6 +21,7 @@ from LASegColearnLib.cohort import load_cohort
 from LASegColearnLib.command_line import main
 from LASegColearnLib.errors import TrainingError
 from LASegColearnLib.phantom import write_phantom_cohort
+from LASegColearnLib.settings import Settings
 
 ENGINE = Path(__file__).resolve().parent.parent / "LASegColearn"
 TINY = [
@@ -265,6 +266,19 @@ def test_a_stop_that_came_after_the_end_of_a_training_is_not_the_next_ones(phant
     result = _run("train", "--cohort", phantoms, "--run", run, "--preset", "demo", "--iterations", 2, "--set", *TINY)
     assert result.returncode == 0, result.stderr
     assert not (run / "stop").exists()
+
+
+@pytest.mark.parametrize(("content", "beside"), [("mine", "settings.json"), ("", "notes.txt")])
+def test_a_file_called_stop_of_a_person_is_not_lost(content: str, beside: str, tmp_path: Path, capsys) -> None:
+    (tmp_path / "stop").write_text(content)
+    (tmp_path / beside).write_text(json.dumps(Settings().to_dict()))
+    assert main(["train", "--cohort", "c.json", "--run", str(tmp_path)]) == 2
+    assert "A file called stop lies in this folder" in capsys.readouterr().err
+    assert (tmp_path / "stop").read_text() == content
+    if beside == "settings.json":
+        (tmp_path / "stop").write_text("")
+        assert main(["train", "--cohort", "c.json", "--run", str(tmp_path)]) == 2
+        assert not (tmp_path / "stop").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names.")

@@ -11,7 +11,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -438,17 +437,15 @@ def _train(options: argparse.Namespace) -> int:
 
     from LASegColearnLib.run_folder import RunFolder
 
-    stop_file = RunFolder(options.run).stop_file
-    # One that is there already was meant for a training that had ended by then. What follows takes seconds, in which
-    # this one may be asked to stop.
-    with suppress(OSError):
-        stop_file.unlink()
+    folder = RunFolder(options.run)
+    # What follows takes seconds, in which this training may be asked to stop.
+    folder.remove_late_stop()
 
     from LASegColearnLib.allocation import keep_freed_memory
     from LASegColearnLib.training import resume, train
 
     keep_freed_memory()
-    stop = _stop_request(options, stop_file)
+    stop = _stop_request(options, folder.stop_file)
     listener = _listener(options, when_lost=stop.ask)
     with stop.on_signals():
         if options.resume:

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.settings import Settings
+
 _SECONDS_OF_PATIENCE = 2.0
 _BYTES_OF_A_FULL_DISK = 1 << 20
 _SECONDS_UNTIL_UNFINISHED = 3600.0
@@ -91,6 +94,35 @@ class RunFolder:
     """
 
     path: Path
+
+    @property
+    def was_begun(self) -> bool:
+        """Whether a training was begun in this folder; its settings are what is written first."""
+        try:
+            Settings.read(self.settings)
+        except (OSError, InputError):
+            return False
+        return True
+
+    def remove_late_stop(self) -> None:
+        """Remove a request to stop that was meant for a training that had ended by then.
+
+        Raises
+        ------
+        InputError
+            If a file of that name is somebody's own: a request is empty, and lies in a run or, made first, alone.
+        """
+        # Of several processes another one may be removing it.
+        with suppress(OSError):
+            if self.stop_file.stat().st_size or not (self.was_begun or set(self.path.iterdir()) <= {self.stop_file}):
+                raise InputError(
+                    Problem(
+                        self.path.name,
+                        "A file called stop lies in this folder, is not of a run and would be removed.",
+                        "Rename it, or give a folder of its own for the run.",
+                    )
+                )
+            self.stop_file.unlink()
 
     def remove_unfinished(self) -> None:
         """Remove what a process that was killed had begun to write, an hour ago or longer.

@@ -130,7 +130,7 @@ def train(
             )
         )
     for file in (folder.settings, folder.cohort):
-        if file.exists() and not _was_begun(folder):
+        if file.exists() and not folder.was_begun:
             raise InputError(
                 Problem(
                     run.name,
@@ -338,15 +338,6 @@ def _prepared_by_first(processes: Processes, folder: RunFolder, prepare: Callabl
             Problem("torchrun", "This process has no prepared scans.", "Put the run on a disk that all machines share.")
         )
     return prepared
-
-
-def _was_begun(folder: RunFolder) -> bool:
-    """Whether a training was begun in this folder; its settings are what is written first."""
-    try:
-        Settings.read(folder.settings)
-    except (OSError, InputError):
-        return False
-    return True
 
 
 def _run(trainer: Trainer, events: EventLog) -> TrainingResult:

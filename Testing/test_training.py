@@ -89,17 +89,18 @@ def test_a_run_does_not_replace_the_cohort_file_it_is_given(cohort: Path, tmp_pa
     assert list(cohort.parent.iterdir()) == [cohort]
 
 
-@pytest.mark.parametrize("name", ["cohort.json", "settings.json"])
+@pytest.mark.parametrize("name", ["cohort.json", "settings.json", "best.pt"])
 def test_a_run_does_not_replace_files_of_its_names_that_are_not_of_a_run(
     name: str, cohort: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "other"
-    folder.mkdir()
-    (folder / name).write_text('{"mine": 1}', encoding="utf-8")
+    file = folder / "checkpoints" / name if name.endswith(".pt") else folder / name
+    file.parent.mkdir(parents=True)
+    file.write_text('{"mine": 1}', encoding="utf-8")
     with pytest.raises(InputError, match=f"other: {name} lies in this folder, is not of a run and would be replaced"):
         train(cohort, folder, SETTINGS)
-    assert [file.name for file in folder.iterdir()] == [name]
-    assert (folder / name).read_text("utf-8") == '{"mine": 1}'
+    assert [one for one in folder.rglob("*") if one.is_file()] == [file]
+    assert file.read_text("utf-8") == '{"mine": 1}'
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_can_be_started_anew(cohort: Path, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def train(
                 "Give a folder of its own for the run.",
             )
         )
-    for file in (folder.settings, folder.cohort):
+    for file in (folder.settings, folder.cohort, folder.best_checkpoint):
         if file.exists() and not folder.was_begun:
             raise InputError(
                 Problem(

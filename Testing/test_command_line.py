@@ -203,6 +203,16 @@ def _log_of(error: Exception, monkeypatch: pytest.MonkeyPatch, run: Path) -> str
     return log
 
 
+def test_a_log_is_not_added_to_a_file_that_a_link_leads_to(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.txt").symlink_to(tmp_path / "mine")
+    with pytest.raises(FileNotFoundError):
+        _log_of(ZeroDivisionError(), monkeypatch, tmp_path / "run")
+    assert "ZeroDivisionError" in capsys.readouterr().err and not (tmp_path / "mine").exists()
+
+
 @pytest.mark.parametrize(
     "name", ['"/data/Doe Jane/a.nii.gz" is odd', "Doe.nrrd", "/d/Doe/o'Neil/A.NII", "C:\\Doe\\a.raw"]
 )

@@ -34,6 +34,14 @@ def test_events_go_to_file_and_listeners_as_json_lines(tmp_path: Path) -> None:
     assert "größer" in lines[1]
 
 
+def test_events_are_not_added_to_a_file_that_a_link_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine", encoding="utf-8")
+    (tmp_path / "events.jsonl").symlink_to(tmp_path / "mine")
+    with pytest.raises(InputError, match=r"^events\.jsonl: It is a link"):
+        EventLog(tmp_path / "events.jsonl")
+    assert (tmp_path / "mine").read_text("utf-8") == "mine"
+
+
 def test_half_a_line_left_by_a_killed_run_does_not_spoil_the_next_event(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text('{"event": "progress", "itera', encoding="utf-8")

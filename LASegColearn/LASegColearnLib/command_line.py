@@ -762,7 +762,8 @@ def _tell_unexpected(options: argparse.Namespace, error: Exception) -> int:
     details = _without_scans("".join(traceback.format_exception(error)))
     run = getattr(options, "run", None)
     try:
-        if run is None:
+        # A link in a folder from elsewhere may lead to any file.
+        if run is None or (run / "log.txt").is_symlink():
             raise FileNotFoundError
         with (run / "log.txt").open("a", encoding="utf-8") as log:
             log.write(details)

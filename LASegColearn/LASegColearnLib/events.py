@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from LASegColearnLib.errors import recorded_sentence, sentence_for
+from LASegColearnLib.errors import InputError, Problem, recorded_sentence, sentence_for
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -23,12 +23,20 @@ class EventLog:
         File to append to; none to keep no file.
     listeners
         Called with each event, in the thread that emits it.
+
+    Raises
+    ------
+    InputError
+        If the file is a link: in a folder from elsewhere it may lead to any file of this machine.
     """
 
     def __init__(self, path: Path | None, *listeners: Listener) -> None:
         self._listeners = listeners
         self._file = None
         if path is not None:
+            if path.is_symlink():
+                cause = "It is a link, and the run's events would be added to the file that it leads to."
+                raise InputError(Problem(path.name, cause, "Remove it, or put the file itself there."))
             path.parent.mkdir(parents=True, exist_ok=True)
             _end_last_line(path)
             self._file = path.open("a", encoding="utf-8")

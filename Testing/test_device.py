@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from types import SimpleNamespace
 
@@ -121,13 +122,34 @@ def test_the_cpu_computes_in_what_is_faster_there(slow: torch.dtype, faster: tor
 
     def slowed(layer: torch.nn.Conv3d, x: torch.Tensor) -> torch.Tensor:
         found = convolve(layer, x)
-        time.sleep(0.05 if found.dtype == slow else 0.0)
+        until = time.thread_time() + (0.05 if found.dtype == slow else 0.0)
+        while time.thread_time() < until:
+            pass
         return found
 
     monkeypatch.setattr(torch.nn.Conv3d, "forward", slowed)
     threads = torch.get_num_threads()
     assert choose_device("cpu", "auto").precision == faster
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows counts a thread's time too coarsely.")
+def test_that_other_programs_take_the_processor_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    convolve = torch.nn.Conv3d.forward
+
+    def interrupted(layer: torch.nn.Conv3d, x: torch.Tensor) -> torch.Tensor:
+        found = convolve(layer, x)
+        if found.dtype == torch.float32:
+            # So long would bfloat16 seem to be the faster one.
+            time.sleep(0.05)
+        else:
+            until = time.thread_time() + 0.03
+            while time.thread_time() < until:
+                pass
+        return found
+
+    monkeypatch.setattr(torch.nn.Conv3d, "forward", interrupted)
+    assert choose_device("cpu", "auto").precision == torch.float32
 
 
 def test_a_model_computes_in_its_own_precision_where_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,8 +207,8 @@ def _not_there(precision: str, on: str) -> InputError:
 def _bfloat16_is_faster_on_cpu() -> bool:
     """Measure what trainings spend most time on: AMX gains by bfloat16, AVX-512 alone may lose, others lose much.
 
-    Two images at least: one alone PyTorch convolves in float32 by a way of its own, five times as slowly. Of this size at
-    least: beside other work the ratio of smaller ones varies around the limit.
+    Two images at least: one alone PyTorch convolves in float32 by a way of its own, five times as slowly. And
+    not smaller: beside other work the ratio would vary around the limit.
     """
     layer = nn.Conv3d(16, 16, 3, padding=1).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     images = torch.ones(2, 16, 32, 32, 32).contiguous(memory_format=torch.channels_last_3d).requires_grad_()

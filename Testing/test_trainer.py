@@ -453,6 +453,13 @@ def test_rate_falls_by_ten_every_2500_of_the_papers_iterations(tmp_path: Path, c
     assert rates == pytest.approx({0: 0.01, 2499: 0.01, 2500: 0.001, 4999: 0.001, 5000: 0.0001, 5999: 0.0001})
 
 
+def test_rate_stays_until_it_is_annealed(tmp_path: Path, cases: TrainingCases) -> None:
+    settings = replace(SETTINGS, learning_rate=0.04, schedule="cosine", anneal_from=0.6)
+    trainer, _ = _trainer(tmp_path / "run", cases, settings)
+    rates = [trainer.learning_rate(progress) for progress in (0.0, 0.6, 0.8, 1.0)]
+    assert rates == pytest.approx([0.04, 0.04, 0.02, 0.0])
+
+
 def test_with_minutes_the_schedule_fits_the_time_and_the_run_ends_in_time(tmp_path: Path, cases: TrainingCases) -> None:
     settings = replace(SETTINGS, minutes=2 / 60, schedule="cosine", validations=0, method="supervised")
     trainer, _ = _trainer(tmp_path / "run", cases, settings)

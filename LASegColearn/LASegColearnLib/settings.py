@@ -89,6 +89,8 @@ class Settings:
         ``sgd`` (the paper's) or ``adamw``.
     schedule, step_iterations, step_factor
         ``step``: multiply the rate by ``step_factor`` every ``step_iterations``; ``cosine``: anneal to 0 over the run.
+    anneal_from
+        With ``cosine``: share of the run after which the rate begins to fall (0: from the start).
     gradient_clip
         Largest norm of the gradient (0: not clipped).
     iterations, minutes
@@ -153,6 +155,7 @@ class Settings:
     schedule: Literal["step", "cosine"] = "step"
     step_iterations: int = 2500
     step_factor: float = 0.1
+    anneal_from: float = 0.0
     gradient_clip: float = 0.0
     iterations: int = 6000
     minutes: float | None = None
@@ -202,7 +205,7 @@ class Settings:
         )
         for name in ("foreground_patches", "affine_augmentation", "intensity_augmentation", "ramp_up"):
             require(0 <= getattr(self, name) <= 1, name, "a share between 0 and 1")
-        for name in ("dropout", "pretraining", "self_training", "holdout"):
+        for name in ("dropout", "pretraining", "self_training", "anneal_from", "holdout"):
             require(0 <= getattr(self, name) < 1, name, "a share of at least 0 and below 1")
         # Beyond these, which a file from elsewhere may ask for, nothing would ever be done.
         require(0 <= self.overlap <= MOST_OVERLAP, "overlap", f"a share between 0 and {MOST_OVERLAP:g}")
@@ -419,6 +422,7 @@ _CPU = Settings(
     cross_entropy_weight=1.0,
     learning_rate=0.03,
     schedule="cosine",
+    anneal_from=0.6,
     minutes=60.0,
     validation_cases=4,
 )
@@ -437,6 +441,7 @@ PRESETS: dict[str, Settings] = {
         pretraining=0.4,
         self_training=0.0,
         teacher_rounds=0,
+        anneal_from=0.0,
         minutes=1.75,
         validations=5,
         validation_cases=0,

@@ -318,7 +318,8 @@ class Trainer:
         """The rate at this share of the run."""
         settings = self.settings
         if settings.schedule == "cosine":
-            return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+            annealed = max(progress - settings.anneal_from, 0.0) / (1.0 - settings.anneal_from)
+            return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * annealed))
         # With minutes, the steps fall at the same shares of the run as they would in its full number of iterations.
         done = progress * settings.iterations if settings.minutes is not None else self.iteration
         return settings.learning_rate * settings.step_factor ** int(done // settings.step_iterations)

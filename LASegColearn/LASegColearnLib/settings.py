@@ -422,7 +422,7 @@ _CPU = Settings(
     cross_entropy_weight=1.0,
     learning_rate=0.03,
     schedule="cosine",
-    anneal_from=0.6,
+    anneal_from=0.8,
     minutes=60.0,
     validation_cases=4,
 )

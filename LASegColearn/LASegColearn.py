@@ -189,27 +189,30 @@ class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
         Raises
         ------
         InputError
-            If a file of the case is gone or cannot be read; where it is the label's, after all else is shown.
+            If a file of the case is gone or cannot be read; where it is not the scan's, after all else is shown.
         """
-        volume, withoutLabel = self.showWhatIsThere(caseId, surface=surface, uncertainty=uncertainty)
-        if withoutLabel is not None:
-            raise withoutLabel
+        volume, wrong = self.showWhatIsThere(caseId, surface=surface, uncertainty=uncertainty)
+        if wrong is not None:
+            raise wrong
         return volume
 
     def showWhatIsThere(self, caseId: str, *, surface: bool, uncertainty: bool) -> tuple[Any, InputError | None]:
-        """As :meth:`showCase`; what is wrong with the label's file is returned beside the scan."""
+        """As :meth:`showCase`; what is wrong with the label's or the prediction's files is returned beside the scan."""
         volume = self.cases.load(caseId)
         shown = [(self.cases.correctedSegment(caseId) or (None,))[0]]
-        withoutLabel = None
+        wrong: list[Problem] = []
         try:
             shown.append(self.cases.loadLabel(caseId))
         except InputError as error:
-            withoutLabel = error
+            wrong += error.problems
         teacher = None
-        if (self.study.predictions / caseId / "figures.json").exists():
-            teacher = self.showPrediction(caseId, surface=surface)
-            self.display.showSurface(teacher, surface)
-            shown.append(teacher)
+        if self.isPredicted(caseId):
+            try:
+                teacher = self.showPrediction(caseId, surface=surface)
+                self.display.showSurface(teacher, surface)
+                shown.append(teacher)
+            except InputError as error:
+                wrong += error.problems
         doubt = self.display.uncertaintyNode(caseId) if uncertainty else None
         for case in self.study.cases:
             sources = (self.cases.labelSource(case.id), self.cases.correctedSegment(case.id))
@@ -220,7 +223,7 @@ class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
         wasShown = _isBackground(volume)
         slicer.util.setSliceViewerLayers(background=volume, foreground=doubt, foregroundOpacity=0.5)
         self._center(caseId, wasShown, surface and teacher is not None)
-        return volume, withoutLabel
+        return volume, InputError(wrong) if wrong else None
 
     def _center(self, caseId: str, wasShown: bool, hasSurface: bool) -> None:
         """Move the views to a case; where it is looked at already they stay at their place.
@@ -262,6 +265,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._details = ""
         self._plotted = 0.0
         self._shownCase: str | None = None
+        # Whether a scene may say which study is open: one that is opened may, one that is added to another may not.
+        self._sceneChoosesStudy = True
         self._hearsQuit = False
         self._fillingSettings = False
         # The device whose description is shown, or being asked for.
@@ -291,8 +296,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.caseTable = CaseTable(self.ui.casesTable, self.onRoleChosen, self.onStateChosen)
         self.roundsTable = RoundsTable(self.ui.roundsTable)
         self.correctSection = CorrectSection(
-            self.ui, self.logic, lambda: self._tellingErrors("correct"), lambda caseId: self.showCase(caseId)
+            self.ui, self.logic, lambda: self._tellingErrors("correct"), lambda caseId: self._showCase(caseId)
         )
+        self.logic.onStudyChanged(self.onStudyChanged)
         self.ui.studyFolderButton.text = _("Choose a study folder ...")
         self.ui.studyFolderButton.caption = _("Study folder")
         chartTexts = (_("Losses"), _("Dice"), _("Overlap by round"), _("Distances by round"))
@@ -361,6 +367,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.correctSection.onSceneEndClose()
             self.initializeParameterNode()
             self.update()
+        # It may have been closed for another to be opened.
+        self._sceneChoosesStudy = True
 
     def onSceneEndImport(self, _caller: Any, _event: Any) -> None:
         # Hidden as well, or an effect that was active when the scene was saved would be again, unseen.
@@ -374,7 +382,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(self.logic.getParameterNode())
 
     def setParameterNode(self, node: Any) -> None:
-        """Bind the panel to another parameter node, and open the study that it names."""
+        """Bind the panel to another parameter node, and open the study that it names, if it may choose."""
         assert self.logic is not None
         if self._parameterNode is not None and self._parameterNodeGuiTag is not None:
             self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
@@ -385,7 +393,10 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         # Not connectGui, which keeps the tag to itself (Slicer issue 7547): what cannot be unbound writes old choices.
         self._parameterNodeGuiTag = node.connectParametersToGui(self._boundWidgets())
         self.showSettings()
-        if node.studyFolder and not (self.logic.hasStudy and str(self.logic.study.folder) == node.studyFolder):
+        chooses = self._sceneChoosesStudy or not self.logic.hasStudy
+        self._sceneChoosesStudy = False
+        isOpen = self.logic.hasStudy and str(self.logic.study.folder) == node.studyFolder
+        if node.studyFolder and chooses and not isOpen:
             # A folder that is not there is not made by opening a scene.
             if (Path(node.studyFolder) / "study.json").exists():
                 self.openStudy(node.studyFolder)
@@ -393,8 +404,6 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 if self.logic.hasStudy and not self.logic.isRunning:
                     # What is done next would be done in a study that this scene does not know.
                     self.logic.closeStudy()
-                    self._shownCase, self._doubts = None, []
-                    self.update()
                 self._say("inputs", _("The study of this scene is not at its place any more. Choose its folder."))
         elif self.logic.hasStudy:
             node.studyFolder = str(self.logic.study.folder)
@@ -410,11 +419,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         with self._tellingErrors("inputs"):
             if not folder:
                 raise InputError(Problem(_("Study"), _("No folder is chosen."), _("Choose one.")))
-            before = self.logic.study.folder if self.logic.hasStudy else None
+            self._sceneChoosesStudy = False
             study = self.logic.openStudy(folder)
-            if study.folder != before:
-                # Cases of another study have the same ids.
-                self._shownCase, self._doubts = None, []
             if self._parameterNode is not None:
                 self._parameterNode.studyFolder = str(study.folder)
             self._showStudyFolder(str(study.folder))
@@ -424,6 +430,18 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             if run is not None and not self.logic.isRunning:
                 self.logic.progress = progressOf(run)
                 self._say("train", _("The last training did not reach its end. Resume goes on with it."))
+        self.update()
+
+    def onStudyChanged(self) -> None:
+        """Another study was opened, here or in the Python console, or it was closed: cases there have the same ids."""
+        assert self.logic is not None
+        self._shownCase, self._doubts = None, []
+        self.correctSection.onStudyChanged()
+        if self.logic.hasStudy:
+            folder = str(self.logic.study.folder)
+            if self._parameterNode is not None:
+                self._parameterNode.studyFolder = folder
+            self._showStudyFolder(folder)
         self.update()
 
     def _showStudyFolder(self, folder: str) -> None:
@@ -569,18 +587,24 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._say("inputs", _("No case is selected. Select one in the table."))
 
     def showCase(self, caseId: str) -> None:
-        """Show a case in the views, and its label in the selector."""
-        assert self.logic is not None
+        """Show a case in the views, and its label in the selector; what is wrong is said under the table."""
         with self._tellingErrors("inputs"):
-            surface, uncertainty = self.ui.showSurfaceCheckBox.checked, self.ui.showUncertaintyCheckBox.checked
-            self.correctSection.onShow(caseId)
-            _volume, withoutLabel = self.logic.showWhatIsThere(caseId, surface=surface, uncertainty=uncertainty)
-            before, self._shownCase, self._doubts = self._shownCase, caseId, []
-            if caseId != before:
-                self._chooseLabelOf(caseId)
-            if withoutLabel is not None:
-                raise withoutLabel
+            wrong = self._showCase(caseId)
+            if wrong is not None:
+                raise wrong
         self.update()
+
+    def _showCase(self, caseId: str) -> InputError | None:
+        """As :meth:`showCase`; returns what cannot be shown; raises :class:`InputError` where the scan cannot."""
+        assert self.logic is not None
+        surface, uncertainty = self.ui.showSurfaceCheckBox.checked, self.ui.showUncertaintyCheckBox.checked
+        self.correctSection.onShow(caseId)
+        _volume, wrong = self.logic.showWhatIsThere(caseId, surface=surface, uncertainty=uncertainty)
+        self._sceneChoosesStudy = False
+        before, self._shownCase, self._doubts = self._shownCase, caseId, []
+        if caseId != before:
+            self._chooseLabelOf(caseId)
+        return wrong
 
     def _chooseLabelOf(self, caseId: str) -> None:
         """Choose the case's own segment under Label, or none: another case's must not stay chosen."""
@@ -738,6 +762,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onPredicted(self, outcome: EngineOutcome) -> None:
         self.onDone(outcome)
+        self.correctSection.onPredicted()
         if outcome.state is EngineState.FINISHED:
             self.ui.statusLabel.text = _("Predicted. Double-click a case to see it.")
         elif outcome.state is EngineState.STOPPED:
@@ -1012,8 +1037,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _tellingErrors(self, place: str) -> Iterator[None]:
         """What goes wrong becomes a sentence at the widget where it happened; the traceback goes to the log."""
         try:
-            yield
+            # Before, not after: what is said meanwhile, also by a block within this one, stays.
             self._say(place, "")
+            yield
         except InputError as error:
             self._say(place, str(error))
         except Exception as error:  # noqa: BLE001 - a clinician gets a sentence

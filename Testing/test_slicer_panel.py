@@ -13,6 +13,7 @@ from typing import Any, get_args
 import pytest
 
 from LASegColearnLib.errors import InputError
+from LASegColearnSlicer.study import Study
 from slicer_stand_in.application import closePanel, enter, openPanel, startSlicer
 from slicer_stand_in.pythonqt import bare
 
@@ -391,7 +392,7 @@ def test_a_scene_whose_study_is_gone_is_not_given_another(panel: Any, tmp_path: 
     panel.openStudy(str(tmp_path / "of this scene"))
     panel.logic.closeStudy()
     shutil.rmtree(tmp_path / "of this scene")
-    panel.logic.openStudy(tmp_path / "another")
+    Study.at(tmp_path / "another")
     import qt
 
     qt.QSettings().setValue("LASegColearn/StudyFolder", str(tmp_path / "another"))
@@ -756,8 +757,9 @@ def test_a_study_that_was_moved_away_is_said_and_not_made_anew(panel: Any, tmp_p
 
 def test_a_scene_whose_study_is_gone_does_not_leave_the_one_before_open(panel: Any, tmp_path: Path) -> None:
     panel.openStudy(str(tmp_path / "study"))
-    node = panel._parameterNode
-    node.studyFolder = str(tmp_path / "moved away")
+    panel.onSceneStartClose(None, None)
+    panel.onSceneEndClose(None, None)
+    panel._parameterNode.studyFolder = str(tmp_path / "moved away")
     panel.onSceneEndImport(None, None)
     assert not panel.logic.hasStudy
     assert not panel.ui.addFolderButton.enabled

@@ -170,8 +170,8 @@ def test_a_saved_scene_keeps_a_prediction_that_was_painted_into_apart_from_the_e
         assert core.scene.ReadFromMRB(str(tmp_path / f"{number}.mrb"), True)
         assert file.read_bytes() == written
         if number == 1:
-            # Found again and, as it is the same prediction, not loaded again; the next one then finds it edited.
-            assert display.isCurrent("case_001", folder)
+            # Found again as the same prediction, and as edited.
+            assert display.isNewest("case_001", folder) and not display.isCurrent("case_001", folder)
             painted, volume = display.teacherNode("case_001"), core.scene.GetFirstNodeByName("scan")
             (folder / "figures.json").write_text(json.dumps({"volume_ml": 71.0}), encoding="utf-8")
             assert display.show(volume, "case_001", folder, surface=False)[0] is not painted

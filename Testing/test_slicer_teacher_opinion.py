@@ -220,11 +220,11 @@ def test_an_empty_image_is_the_outside_everywhere() -> None:
 
 
 def test_a_newer_prediction_is_noticed(case: PredictedCase, opinion: TeacherOpinion) -> None:
-    assert opinion.isInScene
+    assert opinion.isNewest(case.logic)
     scan = case.logic.study.case(case.caseId).scan
     writePrediction(case.logic, case.caseId, scan, ~case.teacher, case.uncertainty, run="002")
     newer = findOpinion(case.logic, case.volume, case.node)
-    assert not opinion.isInScene
+    assert not opinion.isNewest(case.logic)
     assert np.array_equal(newer.inside(_gridOf(case)), ~case.teacher)
 
 

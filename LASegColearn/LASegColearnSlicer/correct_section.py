@@ -28,7 +28,8 @@ class CorrectSection:
     tellingErrors
         Context in which errors become the section's message.
     showCase
-        Shows a case in the views, by its id.
+        Shows a case in the views, by its id, and returns what of it cannot be shown; raises :class:`InputError` where
+        its scan cannot.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class CorrectSection:
         ui: Any,
         logic: Any,
         tellingErrors: Callable[[], AbstractContextManager[None]],
-        showCase: Callable[[str], None],
+        showCase: Callable[[str], InputError | None],
     ) -> None:
         self._ui = ui
         self._logic = logic
@@ -85,6 +86,16 @@ class CorrectSection:
     def onSceneEndImport(self) -> None:
         self.editor.onSceneEndImport()
 
+    def onPredicted(self) -> None:
+        """What is edited is compared with the newest prediction."""
+        self._follow()
+
+    def onStudyChanged(self) -> None:
+        """Nobody goes on painting into a case of the study that was left."""
+        self._logic.unfollowSegment(self._show)
+        self._show(None)
+        self.editor.leave()
+
     def onShow(self, caseId: str) -> None:
         """Before a case is shown: nobody paints into another case's segment over its scan."""
         if self._edited()[2] is not self._logic.cases.volumeNode(caseId):
@@ -103,7 +114,8 @@ class CorrectSection:
         InputError
             If there is nothing to correct yet, or a file is gone.
         """
-        self._showCase(caseId)
+        # Where it raises, another case's scan is still shown: nobody shall paint into this case over that.
+        notShown = self._showCase(caseId)
         node, segmentId = self._logic.segmentToCorrect(caseId)
         node.GetDisplayNode().SetVisibility(True)
         if self._ui.showSurfaceCheckBox.checked:
@@ -112,6 +124,8 @@ class CorrectSection:
         self.editor.edit(node, segmentId, self._logic.cases.load(caseId))
         self.editor.activateColearning()
         self._follow()
+        if notShown is not None:
+            raise notShown
 
     def useEdited(self) -> str:
         """Make the edited segment the label of its case; returns what is to be said.
@@ -161,8 +175,13 @@ class CorrectSection:
             self._logic.unfollowSegment(self._show)
             self._show(None)
             return
+        followed = False
         with self._tellingErrors():
             self._logic.followSegment(self._show, segmentation, segmentId, volume)
+            followed = True
+        if not followed:
+            self._logic.unfollowSegment(self._show)
+            self._show(None)
 
     def _edited(self) -> tuple[Any | None, str, Any | None]:
         """Segmentation, segment and scan that the editor has chosen."""

@@ -122,7 +122,12 @@ class PredictionDisplay:
                 clone.SetAttribute(KIND_ATTRIBUTE, CLONE)
 
     def isCurrent(self, caseId: str, folder: Path) -> bool:
-        """Whether the prediction in this folder is in the scene, whole."""
+        """Whether the prediction in this folder is in the scene, whole and as the engine made it."""
+        # One that was painted into, or whose segment was deleted, is no prediction any more.
+        return self.isNewest(caseId, folder) and not _wasEdited(self.teacherNode(caseId), None)
+
+    def isNewest(self, caseId: str, folder: Path) -> bool:
+        """Whether what is in the scene was loaded from the prediction in this folder, all of it."""
         teacher = self.teacherNode(caseId)
         if teacher is None or (teacher.GetAttribute(_PREDICTION_ATTRIBUTE) or "") != _identity(folder):
             return False

@@ -135,7 +135,7 @@ class SceneCases:
         caseId = self._study.nextId
         if segmentationNode is not None:
             # Before anything is written.
-            self._checkOwner(caseId, segmentationNode)
+            self.checkOwner(caseId, segmentationNode)
             labelImage(segmentationNode, segmentId or "", volumeNode)
         file = _unchangedFile(volumeNode)
         if file is None:
@@ -156,7 +156,7 @@ class SceneCases:
         InputError
             If the segment cannot be used, or is in a segmentation that another case of the study has for its label.
         """
-        self._checkOwner(caseId, segmentationNode)
+        self.checkOwner(caseId, segmentationNode)
         volume = self.load(caseId)
         file = self._study.folder / "labels" / f"{caseId}.seg.nrrd"
         content = labelImage(segmentationNode, segmentId, volume)
@@ -176,8 +176,14 @@ class SceneCases:
         if self._study.case(caseId).state in ("not started", "in progress", "predicted"):
             self.setState(caseId, "completed")
 
-    def _checkOwner(self, caseId: str, segmentationNode: Any) -> None:
-        """Scans of two patients overlap, so that one's label could become the other's unnoticed."""
+    def checkOwner(self, caseId: str, segmentationNode: Any) -> None:
+        """Refuse another case's segmentation: scans of two patients overlap, so that nobody would notice.
+
+        Raises
+        ------
+        InputError
+            If it is the label, or the corrected copy, of another case of the study.
+        """
         if segmentationNode is None or segmentationNode.GetAttribute(STUDY_ATTRIBUTE) != self._study.identity:
             return
         owner = segmentationNode.GetAttribute(CASE_ATTRIBUTE)

@@ -107,6 +107,7 @@ class Session:
         self._outcome: EngineOutcome | None = None
         self._readouts: LiveReadouts | None = None
         self._followers: list[Listener] = []
+        self._studyListeners: list[Callable[[], None]] = []
         # Of the case that was looked at last: when its files were written, and what is in them.
         self._masks: tuple[tuple[tuple[Path, int], ...], dict[str, Any]] | None = None
         self.progress = TrainingProgress()
@@ -126,13 +127,24 @@ class Session:
         """Open the study in a folder, or make a new one there. Raises :class:`InputError` if that cannot be."""
         if self.isRunning and (self._study is None or Path(folder) != self._study.folder):
             raise InputError(Problem("Study", "The engine is at work on this study.", "Cancel it or wait for it."))
-        self._study = Study.at(Path(folder).absolute())
+        before, self._study = self._study, Study.at(Path(folder).absolute())
+        if before is None or before.identity != self._study.identity:
+            self._tellOfStudy()
         return self._study
 
     def closeStudy(self) -> None:
         """Leave the study; what runs is stopped and can be resumed."""
         self.close()
         self._study = None
+        self._tellOfStudy()
+
+    def onStudyChanged(self, listener: Callable[[], None]) -> None:
+        """Call this from now on when another study was opened, from wherever, or the study was closed."""
+        self._studyListeners.append(listener)
+
+    def _tellOfStudy(self) -> None:
+        for listener in self._studyListeners:
+            listener()
 
     @property
     def cases(self) -> SceneCases:
@@ -382,7 +394,7 @@ class Session:
         """
         import SimpleITK as sitk
 
-        if not self._isPredicted(caseId):
+        if not self.isPredicted(caseId):
             raise InputError(Problem(caseId, "It was not predicted.", "Predict the case first."))
         folder = self.study.predictions / caseId
         files = {"teacher": folder / "segmentation.seg.nrrd"}
@@ -472,7 +484,7 @@ class Session:
             _tell(onEvent, event)
 
         def done(outcome: EngineOutcome) -> None:
-            labeled = [case for case in present().values() if case.label is not None and self._isPredicted(case.id)]
+            labeled = [case for case in present().values() if case.label is not None and self.isPredicted(case.id)]
             predicted = [case.id for case in labeled if case.id in {one.id for one in chosen}]
             outcome, evaluating = kept.changed(outcome), False
             with kept:
@@ -492,7 +504,7 @@ class Session:
         """Compare all predictions with the labels there are: Dice, 95HD and ASD in mm, among the cases' figures."""
         self._checkIdle()
         self.cases.refreshLabels()
-        chosen = [case.id for case in self.study.cases if case.label is not None and self._isPredicted(case.id)]
+        chosen = [case.id for case in self.study.cases if case.label is not None and self.isPredicted(case.id)]
         if not chosen:
             raise InputError(Problem("Evaluate", "No predicted case has a label.", "Predict a labeled case first."))
         self._evaluate(chosen, onEvent, onDone)
@@ -605,7 +617,7 @@ class Session:
         InputError
             If the segment cannot be compared.
         """
-        return readoutsOf(segmentationNode, segmentId, volumeNode, self._referencesFor(volumeNode))
+        return readoutsOf(segmentationNode, segmentId, volumeNode, self._referencesFor(segmentationNode, volumeNode))
 
     def followSegment(self, listener: Listener, segmentationNode: Any, segmentId: str, volumeNode: Any) -> None:
         """Tell a listener the figures of :meth:`measure` now and after each change; one segment is followed at a time.
@@ -613,7 +625,7 @@ class Session:
         Raises
         ------
         InputError
-            If the scan's prediction is damaged.
+            If the scan's prediction is damaged, or the segmentation is another case's.
         """
         if self._makeTimer is None:
             raise InputError(Problem("Readouts", "Nothing is followed without a timer.", "Call measure instead."))
@@ -622,7 +634,10 @@ class Session:
         if listener not in self._followers:
             self._readouts.addListener(listener)
             self._followers.append(listener)
-        self._readouts.watch(segmentationNode, segmentId, volumeNode, self._referencesFor(volumeNode))
+        # If this fails, what was followed before must not go on being told as this segment's.
+        self._readouts.stop()
+        references = self._referencesFor(segmentationNode, volumeNode)
+        self._readouts.watch(segmentationNode, segmentId, volumeNode, references)
 
     def unfollowSegment(self, listener: Listener) -> None:
         """Tell this listener no more; with the last one, nothing is computed any more."""
@@ -632,10 +647,12 @@ class Session:
             if not self._followers:
                 self._readouts.stop()
 
-    def _referencesFor(self, volumeNode: Any) -> dict[str, Any]:
+    def _referencesFor(self, segmentationNode: Any, volumeNode: Any) -> dict[str, Any]:
         """The networks' masks of a scan; none if it is no case, or was not predicted."""
         case = self.cases.caseOf(volumeNode) if self.hasStudy and volumeNode is not None else None
-        return {} if case is None or not self._isPredicted(case.id) else self.networkMasks(case.id)
+        if case is not None:
+            self.cases.checkOwner(case.id, segmentationNode)
+        return {} if case is None or not self.isPredicted(case.id) else self.networkMasks(case.id)
 
     def copyPrediction(self, caseId: str) -> tuple[Any, str]:
         """Copy the teacher's segmentation of a case into a node of the person's own, and return node and segment id.
@@ -797,7 +814,8 @@ class Session:
         save_cohort(cohort, path)
         return path
 
-    def _isPredicted(self, caseId: str) -> bool:
+    def isPredicted(self, caseId: str) -> bool:
+        """Whether there is a prediction of the case; its segmentation is what the engine writes last."""
         return (self.study.predictions / caseId / "segmentation.seg.nrrd").exists()
 
     def _modelFor(self, verb: str) -> RunFolder:

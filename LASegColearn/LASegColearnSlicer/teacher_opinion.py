@@ -39,9 +39,14 @@ class TeacherOpinion:
         The teacher's segmentation, with one segment.
     uncertaintyNode
         0 (certain) to 1 in each voxel of the scan; None if the prediction came without.
+    study
+        Identity of the study that the case is of.
     """
 
-    def __init__(self, caseId: str, caseName: str, segmentationNode: Any, uncertaintyNode: Any | None) -> None:
+    def __init__(
+        self, caseId: str, caseName: str, segmentationNode: Any, uncertaintyNode: Any | None, study: str = ""
+    ) -> None:
+        self.study = study
         self.caseId = caseId
         self.caseName = caseName
         self.segmentationNode = segmentationNode
@@ -51,11 +56,15 @@ class TeacherOpinion:
         self._inside = np.zeros(0, bool)
         self._confidence: np.ndarray | None = None
 
-    @property
-    def isInScene(self) -> bool:
-        """Whether the prediction is still there; a newer one replaces it."""
+    def isNewest(self, logic: Any) -> bool:
+        """Whether it is that of the newest prediction, still in the scene, of a case of the study that is open."""
         nodes = (self.segmentationNode, self.uncertaintyNode)
-        return all(node is None or node.GetScene() is not None for node in nodes)
+        if any(node is not None and node.GetScene() is None for node in nodes):
+            return False
+        # Another study's case may have the same id.
+        if not logic.hasStudy or logic.study.identity != self.study:
+            return False
+        return bool(logic.display.isNewest(self.caseId, logic.study.predictions / self.caseId))
 
     def inside(self, image: Any) -> np.ndarray:
         """Where the teacher sees the left atrium, on the grid of an oriented image: boolean, (k, j, i)."""
@@ -189,7 +198,8 @@ def findOpinion(logic: Any, volumeNode: Any | None, segmentationNode: Any | None
     if case is None:
         cause = "The scan is no case of the study that is open."
         raise InputError(Problem(volumeNode.GetName(), cause, f"Add it in the module {MODULE_TITLE}."))
-    if not (logic.study.predictions / case.id / "figures.json").exists():
+    logic.cases.checkOwner(case.id, segmentationNode)
+    if not logic.isPredicted(case.id):
         cause = "The case was not predicted yet."
         raise InputError(Problem(case.name, cause, f"Predict it in the module {MODULE_TITLE}."))
     for node in (volumeNode, segmentationNode):
@@ -197,7 +207,8 @@ def findOpinion(logic: Any, volumeNode: Any | None, segmentationNode: Any | None
             cause = "It is inside a transform that is not hardened, so the teacher's segment does not lie on it."
             raise InputError(Problem(node.GetName(), cause, "In Data, move it out of the transform."))
     teacher = logic.showPrediction(case.id, surface=False)
-    opinion = TeacherOpinion(case.id, case.name, teacher, logic.display.uncertaintyNode(case.id))
+    doubt = logic.display.uncertaintyNode(case.id)
+    opinion = TeacherOpinion(case.id, case.name, teacher, doubt, logic.study.identity)
     if not arrayOf(opinion._labelmap()).any():
         cause = "The teacher has found no left atrium in it."
         raise InputError(Problem(case.name, cause, "Outline it with the other effects."))

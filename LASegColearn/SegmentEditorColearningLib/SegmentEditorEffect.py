@@ -359,7 +359,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         """The opinion, of the newest prediction; raises InputError if nothing can be taken over."""
         if self._selectedSegment() is None:
             raise InputError(Problem(_("Segment"), _("None is selected."), _("Select the one to edit in the list.")))
-        if self._opinion is None or not self._opinion.isInScene:
+        if self._opinion is None or not self._opinion.isNewest(self._logic()):
             self._leaveSource()
             self._find()
             self._followSegment()

@@ -1,0 +1,208 @@
+"""Two cases, or two studies, beside each other: what is shown, edited, measured and accepted is of one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from LASegColearnLib.errors import InputError
+from LASegColearnSlicer.engine_process import EngineOutcome, EngineState
+from LASegColearnSlicer.study import Study
+from predicted_case import SHAPE, PredictedCase, makePredictedCase, writePrediction
+from slicer_stand_in.application import closePanel, openPanel, startSlicer
+
+
+@dataclass
+class Two:
+    """A panel with two predicted cases, each with a label of its own; the second has the first one's grid."""
+
+    panel: Any
+    first: PredictedCase
+    second: Any
+    secondVolume: Any
+    secondLabel: Any
+
+    def correct(self, caseId: str) -> None:
+        self.panel.caseTable.select([caseId])
+        self.panel.ui.correctButton.click()
+
+    @property
+    def edited(self) -> Any:
+        return self.panel.correctSection.editor.node
+
+    @property
+    def background(self) -> str:
+        import slicer
+
+        views = slicer.mrmlScene.GetNodesByClass("vtkMRMLSliceCompositeNode")
+        return str(slicer.mrmlScene.GetNodeByID(views.GetItemAsObject(0).GetBackgroundVolumeID()).GetName())
+
+
+@pytest.fixture
+def two(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Two]:
+    core = startSlicer()
+    core.scene.Clear(0)
+    import qt
+    import slicer
+    import vtk
+
+    import LASegColearn
+
+    qt.QSettings().clear()
+    slicer.qSlicerSegmentEditorEffectFactory._instance = None
+    LASegColearn.registerEffect()
+    panel, _frame = openPanel()
+    panel.correctSection._widget.updateEffectList()
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    panel.openStudy(str(tmp_path / "S"))
+    first = makePredictedCase(panel.logic, tmp_path / "S")
+    panel.logic.useAsLabel(first.caseId, first.node, first.segmentId)
+    volume = slicer.util.addVolumeFromArray(np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE), name="Scan B")
+    matrix = vtk.vtkMatrix4x4()
+    first.volume.GetIJKToRASMatrix(matrix)
+    volume.SetIJKToRASMatrix(matrix)
+    second = panel.logic.cases.add(volume)
+    teacher = np.zeros(SHAPE, bool)
+    teacher[5:13, 7:19, 9:23] = True
+    writePrediction(panel.logic, second.id, second.scan, teacher, np.zeros(SHAPE, np.float32))
+    label = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "B label")
+    label.CreateDefaultDisplayNodes()
+    label.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    segmentId = label.GetSegmentation().AddEmptySegment("lb", "LA")
+    slicer.util.updateSegmentBinaryLabelmapFromArray(teacher[::-1].astype(np.uint8), label, segmentId, volume)
+    panel.logic.useAsLabel(second.id, label, segmentId)
+    panel.update()
+    yield Two(panel, first, second, volume, label)
+    panel.cleanup()
+    closePanel()
+
+
+def test_correct_stops_where_the_case_cannot_be_shown(two: Two) -> None:
+    import slicer
+
+    two.correct(two.first.caseId)
+    slicer.mrmlScene.RemoveNode(two.secondVolume)
+    two.second.scan.unlink()
+    two.correct(two.second.id)
+    assert two.background == "Scan"
+    assert two.edited.GetSegmentationNode() is two.first.node
+    assert two.panel.ui.correctMessageLabel.text
+
+
+def test_a_case_whose_prediction_was_broken_off_is_shown_and_corrected(two: Two) -> None:
+    two.panel.showCase(two.first.caseId)
+    # The engine writes it last.
+    (two.panel.logic.study.predictions / two.second.id / "segmentation.seg.nrrd").unlink()
+    two.correct(two.second.id)
+    assert two.background == "Scan B"
+    assert two.edited.GetSegmentationNode() is two.secondLabel
+
+
+def test_a_damaged_prediction_is_told_and_nothing_of_another_case_is(two: Two) -> None:
+    two.correct(two.first.caseId)
+    (two.panel.logic.study.predictions / two.second.id / "network-student_1.seg.nrrd").write_bytes(b"NRRD0004\n")
+    two.correct(two.second.id)
+    assert two.edited.GetSegmentationNode() is two.secondLabel
+    assert "damaged" in two.panel.ui.correctMessageLabel.text
+    assert two.panel.logic._readouts._watched is None
+    assert two.panel.ui.readoutsLabel.text == ""
+
+
+def test_another_cases_scan_does_not_lend_its_prediction(two: Two) -> None:
+    logic, before = two.panel.logic, two.first.voxels()
+    two.correct(two.first.caseId)
+    two.panel.correctSection._widget.setSourceVolumeNode(two.secondVolume)
+    two.panel.correctSection._widget.activeEffect().self().onAccept()
+    assert np.array_equal(two.first.voxels(), before)
+    with pytest.raises(InputError, match="is that of the case Scan"):
+        logic.accept(two.second.id, two.first.node, two.first.segmentId)
+    with pytest.raises(InputError, match="is that of the case Scan"):
+        logic.measure(two.first.node, two.first.segmentId, two.secondVolume)
+
+
+def test_a_prediction_that_comes_while_its_case_is_edited_is_the_one_that_counts(two: Two) -> None:
+    panel, case = two.panel, two.first
+    two.correct(case.caseId)
+    newest = np.zeros(SHAPE, bool)
+    newest[2:9, 3:12, 4:15] = True
+    scan = panel.logic.study.case(case.caseId).scan
+    writePrediction(panel.logic, case.caseId, scan, newest, case.uncertainty, run="002")
+    panel.onPredictionEvent({"event": "predicted", "case": case.caseId})
+    panel.onPredicted(EngineOutcome(EngineState.FINISHED, "", ""))
+    assert np.array_equal(panel.logic._readouts._watched.comparison._references["teacher"], newest)
+    panel.correctSection._widget.activeEffect().self().onAccept()
+    assert np.array_equal(case.voxels(), newest)
+
+
+def test_a_prediction_that_was_painted_into_is_loaded_anew(two: Two) -> None:
+    import slicer
+
+    logic, case = two.panel.logic, two.first
+    teacher = logic.showPrediction(case.caseId)
+    segmentId = teacher.GetSegmentation().GetNthSegmentID(0)
+    painting = np.zeros(SHAPE, np.uint8)
+    painting[15:18, 20:24, 20:24] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(painting, teacher, segmentId, case.volume)
+    logic.accept(case.caseId, case.node, case.segmentId)
+    assert np.array_equal(case.voxels(), case.teacher)
+    # The painting is somebody's work.
+    assert teacher.GetScene() is not None
+    assert teacher.GetName().endswith("edited")
+    logic.showPrediction(case.caseId).GetSegmentation().RemoveAllSegments()
+    assert logic.showPrediction(case.caseId).GetSegmentation().GetNumberOfSegments() == 1
+
+
+def test_another_study_ends_the_correction(two: Two, tmp_path: Path) -> None:
+    two.correct(two.first.caseId)
+    two.panel.openStudy(str(tmp_path / "B"))
+    assert not two.edited.GetActiveEffectName()
+    assert two.panel.logic._readouts._watched is None
+
+
+def test_places_of_another_studys_case_of_the_same_id_are_not_jumped_to(two: Two, tmp_path: Path) -> None:
+    two.correct(two.first.caseId)
+    effect = two.panel.correctSection._widget.activeEffect().self()
+    Study.at(tmp_path / "B")
+    # Without the panel, which would end the correction.
+    two.panel.logic._studyListeners.clear()
+    two.panel.logic.openStudy(tmp_path / "B")
+    effect.onNextDoubt()
+    assert effect._doubts == []
+    assert "no case of the study" in effect.messageLabel.text
+
+
+def test_the_panel_follows_a_study_that_the_console_opens(two: Two, tmp_path: Path) -> None:
+    panel = two.panel
+    panel.showCase(two.first.caseId)
+    panel.logic.openStudy(tmp_path / "console")
+    assert panel._shownCase is None
+    assert panel.ui.casesTable.rowCount == 0
+    panel.exit()
+    panel.logic.openStudy(tmp_path / "S")
+    panel.enter()
+    assert panel.logic.study.folder == tmp_path / "S"
+    assert panel._parameterNode.studyFolder == str(tmp_path / "S")
+    assert panel.ui.casesTable.rowCount == 2
+
+
+def test_a_scene_that_is_added_leaves_the_study_open_and_one_that_is_opened_brings_its_own(
+    two: Two, tmp_path: Path
+) -> None:
+    import slicer
+
+    panel = two.panel
+    Study.at(tmp_path / "colleague")
+    panel._parameterNode.studyFolder = str(tmp_path / "colleague")
+    slicer.mrmlScene.WriteToMRB(str(tmp_path / "colleague.mrb"))
+    panel._parameterNode.studyFolder = str(tmp_path / "S")
+    two.correct(two.first.caseId)
+    slicer.mrmlScene.ReadFromMRB(str(tmp_path / "colleague.mrb"), False)
+    assert panel.logic.study.folder == tmp_path / "S"
+    assert panel._parameterNode.studyFolder == str(tmp_path / "S")
+    slicer.mrmlScene.ReadFromMRB(str(tmp_path / "colleague.mrb"), True)
+    assert panel.logic.study.folder == tmp_path / "colleague"

@@ -15,7 +15,7 @@ from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.segmentation_files import write_segmentation
 from LASegColearnSlicer.scene_export import scanImage
 from LASegColearnSlicer.session import Session, TrainingOptions, progressOf
-from LASegColearnSlicer.study import LabelSource
+from LASegColearnSlicer.study import LabelSource, Study
 from LASegColearnSlicer.training_plots import TrainingPlots
 from LASegColearnSlicer.training_progress import TrainingProgress
 from mrml_scene import SlicerCore
@@ -386,6 +386,27 @@ def test_a_newer_label_is_kept_when_the_older_one_leaves_the_scene(
     core.scene.RemoveNode(loaded)
     assert session.cases.refreshLabels() == []
     assert file.read_bytes() == newer
+
+
+def test_a_label_that_the_study_refuses_replaces_no_file_and_is_none_in_the_scene(
+    session: Session, core: SlicerCore, tmp_path: Path
+) -> None:
+    study = session.setupCohort(tmp_path / "s", labeled=[_volume("A", labeled=True)], unlabeled=[_volume("B", seed=1)])
+    first, second = study.cases
+    teachers = _volume("C", labeled=True, seed=2)
+    others = Study.at(study.folder)
+    others.setState(first.id, "flagged")
+    before = first.label.file.read_bytes()
+    for case in (first, second):
+        with pytest.raises(InputError, match="The study was changed by another Slicer meanwhile"):
+            session.useAsLabel(case.id, *teachers[1:])
+    assert first.label.file.read_bytes() == before and not (study.folder / "labels" / "earlier").exists()
+    assert not (study.folder / "labels" / f"{second.id}.seg.nrrd").exists()
+    with pytest.raises(InputError, match="changed by another Slicer"):
+        session.cases.add(teachers[0])
+    assert not (study.folder / "scans" / "case_003.nrrd").exists()
+    session.openStudy(study.folder)
+    assert session.cases.labelSource(second.id) is None and session.cases.labelSource(first.id)[0] is not teachers[1]
 
 
 def test_work_that_is_done_is_over_even_if_the_study_cannot_keep_it() -> None:

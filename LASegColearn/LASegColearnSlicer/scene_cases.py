@@ -132,9 +132,10 @@ class SceneCases:
         present = self.caseOf(volumeNode)
         if present is not None:
             raise InputError(Problem(present.id, "The scan is in the study already.", "Use the case that is there."))
+        # Before anything is written.
+        self._study.checkUnchanged()
         caseId = self._study.nextId
         if segmentationNode is not None:
-            # Before anything is written.
             self.checkOwner(caseId, segmentationNode)
             labelImage(segmentationNode, segmentId or "", volumeNode)
         file = _unchangedFile(volumeNode)
@@ -154,9 +155,12 @@ class SceneCases:
         Raises
         ------
         InputError
-            If the segment cannot be used, or is in a segmentation that another case of the study has for its label.
+            If the segment cannot be used, or is in a segmentation that another case of the study has for its label, or
+            the study was moved or changed by another Slicer; then nothing has changed.
         """
         self.checkOwner(caseId, segmentationNode)
+        # Before the label's file is replaced: it may be the other Slicer's.
+        self._study.checkUnchanged()
         volume = self.load(caseId)
         file = self._study.folder / "labels" / f"{caseId}.seg.nrrd"
         content = labelImage(segmentationNode, segmentId, volume)
@@ -165,14 +169,15 @@ class SceneCases:
             earlier.mkdir(exist_ok=True)
             shutil.copy2(file, earlier / f"{caseId}-{_lastNumber(earlier, caseId) + 1:03}.seg.nrrd")
         writeLabel(segmentationNode, segmentId, volume, file)
+        model = segmentationNode.GetAttribute(MODEL_ATTRIBUTE) or None
+        self._study.setLabel(caseId, LabelSource(file.absolute(), SEGMENT_NAME), model)
+        # Only now: a label in the scene that the study does not have would stand in the way of the study's own.
         for node in nodesOf(self._scene, self._study.identity, caseId, _LABEL):
-            node.RemoveAttribute("LASegColearn.kind")
+            node.RemoveAttribute(KIND_ATTRIBUTE)
         markNode(segmentationNode, self._study.identity, caseId, _LABEL)
         segmentationNode.SetAttribute(_SEGMENT_ATTRIBUTE, segmentId)
         segmentationNode.SetAttribute(_FILE_ATTRIBUTE, _voxelsHash(file))
         segmentationNode.SetAttribute(_VOXELS_ATTRIBUTE, placedVoxelsDigest(segmentationNode))
-        model = segmentationNode.GetAttribute(MODEL_ATTRIBUTE) or None
-        self._study.setLabel(caseId, LabelSource(file.absolute(), SEGMENT_NAME), model)
         if self._study.case(caseId).state in ("not started", "in progress", "predicted"):
             self.setState(caseId, "completed")
 

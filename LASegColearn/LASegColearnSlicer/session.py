@@ -333,8 +333,11 @@ class Session:
         Raises
         ------
         InputError
-            If the segment cannot be used, or is another case's label or prediction.
+            If the segment cannot be used, or is another case's label or prediction, or the study was moved or changed
+            by another Slicer.
         """
+        # Before a copy is made.
+        self.study.checkUnchanged()
         self.display.releaseClones(caseId)
         if segmentationNode is not None and isOurs(segmentationNode):
             if segmentationNode is not self.display.teacherNode(caseId):

@@ -153,6 +153,26 @@ class Study:
         study._save()
         return study
 
+    def checkUnchanged(self) -> None:
+        """Refuse to go on with a study that was moved, or changed by another Slicer, since it was read.
+
+        Every change of the study does so itself; what writes other files into its folder calls it before.
+
+        Raises
+        ------
+        InputError
+            If the study's file is not there any more, or holds something else.
+        """
+        if self._written is None:
+            return
+        found = self._inFile()
+        if found is None:
+            cause = "The study's folder is not at its place any more."
+            raise InputError(Problem(self.folder.name, cause, "Put it back, or choose its new place."))
+        if found != self._written:
+            cause = "The study was changed by another Slicer meanwhile, whose changes would be lost."
+            raise InputError(Problem(self.folder.name, cause, "Choose its folder again to read it anew."))
+
     @property
     def cases(self) -> tuple[StudyCase, ...]:
         return tuple(self._cases.values())
@@ -361,7 +381,7 @@ class Study:
             raise
 
     def _save(self) -> None:
-        self._refuseToReplaceAnothers()
+        self.checkUnchanged()
         content = {
             "version": _VERSION,
             "identity": self.identity,
@@ -384,18 +404,6 @@ class Study:
             return (self.folder / _FILE).read_text(encoding="utf-8")
         except (OSError, ValueError):
             return None
-
-    def _refuseToReplaceAnothers(self) -> None:
-        """Raise :class:`InputError` if the study was moved or changed by another Slicer since it was read."""
-        if self._written is None:
-            return
-        found = self._inFile()
-        if found is None:
-            cause = "The study's folder is not at its place any more."
-            raise InputError(Problem(self.folder.name, cause, "Put it back, or choose its new place."))
-        if found != self._written:
-            cause = "The study was changed by another Slicer meanwhile, whose changes would be lost."
-            raise InputError(Problem(self.folder.name, cause, "Choose its folder again to read it anew."))
 
     def _plain(self, case: StudyCase) -> dict[str, Any]:
         content = asdict(case)

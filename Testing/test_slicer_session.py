@@ -388,6 +388,28 @@ def test_a_newer_label_is_kept_when_the_older_one_leaves_the_scene(
     assert file.read_bytes() == newer
 
 
+def test_a_segmentation_that_is_the_label_no_more_is_not_saved_over_the_one_that_is(
+    session: Session, core: SlicerCore, tmp_path: Path
+) -> None:
+    source = _volume("A", labeled=True)
+    session.setupCohort(tmp_path / "s", labeled=[source])
+    file = session.study.case("case_001").label.file
+    core.scene.RemoveNode(source[1])
+    earlier = session.cases.loadLabel("case_001")
+    assert earlier.GetStorageNode().GetFileName() == str(file)
+    chosen = _volume("A", labeled=True)
+    _layer((source[0], *chosen[1:]), 1)
+    session.useAsLabel("case_001", *chosen[1:])
+    # The scene's Save gives it a file of its own.
+    assert earlier.GetStorageNode() is None
+    assert earlier.GetSegmentation().GetNumberOfSegments() == 1
+    # One that is the label again, or still, goes on where it is.
+    core.scene.RemoveNode(chosen[1])
+    again = session.cases.loadLabel("case_001")
+    session.useAsLabel("case_001", *session.cases.labelSource("case_001"))
+    assert again.GetStorageNode().GetFileName() == str(file)
+
+
 def test_a_label_that_the_study_refuses_replaces_no_file_and_is_none_in_the_scene(
     session: Session, core: SlicerCore, tmp_path: Path
 ) -> None:

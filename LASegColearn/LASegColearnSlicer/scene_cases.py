@@ -174,6 +174,10 @@ class SceneCases:
         # Only now: a label in the scene that the study does not have would stand in the way of the study's own.
         for node in nodesOf(self._scene, self._study.identity, caseId, _LABEL):
             node.RemoveAttribute(KIND_ATTRIBUTE)
+        # What was loaded from there would be saved there with the scene, over the label that has replaced it.
+        for node in self._nodes("vtkMRMLSegmentationNode"):
+            if node is not segmentationNode and _isStoredIn(node, file):
+                forgetFile(node)
         markNode(segmentationNode, self._study.identity, caseId, _LABEL)
         segmentationNode.SetAttribute(_SEGMENT_ATTRIBUTE, segmentId)
         segmentationNode.SetAttribute(_FILE_ATTRIBUTE, _voxelsHash(file))
@@ -448,12 +452,18 @@ def _isTemporary(file: Path) -> bool:
 
 def _isNewer(file: Path, segmentationNode: Any) -> bool:
     """Whether a label's file was changed since the node had the same voxels; False where nothing tells."""
-    storage, known = segmentationNode.GetStorageNode(), segmentationNode.GetAttribute(_FILE_ATTRIBUTE)
+    known = segmentationNode.GetAttribute(_FILE_ATTRIBUTE)
     if not known or not file.exists():
         return False
     # Slicer itself reads and saves this node there, so what changed the file is in the node.
-    own = storage is not None and storage.GetFileName() and Path(storage.GetFileName()).resolve() == file.resolve()
-    return not own and _voxelsHash(file) != known
+    return not _isStoredIn(segmentationNode, file) and _voxelsHash(file) != known
+
+
+def _isStoredIn(node: Any, file: Path) -> bool:
+    """Whether Slicer reads a node from this file, and saves it there with the scene."""
+    storage = node.GetStorageNode()
+    name = (storage.GetFileName() or "") if storage is not None else ""
+    return bool(name) and Path(name).resolve() == file.resolve()
 
 
 def _voxelsHash(file: Path) -> str:

@@ -146,6 +146,30 @@ def test_what_cannot_be_done_yet_says_what_comes_first(session: Session, tmp_pat
     assert session.study.runs == []
 
 
+def test_nothing_is_done_where_the_studys_folder_was(session: Session, core: SlicerCore, tmp_path: Path) -> None:
+    source = _volume("A", labeled=True)
+    study = session.setupCohort(tmp_path / "s", labeled=[source], unlabeled=[_volume("B", seed=1)])
+    _layer(source, 1)
+    study.folder.rename(tmp_path / "moved")
+    for act in (
+        session.train,
+        session.retrain,
+        session.resume,
+        session.predict,
+        session.suggest,
+        session.evaluate,
+        session.cases.refreshLabels,
+        study.writeCohort,
+        lambda: session.useAsLabel("case_001", *source[1:]),
+        lambda: session.cases.add(_volume("C", seed=2)),
+    ):
+        with pytest.raises(InputError, match="s: The study's folder is not at its place any more. Put it back, or ch"):
+            act()
+    assert not study.folder.exists()
+    session.openStudy(tmp_path / "moved")
+    assert session.cases.refreshLabels() == ["case_001"]
+
+
 def test_a_scan_that_is_gone_is_said_by_its_case(session: Session, tmp_path: Path) -> None:
     session.openStudy(tmp_path / "s")
     session.study.addScan(tmp_path / "gone.nrrd")

@@ -241,7 +241,7 @@ class Session:
         InputError
             For what can be seen to be wrong before the engine starts; what it finds itself is in the outcome.
         """
-        self._checkIdle()
+        self._checkReady()
         options = options or TrainingOptions()
         arguments = options.arguments()
         model = self.study.currentRun
@@ -285,6 +285,7 @@ class Session:
         InputError
             If there is no model to go on from, or its settings cannot be read.
         """
+        self._checkReady()
         return self.train(
             self.retrainingOptions(minutes, iterations, device), onEvent=onEvent, onDone=onDone, wait=wait
         )
@@ -365,7 +366,7 @@ class Session:
         InputError
             If there is no model yet, or no unlabeled case.
         """
-        self._checkIdle()
+        self._checkReady()
         run = self._modelFor("Suggest")
         if not any(case.role == "unlabeled" for case in self.study.cases):
             raise InputError(Problem("Suggest", "There is no unlabeled case to choose from.", "Add scans."))
@@ -424,7 +425,7 @@ class Session:
         wait: bool = False,
     ) -> EngineOutcome | None:
         """Go on with the last training that did not reach its end. Raises :class:`InputError` if there is none."""
-        self._checkIdle()
+        self._checkReady()
         run = self.study.resumableRun
         if run is None:
             raise InputError(Problem("Resume", "No training of this study can be resumed.", "Start a new one."))
@@ -455,7 +456,7 @@ class Session:
         InputError
             If there is no model yet or no such case.
         """
-        self._checkIdle()
+        self._checkReady()
         run = self._modelFor("Predict")
         chosen = [case for case in self.study.cases if caseIds is None or case.id in caseIds]
         if not chosen:
@@ -505,7 +506,7 @@ class Session:
         self, *, onEvent: OnEvent | None = None, onDone: OnDone | None = None, wait: bool = False
     ) -> EngineOutcome | None:
         """Compare all predictions with the labels there are: Dice, 95HD and ASD in mm, among the cases' figures."""
-        self._checkIdle()
+        self._checkReady()
         self.cases.refreshLabels()
         chosen = [case.id for case in self.study.cases if case.label is not None and self.isPredicted(case.id)]
         if not chosen:
@@ -813,6 +814,8 @@ class Session:
         self._start([*arguments, "--output", str(table), "--overwrite"], take, done, stopFile=None)
 
     def _temporaryCohort(self, verb: str, cohort: Cohort) -> Path:
+        # The folder may have gone since the verb before, which this one follows.
+        self.study.checkUnchanged()
         path = self.study.folder / f"{verb}.json"
         save_cohort(cohort, path)
         return path
@@ -832,9 +835,11 @@ class Session:
         self._outcome = outcome
         _tell(onDone, outcome)
 
-    def _checkIdle(self) -> None:
+    def _checkReady(self) -> None:
         if self.isRunning:
             raise InputError(Problem("Engine", "It is at work already.", "Cancel it or wait until it is done."))
+        # Of a folder that was renamed or unplugged another would be made at its old place, and hours of work lie there.
+        self.study.checkUnchanged()
 
     def _start(self, arguments: list[str], onEvent: OnEvent, onDone: OnDone, stopFile: Path | None) -> None:
         self._process = EngineProcess(arguments, onEvent, onDone, stopFile=stopFile, timer=self._timer())

@@ -267,7 +267,14 @@ class Study:
             self._cases = {case.id: replace(case, suggested=places.get(case.id)) for case in self.cases}
 
     def writeCohort(self) -> Path:
-        """Write the cohort file of the cases as they are now; always in the same place, beside the roles' ledger."""
+        """Write the cohort file of the cases as they are now; always in the same place, beside the roles' ledger.
+
+        Raises
+        ------
+        InputError
+            If the study was moved, or changed by another Slicer.
+        """
+        self.checkUnchanged()
         path = self.folder / "cohort.json"
         save_cohort(self.cohort, path)
         return path

@@ -430,6 +430,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             if run is not None and not self.logic.isRunning:
                 self.logic.progress = progressOf(run)
                 self._say("train", _("The last training did not reach its end. Resume goes on with it."))
+            elif not self.logic.isRunning:
+                self._say("train", self._unjudged())
         self.update()
 
     def onStudyChanged(self) -> None:
@@ -712,6 +714,16 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         kept = _("Model {run} is the current one; select another and press Make current to use that.")
         self._say("rounds", f"{rounds[-1].verdict} {kept.format(run=current.path.name)}")
 
+    def _unjudged(self) -> str:
+        """That a model was not judged, and what becomes of it; empty where all were that can be."""
+        assert self.logic is not None
+        run, current = self.logic.unjudgedRun, self.logic.study.currentRun
+        if run is None or current is None:
+            return ""
+        text = _("Model {run} was not judged on the validation cases yet. Resume does that.").format(run=run.path.name)
+        stays = _("Until then model {run} stays the current one.").format(run=current.path.name)
+        return text if current == run else f"{text} {stays}"
+
     def onPredict(self, caseIds: list[str] | None) -> None:
         """Predict these cases; None: all."""
         assert self.logic is not None and self._parameterNode is not None
@@ -771,9 +783,12 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onTrained(self, outcome: EngineOutcome) -> None:
         assert self.logic is not None
         self.onDone(outcome)
+        lines: list[str] = []
         if outcome.state is EngineState.FINISHED:
             self.ui.statusLabel.text = self.logic.progress.status
-            self._say("train", "\n".join(self.logic.progress.warnings[-_MOST_WARNINGS:]))
+            lines = self.logic.progress.warnings[-_MOST_WARNINGS:]
+        if outcome.state is not EngineState.FAILED:
+            self._say("train", "\n".join(filter(None, [*lines, self._unjudged()])))
 
     def onDone(self, outcome: EngineOutcome) -> None:
         """The engine has ended, one way or another."""
@@ -782,7 +797,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if outcome.state is EngineState.FAILED:
             self.ui.statusLabel.text = outcome.message
         elif outcome.state is EngineState.STOPPED:
-            resumable = self.logic.study.resumableRun is not None
+            resumable = self._canResume()
             self.ui.statusLabel.text = _("Stopped; it can be resumed") if resumable else _("Stopped")
         self.plots.update(self.logic.progress)
         self.update()
@@ -919,7 +934,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.modelLabel.text = _("None yet") if model is None else _modelText(knownProgress(model), model.path.name)
         self.ui.trainButton.enabled = not reason
         self.ui.trainButton.toolTip = reason or _("Train a new model on this study")
-        self.ui.resumeButton.enabled = self.logic.hasStudy and not running and self.logic.study.resumableRun is not None
+        self.ui.resumeButton.enabled = not running and self._canResume()
         self.ui.pauseButton.enabled = self.logic.canPause
         self.ui.cancelButton.enabled = running
         for button in (self.ui.predictShownButton, self.ui.predictSelectedButton, self.ui.predictAllButton):
@@ -942,6 +957,13 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.progressBar.setVisible(running or self.ui.progressBar.value > 0)
         # Nobody points at a gray button to learn why it is gray.
         self.ui.estimateLabel.text = ("" if running else reason) or self._estimate(cases)
+
+    def _canResume(self) -> bool:
+        """Whether a training, or the judging of its model, can be gone on with."""
+        assert self.logic is not None
+        if not self.logic.hasStudy:
+            return False
+        return self.logic.study.resumableRun is not None or self.logic.unjudgedRun is not None
 
     def _whyNotTrain(self, cases: Any) -> str:
         assert self.logic is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from LASegColearnLib.cohort import Case, Cohort, save_cohort
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.phantom import make_phantom
 from LASegColearnLib.run_folder import RunFolder
-from LASegColearnSlicer.engine_process import EngineState
+from LASegColearnSlicer.engine_process import EngineOutcome, EngineState
 from LASegColearnSlicer.rounds import judgeRound, readRound, startRound
 from LASegColearnSlicer.session import Session, TrainingOptions
 from LASegColearnSlicer.study import LabelOrigin, LabelSource, Study, StudyCase
@@ -286,6 +287,69 @@ def test_the_worse_of_two_models_does_not_stay_the_current_one(session: Session,
     chart = plots.chart("Distances by round")
     assert chart is not None and chart.GetNumberOfPlotSeriesNodes() == 1
     assert chart.GetNthPlotSeriesNode(0).GetTableNode().GetTable().GetValue(0, 0).ToInt() == 2
+
+
+class _Engine:
+    """In the engine's place: writes what a training leaves, and ends as it is told."""
+
+    def __init__(self) -> None:
+        self.verbs: list[str] = []
+        self.verdict = "better"
+        self.ends: dict[str, EngineState] = {}
+
+    def start(self, arguments: list[str], onEvent: Any, onDone: Any, stopFile: Path | None) -> None:
+        verb, run = arguments[0], RunFolder(Path(arguments[arguments.index("--run") + 1]))
+        self.verbs.append(verb)
+        end = self.ends.pop(verb, EngineState.FINISHED)
+        if verb == "train":
+            run.checkpoints.mkdir(parents=True)
+            run.last_checkpoint.touch()
+            validation = [{"id": "case_009"}]
+            run.cohort.write_text(json.dumps({"labeled": [], "validation": validation}), encoding="utf-8")
+            run.events.write_text('{"event": "finished", "iteration": 4, "complete": true}\n', encoding="utf-8")
+        elif end is EngineState.FINISHED:
+            comparison = {"cases": 5, "mean": 0.0, "low": -0.1, "high": 0.1, "verdict": self.verdict}
+            means = {"dice": 0.8, "jaccard": 0.7, "hd95": 9.0, "asd": 2.0}
+            against = comparison if "--against" in arguments else None
+            onEvent({"event": "judged", "cases": 5, "means": means, "comparison": against})
+        onDone(EngineOutcome(end, "It was broken." if end is EngineState.FAILED else "", ""))
+
+
+def test_a_model_whose_judging_was_broken_off_is_not_current_until_it_is_judged(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, engine = session.openStudy(tmp_path / "study"), _Engine()
+    monkeypatch.setattr(session, "_start", engine.start)
+
+    def now() -> tuple[str | None, str | None]:
+        current, unjudged = study.currentRun, session.unjudgedRun
+        return current and current.path.name, unjudged and unjudged.path.name
+
+    session.train(wait=True)
+    assert now() == ("001", None)
+    # Cancel while it is judged.
+    engine.ends = {"judge": EngineState.STOPPED}
+    assert session.train(wait=True).state is EngineState.FINISHED  # type: ignore[union-attr]
+    assert now() == ("001", "002")
+    assert (session.rounds[-1].cases, session.rounds[-1].validation) == (0, 1)
+    assert "validation" not in json.loads((study.runs[-1].path / "round.json").read_text("utf-8"))
+    engine.verdict = "worse"
+    assert session.resume(wait=True).state is EngineState.FINISHED  # type: ignore[union-attr]
+    assert engine.verbs == ["train", "judge"] * 2 + ["judge"]
+    assert now() == ("001", None) and session.rounds[-1].verdict.startswith("Model 002 is worse")
+    # Pause in the last moment: it is done, and nothing is started.
+    engine.ends, engine.verdict = {"train": EngineState.STOPPED}, "better"
+    assert session.train(wait=True).state is EngineState.FINISHED  # type: ignore[union-attr]
+    assert engine.verbs[-1] == "train" and now() == ("001", "003")
+    session.resume(wait=True)
+    assert now() == ("003", None)
+    # What cannot be judged takes the place all the same, with a word on it.
+    engine.ends = {"judge": EngineState.FAILED}
+    session.train(wait=True)
+    assert now() == ("004", "004") and session.progress.warnings == ["It was broken."]
+    session.resume(wait=True)
+    with pytest.raises(InputError, match="No training of this study can be resumed"):
+        session.resume()
 
 
 def test_a_note_of_a_round_that_is_damaged_is_left_out_and_the_model_stays(session: Session, tmp_path: Path) -> None:

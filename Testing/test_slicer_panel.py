@@ -717,6 +717,30 @@ def test_the_shown_case_is_not_that_of_the_next_study(filled: Any, tmp_path: Pat
     assert "No case is shown" in filled.ui.predictMessageLabel.text
 
 
+def test_a_model_that_was_not_judged_is_said_when_its_study_is_opened(panel: Any, tmp_path: Path) -> None:
+    from LASegColearnSlicer.rounds import startRound
+
+    panel.openStudy(str(tmp_path / "study"))
+    assert not panel.ui.resumeButton.enabled
+    study, runs = panel.logic.study, []
+    for _ in range(2):
+        run = study.newRun()
+        startRound(run, None, runs[-1] if runs else None, ["case_001"], 2)
+        run.checkpoints.mkdir()
+        run.last_checkpoint.touch()
+        validation = [{"id": "case_002"}] if runs else []
+        run.cohort.write_text(json.dumps({"labeled": [], "validation": validation}), encoding="utf-8")
+        run.events.write_text('{"event": "finished", "iteration": 4, "complete": true}\n', encoding="utf-8")
+        runs.append(run)
+    study.chooseRun(runs[0])
+    panel.openStudy(str(study.folder))
+    said = "Model 002 was not judged on the validation cases yet. Resume does that."
+    assert panel.ui.trainMessageLabel.text == f"{said} Until then model 001 stays the current one."
+    assert panel.ui.resumeButton.enabled
+    tips = [panel.ui.roundsTable.item(row, 0).toolTip() for row in range(2)]
+    assert "No validation cases" in tips[0] and "Not judged on its 1 validation cases yet" in tips[1]
+
+
 def test_a_wrong_setting_and_a_failed_training_are_sentences(filled: Any) -> None:
     table = filled.ui.settingsTable
     row = next(row for row in range(table.rowCount) if table.item(row, 0).text() == "filters")

@@ -32,6 +32,8 @@ class Round:
         Ids of the cases that were labeled and had not been in the run it started from.
     cases
         On how many cases, not trained on, its model was judged; 0 before it was.
+    validation
+        How many validation cases its training had to judge it on; kept in the run's own cohort alone.
     means
         Means over them: ``dice`` and ``jaccard`` 0 to 1, ``hd95`` and ``asd`` in mm.
     against
@@ -47,6 +49,7 @@ class Round:
     unlabeled: int
     newLabels: tuple[str, ...] = ()
     cases: int = 0
+    validation: int = 0
     means: dict[str, float | None] | None = None
     against: str | None = None
     comparison: PairedComparison | None = None
@@ -63,7 +66,7 @@ def startRound(
     run: RunFolder, startedFrom: RunFolder | None, against: RunFolder | None, labeled: Sequence[str], unlabeled: int
 ) -> Round:
     """Note down a training that is about to start."""
-    earlier = set() if startedFrom is None else _labeledIn(startedFrom)
+    earlier = set() if startedFrom is None else _idsIn(startedFrom, "labeled")
     begun = Round(
         run=run.path.name,
         when=datetime.now().isoformat(timespec="seconds"),
@@ -99,7 +102,7 @@ def readRound(run: RunFolder) -> Round | None:
         content = json.loads((run.path / _FILE).read_text(encoding="utf-8"))
         comparison = content["comparison"]
         # The training may have held some out for validation, and says so in its own cohort.
-        used = _labeledIn(run)
+        used = _idsIn(run, "labeled")
         if used:
             content["labeled"] = len(used)
             content["newLabels"] = [caseId for caseId in content["newLabels"] if caseId in used]
@@ -107,6 +110,7 @@ def readRound(run: RunFolder) -> Round | None:
             **{
                 **content,
                 "newLabels": tuple(content["newLabels"]),
+                "validation": len(_idsIn(run, "validation")),
                 "comparison": None if comparison is None else PairedComparison(**comparison),
             }
         )
@@ -114,14 +118,21 @@ def readRound(run: RunFolder) -> Round | None:
         return None
 
 
-def _labeledIn(run: RunFolder) -> set[str]:
-    """Ids of the cases that a run was trained on with labels."""
+def isToBeJudged(run: RunFolder) -> bool:
+    """Whether there are cases that say how good a run's model is, once it is trained."""
+    return bool(_idsIn(run, "validation"))
+
+
+def _idsIn(run: RunFolder, role: str) -> set[str]:
+    """Ids of the cases that a run has in this role; as it says itself, since it may have held some out."""
     try:
         content = json.loads(run.cohort.read_text(encoding="utf-8"))
-        return {case["id"] for case in content["labeled"]}
+        return {case["id"] for case in content[role]}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
 
 
 def _write(run: RunFolder, content: Round) -> None:
-    write_json_atomically(run.path / _FILE, asdict(content))
+    kept = asdict(content)
+    del kept["validation"]
+    write_json_atomically(run.path / _FILE, kept)

@@ -77,6 +77,8 @@ def _tip(one: Round) -> str:
         lines.append(_("New labels: {cases}").format(cases=", ".join(one.newLabels)))
     if one.cases:
         lines.append(_("Figures of {n} validation cases").format(n=one.cases))
+    elif one.validation:
+        lines.append(_("Not judged on its {n} validation cases yet").format(n=one.validation))
     else:
         lines.append(_("No validation cases, so nothing says how good it is"))
     if one.verdict:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
+from LASegColearnLib.cohort import Case, Cohort, save_cohort
 from LASegColearnLib.errors import InputError, Problem, sentence_for
 from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.segmentation_files import network_file
@@ -24,9 +24,9 @@ from LASegColearnSlicer.engine_process import (
 )
 from LASegColearnSlicer.live_readouts import Listener, LiveReadouts, Readouts, readoutsOf
 from LASegColearnSlicer.results import MODEL_ATTRIBUTE, PredictionDisplay, isOurs
-from LASegColearnSlicer.rounds import Round, judgeRound, readRound, startRound
+from LASegColearnSlicer.rounds import Round, isToBeJudged, judgeRound, readRound, startRound
 from LASegColearnSlicer.scene_cases import SceneCases
-from LASegColearnSlicer.study import Study, StudyCase
+from LASegColearnSlicer.study import Study, StudyCase, reachedEnd
 from LASegColearnSlicer.teacher_opinion import findOpinion, imageOf
 from LASegColearnSlicer.training_progress import TrainingProgress
 
@@ -271,7 +271,8 @@ class Session:
         """Go on from the current model with the labels as they are now, with its own settings; that model is kept.
 
         Afterwards the two are compared on the validation cases. The new one is the current one then, unless it is
-        worse; :meth:`makeCurrent` chooses either. See :attr:`rounds`.
+        worse; :meth:`makeCurrent` chooses either. See :attr:`rounds`. Where the comparison is broken off the earlier
+        one stays, until :meth:`resume` has made up for it.
 
         Parameters
         ----------
@@ -317,6 +318,17 @@ class Session:
         """The trainings that left a model, the oldest first; those made elsewhere are left out."""
         found = [readRound(run) for run in self.study.runs if run.last_checkpoint.exists()]
         return [one for one in found if one is not None]
+
+    @property
+    def unjudgedRun(self) -> RunFolder | None:
+        """The newest run whose model could be judged and was not, which :meth:`resume` does; first it trains on."""
+        if self.study.resumableRun is not None:
+            return None
+        for run in reversed(self.study.runs):
+            known = readRound(run) if run.last_checkpoint.exists() and reachedEnd(run) else None
+            if known is not None and known.validation and not known.cases:
+                return run
+        return None
 
     def makeCurrent(self, run: str) -> None:
         """Predict and go on with the model of this run, by its name. Raises :class:`InputError` if there is none."""
@@ -424,9 +436,19 @@ class Session:
         onDone: OnDone | None = None,
         wait: bool = False,
     ) -> EngineOutcome | None:
-        """Go on with the last training that did not reach its end. Raises :class:`InputError` if there is none."""
+        """Go on with the last training that did not reach its end, or with the judging of its model.
+
+        Raises
+        ------
+        InputError
+            If there is neither.
+        """
         self._checkReady()
-        run = self.study.resumableRun
+        run, unjudged = self.study.resumableRun, self.unjudgedRun
+        if unjudged is not None:
+            self.progress = progressOf(unjudged)
+            self._judge(unjudged, None, onEvent, onDone)
+            return self._awaited(wait)
         if run is None:
             raise InputError(Problem("Resume", "No training of this study can be resumed.", "Start a new one."))
         self.progress = progressOf(run)
@@ -745,27 +767,44 @@ class Session:
             _tell(onEvent, event)
 
         def done(outcome: EngineOutcome) -> None:
-            if outcome.state is not EngineState.FINISHED:
+            # One that was asked to stop in its last moment is done as well, with nothing to resume.
+            late = outcome.state is EngineState.STOPPED and reachedEnd(run)
+            if outcome.state is not EngineState.FINISHED and not late:
                 self._ended(onDone, outcome)
                 return
-            kept, validated = _Bookkeeping(), False
+            outcome = EngineOutcome(EngineState.FINISHED, "", outcome.details)
+            kept, validated = _Bookkeeping(), isToBeJudged(run)
             with kept:
-                # The new model is the one to predict with.
-                self.study.chooseRun(None)
-                validated = bool(load_cohort(run.cohort).validation)
-            if validated:
-                self._judge(run, outcome, onEvent, onDone)
+                # The new model is the one to predict with; where that can be judged, not before it was.
+                self.study.chooseRun(self._rivalOf(run) if validated else None)
+            # Who wanted it to stop wants nothing else to be started.
+            if validated and not late:
+                self._judge(run, kept.changed(outcome), onEvent, onDone)
             else:
                 self._ended(onDone, kept.changed(outcome))
 
         self._start(arguments, take, done, stopFile=run.stop_file)
         return self._awaited(wait)
 
-    def _judge(self, run: RunFolder, trained: EngineOutcome, onEvent: OnEvent | None, onDone: OnDone | None) -> None:
-        """Compare a new model with the one before on cases that neither was trained on; the worse is not current."""
+    def _rivalOf(self, run: RunFolder) -> RunFolder | None:
+        """The run whose model was the current one when this one was started, if it is still there."""
         known = readRound(run)
         name = None if known is None else known.against
-        against = next((r for r in self.study.runs if r.path.name == name and r.last_checkpoint.exists()), None)
+        return next((r for r in self.study.runs if r.path.name == name and r.last_checkpoint.exists()), None)
+
+    def _prefer(self, better: RunFolder | None, other: RunFolder | None) -> None:
+        """Make a model the current one in the other's place; where somebody has chosen a third that one stays."""
+        if self.study.currentRun == other:
+            self.study.chooseRun(None if better == self.study.runs[-1] else better)
+
+    def _judge(
+        self, run: RunFolder, trained: EngineOutcome | None, onEvent: OnEvent | None, onDone: OnDone | None
+    ) -> None:
+        """Compare a new model with the one before on cases that neither was trained on; the worse is not current.
+
+        What is told in the end is how the training ended, or, where there was none before, the judging itself.
+        """
+        against = self._rivalOf(run)
         arguments = ["judge", "--run", str(run.path)]
         kept = _Bookkeeping()
         if against is not None:
@@ -773,18 +812,21 @@ class Session:
 
         def take(event: dict[str, Any]) -> None:
             if event["event"] == "judged":
-                judged = judgeRound(run, event)
-                if judged is not None and judged.comparison is not None and judged.comparison.verdict == "worse":
-                    with kept:
-                        self.study.chooseRun(against)
+                with kept:
+                    judged = judgeRound(run, event)
+                    found = None if judged is None else judged.comparison
+                    worse = found is not None and found.verdict == "worse"
+                    self._prefer(*((against, run) if worse else (run, against)))
             _tell(onEvent, event)
 
         def done(outcome: EngineOutcome) -> None:
             outcome = kept.changed(outcome)
-            if outcome.state is EngineState.FAILED:
+            if outcome.state is EngineState.FAILED and trained is not None:
                 # The training itself is done and saved.
                 self.progress.warnings.append(outcome.message)
-            self._ended(onDone, trained)
+                with kept:
+                    self._prefer(run, against)
+            self._ended(onDone, trained or outcome)
 
         try:
             self._start(arguments, take, done, stopFile=None)

@@ -303,7 +303,7 @@ class Study:
     def resumableRun(self) -> RunFolder | None:
         """The last run with a checkpoint, if it did not reach its end."""
         runs = self._usable
-        return runs[-1] if runs and not _reachedEnd(runs[-1]) else None
+        return runs[-1] if runs and not reachedEnd(runs[-1]) else None
 
     @property
     def currentRun(self) -> RunFolder | None:
@@ -313,7 +313,7 @@ class Study:
         """
         usable = self._usable
         chosen = [run for run in usable if run.path.name == self._currentRun]
-        found = chosen or [run for run in usable if _reachedEnd(run)] or usable
+        found = chosen or [run for run in usable if reachedEnd(run)] or usable
         return found[-1] if found else None
 
     @property
@@ -493,7 +493,7 @@ def _engineCase(case: StudyCase) -> Case:
     return Case(case.id, case.scan, label.file if label else None, label.segment if label else None)
 
 
-def _reachedEnd(run: RunFolder) -> bool:
+def reachedEnd(run: RunFolder) -> bool:
     """Whether the run's last word was that it is complete."""
     if not run.events.exists():
         return False

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from LASegColearnLib.cohort import load_cohort
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.segmentation_files import write_segmentation
-from LASegColearnSlicer.scene_export import scanImage
+from LASegColearnSlicer.engine_process import EngineOutcome, EngineState
+from LASegColearnSlicer.scene_export import labelImage, scanImage
 from LASegColearnSlicer.session import Session, TrainingOptions, progressOf
 from LASegColearnSlicer.study import LabelSource, Study
 from LASegColearnSlicer.training_plots import TrainingPlots
@@ -144,6 +146,39 @@ def test_what_cannot_be_done_yet_says_what_comes_first(session: Session, tmp_pat
     with pytest.raises(InputError, match="filters: Wanted"):
         session.train(TrainingOptions(settings={"filters": "many"}))
     assert session.study.runs == []
+
+
+def test_figures_are_those_of_the_label_that_the_case_has(
+    session: Session, core: SlicerCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _volume("A", labeled=True)
+    study = session.setupCohort(tmp_path / "s", labeled=[source])
+    (study.predictions / "case_001").mkdir(parents=True)
+    (study.predictions / "case_001" / "segmentation.seg.nrrd").touch()
+    against = {"dice": 0.61, "hd95_mm": 9.0, "asd_mm": 2.0}
+    study.setFigures("case_001", {"volume_ml": 50.0, **against})
+    compared: list[int] = []
+
+    def start(arguments: list[str], onEvent: Any, onDone: Any, stopFile: Path | None) -> None:
+        if arguments[0] == "evaluate":
+            (case,) = load_cohort(Path(arguments[arguments.index("--cohort") + 1])).validation
+            compared.append(int((sitk.GetArrayFromImage(sitk.ReadImage(case.label)) > 0).sum()))
+            if len(compared) == 2:
+                study.setLabel("case_001", LabelSource(tmp_path / "another.seg.nrrd"))
+            onEvent({"event": "evaluated", "case": "case_001", "dice": 0.9, "hd95": 3.0, "asd": 1.0})
+        onDone(EngineOutcome(EngineState.FINISHED, "", ""))
+
+    monkeypatch.setattr(session, "_start", start)
+    monkeypatch.setattr(session, "_modelFor", lambda verb: study.newRun())
+    session.useAsLabel("case_001", *source[1:])
+    assert study.case("case_001").figures == {"volume_ml": 50.0}
+    _layer(source, 1)
+    edited = int((sitk.GetArrayFromImage(labelImage(source[1], source[2], source[0])) > 0).sum())
+    session.predict()
+    assert compared == [edited] and study.case("case_001").figures["dice"] == 0.9
+    # The label is changed while it is compared with.
+    session.evaluate()
+    assert study.case("case_001").figures == {"volume_ml": 50.0}
 
 
 def test_nothing_is_done_where_the_studys_folder_was(session: Session, core: SlicerCore, tmp_path: Path) -> None:
@@ -456,7 +491,6 @@ def test_a_label_that_the_study_refuses_replaces_no_file_and_is_none_in_the_scen
 
 
 def test_work_that_is_done_is_over_even_if_the_study_cannot_keep_it() -> None:
-    from LASegColearnSlicer.engine_process import EngineOutcome, EngineState
     from LASegColearnSlicer.session import _Bookkeeping
 
     kept, done = _Bookkeeping(), EngineOutcome(EngineState.FINISHED, "", "details")

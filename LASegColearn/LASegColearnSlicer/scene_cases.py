@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -208,8 +209,8 @@ class SceneCases:
                 )
             )
 
-    def refreshLabels(self) -> list[str]:
-        """Write the labels that were edited in the scene since; returns their cases' ids.
+    def refreshLabels(self, caseIds: Collection[str] | None = None) -> list[str]:
+        """Write the labels that were edited in the scene since, all or those of these cases; returns their cases' ids.
 
         Raises
         ------
@@ -220,7 +221,7 @@ class SceneCases:
         changed: list[str] = []
         outdated: list[Problem] = []
         for case in self._study.cases:
-            source = self.labelSource(case.id)
+            source = self.labelSource(case.id) if caseIds is None or case.id in caseIds else None
             if source is not None and case.label is not None and case.role in ("labeled", "validation"):
                 image = labelImage(*source, self.load(case.id))
                 newer = _isNewer(case.label.file, source[0])

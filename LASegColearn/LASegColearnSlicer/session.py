@@ -516,6 +516,8 @@ class Session:
             with kept:
                 cohort.unlink(missing_ok=True)
                 if outcome.state is EngineState.FINISHED and predicted:
+                    # As Evaluate does, or the table would have the figures of a label from before an edit.
+                    self.cases.refreshLabels(predicted)
                     self._evaluate(predicted, onEvent, onDone)
                     evaluating = True
             if not evaluating:
@@ -844,8 +846,12 @@ class Session:
         def take(event: dict[str, Any]) -> None:
             if event["event"] == "evaluated":
                 figures = {"dice": event["dice"], "hd95_mm": event["hd95"], "asd_mm": event["asd"]}
-                with kept:
-                    self.study.addFigures(event["case"], figures)
+                measured = next(case for case in chosen if case.id == event["case"])
+                present = next((case for case in self.study.cases if case.id == measured.id), None)
+                # A case may get another label meanwhile, or be taken out of the study.
+                if present is not None and (present.label, present.origin) == (measured.label, measured.origin):
+                    with kept:
+                        self.study.addFigures(measured.id, figures)
             _tell(onEvent, event)
 
         def done(outcome: EngineOutcome) -> None:

@@ -25,6 +25,8 @@ State = Literal["not started", "in progress", "completed", "flagged", "predicted
 _FILE = "study.json"
 _VERSION = 1
 _LABELED_ROLES = ("labeled", "validation")
+# Figures of a prediction that are set against the case's label.
+_AGAINST_LABEL = ("dice", "hd95_mm", "asd_mm")
 
 
 @dataclass(frozen=True)
@@ -235,18 +237,21 @@ class Study:
     def setLabel(self, caseId: str, label: LabelSource | None, model: str | None = None) -> None:
         """Give a case a label, or take it away; without one it cannot stay labeled or for validation.
 
+        Figures that set its prediction against the label before are dropped.
+
         Parameters
         ----------
         model
             Name of the run whose prediction the label was made from.
         """
         role = self.case(caseId).role
+        figures = {name: value for name, value in self.case(caseId).figures.items() if name not in _AGAINST_LABEL}
         if label is None:
             role = "unlabeled" if role in _LABELED_ROLES else role
-            self._change(caseId, label=None, role=role, origin=None)
+            self._change(caseId, label=None, role=role, origin=None, figures=figures)
         else:
             now = datetime.now().isoformat(timespec="seconds")
-            self._change(caseId, label=label, origin=LabelOrigin(now, model))
+            self._change(caseId, label=label, origin=LabelOrigin(now, model), figures=figures)
 
     def setState(self, caseId: str, state: State) -> None:
         self._change(caseId, state=state)

@@ -135,7 +135,7 @@ class LASegColearnParameterNode:
     changedSettings
         What was changed in the table of settings, and of which preset, as JSON.
     retrainMinutes
-        How long to go on from the current model; 0: a third of the first training.
+        How long to go on from the current model; 0: a third of its length, or as long where it was retrained itself.
     showSurface, showUncertainty
         What of a prediction is shown.
     """

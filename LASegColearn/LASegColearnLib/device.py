@@ -207,7 +207,7 @@ def _not_there(precision: str, on: str) -> InputError:
 def _bfloat16_is_faster_on_cpu() -> bool:
     """Measure what trainings spend most time on: AMX gains by bfloat16, AVX-512 alone may lose, others lose much.
 
-    Two images at least: one alone PyTorch convolves in float32 by a way of its own, five times as slowly. And
+    Two images at least: one alone PyTorch convolves in float32 by a way of its own, several times as slowly. And
     not smaller: beside other work the ratio would vary around the limit.
     """
     layer = nn.Conv3d(16, 16, 3, padding=1).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

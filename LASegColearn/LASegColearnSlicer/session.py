@@ -277,7 +277,7 @@ class Session:
         Parameters
         ----------
         minutes, iterations
-            Length; a third of the first training's by default.
+            Length; by default a third of that of the model it goes on from, or as long where that was retrained itself.
         device, onEvent, onDone, wait
             As for :meth:`train`.
 

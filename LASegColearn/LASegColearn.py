@@ -439,6 +439,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         assert self.logic is not None
         self._shownCase, self._doubts = None, []
         self.correctSection.onStudyChanged()
+        self.plots.update(self.logic.progress)
         if self.logic.hasStudy:
             folder = str(self.logic.study.folder)
             if self._parameterNode is not None:

@@ -15,6 +15,7 @@ from LASegColearnLib.errors import InputError
 from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.segmentation_files import write_segmentation
 from LASegColearnSlicer.engine_process import EngineOutcome, EngineState
+from LASegColearnSlicer.rounds import Round
 from LASegColearnSlicer.scene_export import labelImage, scanImage
 from LASegColearnSlicer.session import Session, TrainingOptions, progressOf
 from LASegColearnSlicer.study import LabelSource, Study
@@ -239,6 +240,33 @@ def test_plots_are_updated_and_not_made_again(core: SlicerCore) -> None:
     assert slicer.util.arrayFromTableColumn(table, "Iteration").tolist() == [1, 2, 3]
     assert np.allclose(slicer.util.arrayFromTableColumn(table, "total"), [1, 1 / 2, 1 / 3])
     assert core.scene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 2
+    progress.follow({"event": "validated", "iteration": 3, "cases": 3, "dice": {"teacher": 0.9}})
+    plots.update(progress)
+    assert plots.chart("Dice") is not None
+    # Another training, by a method with other losses.
+    progress = TrainingProgress()
+    losses = {"total": 1.5, "consistency": 0.1}
+    progress.follow({"event": "progress", "iteration": 1, "of": 9, "losses": losses, "phase": "training"})
+    plots.update(progress)
+    assert plots.chart("Losses") is chart and plots.chart("Dice") is None
+    assert [chart.GetNthPlotSeriesNode(n).GetName() for n in range(2)] == ["total", "consistency"]
+    assert chart.GetNumberOfPlotSeriesNodes() == 2
+    assert core.scene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 2
+    means = {"dice": 0.9, "jaccard": 0.8, "hd95": 3.0, "asd": 1.0}
+    plots.updateRounds([Round("001", "", None, 2, 2, cases=3, means=means)])
+    assert plots.chart("Overlap by round") is not None
+    # A study without rounds.
+    plots.updateRounds([])
+    assert plots.chart("Overlap by round") is None and plots.chart("Distances by round") is None
+
+
+def test_what_is_told_of_a_training_is_not_told_of_another_study(session: Session, tmp_path: Path) -> None:
+    session.openStudy(tmp_path / "one")
+    session.progress.share = 0.5
+    session.openStudy(tmp_path / "one")
+    assert session.progress.share == 0.5
+    session.openStudy(tmp_path / "two")
+    assert session.progress.share == 0.0
 
 
 def test_doubtful_places_are_in_ras(session: Session, tmp_path: Path) -> None:

@@ -206,3 +206,18 @@ def test_a_scene_that_is_added_leaves_the_study_open_and_one_that_is_opened_brin
     assert panel._parameterNode.studyFolder == str(tmp_path / "S")
     slicer.mrmlScene.ReadFromMRB(str(tmp_path / "colleague.mrb"), True)
     assert panel.logic.study.folder == tmp_path / "colleague"
+
+
+def test_an_edited_label_is_written_before_another_study_takes_its_scan(two: Two, tmp_path: Path) -> None:
+    import SimpleITK as sitk
+    import slicer
+
+    panel, case = two.panel, two.first
+    edit = np.zeros(SHAPE, np.uint8)
+    edit[4:12, 4:12, 4:12] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(edit, case.node, case.segmentId, case.volume)
+    panel.openStudy(str(tmp_path / "B"))
+    panel.ui.addFromSceneButton.click()
+    panel.openStudy(str(tmp_path / "S"))
+    label = panel.logic.study.case(case.caseId).label
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(label.file))), edit)

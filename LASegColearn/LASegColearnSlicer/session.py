@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -127,10 +128,16 @@ class Session:
         """Open the study in a folder, or make a new one there. Raises :class:`InputError` if that cannot be."""
         if self.isRunning and (self._study is None or Path(folder) != self._study.folder):
             raise InputError(Problem("Study", "The engine is at work on this study.", "Cancel it or wait for it."))
-        before, self._study = self._study, Study.at(Path(folder).absolute())
-        if before is None or before.identity != self._study.identity:
+        before, opened = self._study, Study.at(Path(folder).absolute())
+        isOther = before is None or before.identity != opened.identity
+        if before is not None and isOther:
+            # Scans and labels in the scene may become the other study's. What cannot be written stays in the scene.
+            with suppress(InputError, OSError):
+                self.cases.refreshLabels()
+        self._study = opened
+        if isOther:
             self._tellOfStudy()
-        return self._study
+        return opened
 
     def closeStudy(self) -> None:
         """Leave the study; what runs is stopped and can be resumed."""
@@ -143,6 +150,8 @@ class Session:
         self._studyListeners.append(listener)
 
     def _tellOfStudy(self) -> None:
+        # What it has is of the study before.
+        self.progress = TrainingProgress()
         for listener in self._studyListeners:
             listener()
 

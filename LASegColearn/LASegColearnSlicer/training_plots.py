@@ -31,7 +31,7 @@ _COLORS = (
 class TrainingPlots:
     """A chart each for losses and Dice of a training and for overlap and distances of the rounds.
 
-    The nodes are made once and then updated.
+    The nodes are made once and then updated; curves that are not of this training or study any more are removed.
 
     Parameters
     ----------
@@ -62,11 +62,13 @@ class TrainingPlots:
 
     def chart(self, name: str) -> Any | None:
         """The chart node of this name, one of `CHARTS`, if there is something in it."""
-        return self._find("vtkMRMLPlotChartNode", name)
+        chart = self._find("vtkMRMLPlotChartNode", name)
+        return chart if chart is not None and chart.GetNumberOfPlotSeriesNodes() else None
 
     def _updateOne(
         self, name: str, across: str, axis: str, curves: Mapping[str, Curve], *, points: bool = False
     ) -> None:
+        self._clear(name, {f"{name} {label}" for label in curves})
         if not curves:
             return
         chart = self._node("vtkMRMLPlotChartNode", name)
@@ -75,6 +77,21 @@ class TrainingPlots:
         chart.SetYAxisTitle(axis)
         for number, (label, curve) in enumerate(curves.items()):
             self._series(chart, f"{name} {label}", label, curve, across, _COLORS[number % len(_COLORS)], points)
+
+    def _clear(self, name: str, wanted: set[str]) -> None:
+        """Empty a chart that has a curve of an earlier training or study; it stays where it is shown."""
+        chart = self.chart(name)
+        if chart is None:
+            return
+        shown = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
+        if all(series.GetAttribute(_ATTRIBUTE) in wanted for series in shown):
+            return
+        # All of them: the colors are given by their order.
+        chart.RemoveAllPlotSeriesNodeIDs()
+        for series in shown:
+            for gone in (series.GetTableNode(), series):
+                if gone is not None:
+                    self._scene.RemoveNode(gone)
 
     def _series(
         self, chart: Any, name: str, label: str, curve: Curve, across: str, color: tuple[int, int, int], points: bool

@@ -221,3 +221,39 @@ def test_an_edited_label_is_written_before_another_study_takes_its_scan(two: Two
     panel.openStudy(str(tmp_path / "S"))
     label = panel.logic.study.case(case.caseId).label
     assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(label.file))), edit)
+
+
+def test_a_scene_that_is_saved_while_a_case_is_corrected_shows_its_prediction_as_before(
+    two: Two, tmp_path: Path
+) -> None:
+    import slicer
+
+    def look() -> tuple[bool, tuple[float, ...]]:
+        teacher = two.panel.logic.display.teacherNode(two.first.caseId)
+        color = teacher.GetDisplayNode().GetSegmentOverrideColor(teacher.GetSegmentation().GetNthSegmentID(0))
+        return bool(teacher.GetDisplayNode().GetVisibility2DFill()), tuple(color)
+
+    two.panel.showCase(two.first.caseId)
+    before = look()
+    two.correct(two.first.caseId)
+    outline = look()
+    assert outline != before
+    slicer.mrmlScene.WriteToMRB(str(tmp_path / "saved.mrb"))
+    # Who goes on sees the outline still.
+    assert look() == outline
+    slicer.mrmlScene.Clear(0)
+    slicer.mrmlScene.ReadFromMRB(str(tmp_path / "saved.mrb"), True)
+    two.panel.showCase(two.first.caseId)
+    assert look() == before
+
+
+@pytest.mark.parametrize("kept", ["{", "[]", "{}", '"fill"'])
+def test_a_scene_from_elsewhere_cannot_say_that_anything_was_shown_before(two: Two, kept: str) -> None:
+    from LASegColearnSlicer.teacher_display import TeacherOutline
+
+    display = two.panel.logic.showPrediction(two.first.caseId).GetDisplayNode()
+    display.SetAttribute("LASegColearn.shownBefore", kept)
+    import slicer
+
+    TeacherOutline.restoreSaved(slicer.mrmlScene)
+    assert display.GetVisibility2DFill()

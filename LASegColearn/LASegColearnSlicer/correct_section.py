@@ -14,6 +14,7 @@ from LASegColearnSlicer.embedded_editor import EmbeddedEditor
 from LASegColearnSlicer.engine_process import EngineOutcome, EngineState
 from LASegColearnSlicer.live_readouts import Readouts
 from LASegColearnSlicer.readouts_table import ReadoutsTable
+from LASegColearnSlicer.teacher_display import TeacherOutline
 
 
 class CorrectSection:
@@ -49,6 +50,7 @@ class CorrectSection:
         ui.editorFrame.layout().addWidget(self._widget)
         self.editor = EmbeddedEditor(self._widget, slicer.mrmlScene)
         self.editor.setup()
+        TeacherOutline.restoreSaved(slicer.mrmlScene)
         for signal in (
             "currentSegmentIDChanged(QString)",
             "segmentationNodeChanged(vtkMRMLSegmentationNode*)",
@@ -85,6 +87,7 @@ class CorrectSection:
 
     def onSceneEndImport(self) -> None:
         self.editor.onSceneEndImport()
+        TeacherOutline.restoreSaved(slicer.mrmlScene)
 
     def onPredicted(self) -> None:
         """What is edited is compared with the newest prediction."""

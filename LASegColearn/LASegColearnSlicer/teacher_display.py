@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,6 +14,10 @@ from LASegColearnSlicer.teacher_opinion import arrayOf
 _COLORS = ((0.0, 0.9, 1.0), (1.0, 0.9, 0.0), (1.0, 0.2, 0.9))
 _OPACITY = 0.45
 _PREVIEW_NAME = "Co-learning preview"
+# How the teacher's segment was shown before, which a scene that is saved meanwhile keeps.
+_BEFORE_ATTRIBUTE = "LASegColearn.shownBefore"
+_OF_NODE = ("Visibility", "Visibility2D", "Visibility3D", "Visibility2DFill", "Visibility2DOutline")
+_OF_SEGMENT = ("SegmentVisibility", "SegmentVisibility2DOutline")
 
 
 class TeacherOutline:
@@ -26,26 +31,22 @@ class TeacherOutline:
         Color of the segment it is compared with; red, green and blue, 0 to 1.
     """
 
+    # Display nodes of those that are shown now.
+    _shown: ClassVar[list[Any]] = []
+
     def __init__(self, segmentationNode: Any, segmentId: str, beside: Sequence[float]) -> None:
         segmentationNode.CreateDefaultDisplayNodes()
         self._node = segmentationNode
         self._segmentId = segmentId
-        self._display = segmentationNode.GetDisplayNode()
-        display, wasShown = self._display, bool(self._display.GetVisibility())
-        self._before: list[tuple[Any, tuple[Any, ...]]] = [
-            (display.SetVisibility, (display.GetVisibility(),)),
-            (display.SetVisibility2D, (display.GetVisibility2D(),)),
-            (display.SetVisibility3D, (display.GetVisibility3D(),)),
-            (display.SetVisibility2DFill, (display.GetVisibility2DFill(),)),
-            (display.SetVisibility2DOutline, (display.GetVisibility2DOutline(),)),
-            (display.SetSegmentVisibility, (segmentId, display.GetSegmentVisibility(segmentId))),
-            (display.SetSegmentVisibility2DOutline, (segmentId, display.GetSegmentVisibility2DOutline(segmentId))),
-            (display.SetSegmentOverrideColor, (segmentId, *display.GetSegmentOverrideColor(segmentId))),
-        ]
+        display = self._display = segmentationNode.GetDisplayNode()
+        # Of a scene that was saved with the outline; as it is shown now nobody has chosen.
+        self._before = _keptLook(display) or _look(display, segmentId)
+        display.SetAttribute(_BEFORE_ATTRIBUTE, json.dumps(self._before))
+        self._shown.append(display)
         display.SetVisibility(True)
         display.SetVisibility2D(True)
         # Who had hidden it does not want its surface now.
-        display.SetVisibility3D(wasShown and display.GetVisibility3D())
+        display.SetVisibility3D(bool(self._before["Visibility"] and self._before["Visibility3D"]))
         display.SetVisibility2DFill(False)
         display.SetVisibility2DOutline(True)
         display.SetSegmentVisibility(segmentId, True)
@@ -59,9 +60,49 @@ class TeacherOutline:
 
     def restore(self) -> None:
         """Show it as before; a node that is gone is left alone."""
+        if self._display in self._shown:
+            self._shown.remove(self._display)
         if self._node.GetScene() is not None:
-            for write, values in self._before:
-                write(*values)
+            _setLook(self._display, self._before)
+
+    @classmethod
+    def restoreSaved(cls, scene: Any) -> None:
+        """Show those of a scene as before that was saved with an outline which nobody has asked for since."""
+        for index in range(scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")):
+            display = scene.GetNthNodeByClass(index, "vtkMRMLSegmentationNode").GetDisplayNode()
+            kept = None if display is None else _keptLook(display)
+            if kept is not None and display not in cls._shown:
+                _setLook(display, kept)
+
+
+def _look(display: Any, segmentId: str) -> dict[str, Any]:
+    """How a segment is shown."""
+    return {
+        "segment": segmentId,
+        **{name: int(getattr(display, f"Get{name}")()) for name in _OF_NODE},
+        **{name: bool(getattr(display, f"Get{name}")(segmentId)) for name in _OF_SEGMENT},
+        "color": list(display.GetSegmentOverrideColor(segmentId)),
+    }
+
+
+def _keptLook(display: Any) -> dict[str, Any] | None:
+    """What :func:`_look` found before; None where there is nothing or, in a scene from elsewhere, something else."""
+    try:
+        kept = json.loads(display.GetAttribute(_BEFORE_ATTRIBUTE) or "null")
+        known = {**dict.fromkeys((*_OF_NODE, *_OF_SEGMENT), 1), "segment": "", "color": [0.0, 0.0, 0.0]}
+        fits = kept is not None and all(isinstance(kept[name], type(value)) for name, value in known.items())
+        return kept if fits and [type(value) for value in kept["color"]] == [float] * 3 else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _setLook(display: Any, look: dict[str, Any]) -> None:
+    for name in _OF_NODE:
+        getattr(display, f"Set{name}")(look[name])
+    for name in _OF_SEGMENT:
+        getattr(display, f"Set{name}")(look["segment"], look[name])
+    display.SetSegmentOverrideColor(look["segment"], *look["color"])
+    display.RemoveAttribute(_BEFORE_ATTRIBUTE)
 
 
 class Preview:

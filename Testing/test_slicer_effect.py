@@ -858,10 +858,32 @@ def test_in_our_panel_the_figures_are_left_to_the_panel(editor: Editor) -> None:
     assert editor.effect.readoutsSection.isHidden()
 
 
-def test_what_was_accepted_says_which_model_it_came_from(editor: Editor) -> None:
-    assert editor.case.node.GetAttribute("LASegColearn.model") is None
+def test_what_was_accepted_says_which_model_it_came_from_until_it_is_undone(editor: Editor) -> None:
+    from LASegColearnSlicer.results import modelOf
+
+    case = editor.case
+    assert modelOf(case.node, case.segmentId) is None
     editor.effect.onAcceptSure()
-    assert editor.case.node.GetAttribute("LASegColearn.model") == "001"
+    assert modelOf(case.node, case.segmentId) == "001"
+    editor.widget.undo()
+    assert modelOf(case.node, case.segmentId) is None
+    editor.widget.redo()
+    assert modelOf(case.node, case.segmentId) == "001"
+
+
+def test_a_label_that_was_drawn_by_hand_names_no_model(editor: Editor) -> None:
+    case = editor.case
+    beside, _mask = _other(case, (slice(2, 4),) * 3)
+    editor.effect.onAccept()
+    assert case.logic.useAsLabel(case.caseId, case.node, case.segmentId).origin.model == "001"
+    assert case.logic.useAsLabel(case.caseId, case.node, beside).origin.model is None
+
+
+def test_a_label_whose_acceptance_was_undone_names_no_model(editor: Editor) -> None:
+    case = editor.case
+    editor.effect.onAccept()
+    editor.widget.undo()
+    assert case.logic.useAsLabel(case.caseId, case.node, case.segmentId).origin.model is None
 
 
 def _scan(editor: Editor) -> Path:

@@ -13,6 +13,7 @@ from typing import Any, get_args
 import pytest
 
 from LASegColearnLib.errors import InputError
+from LASegColearnSlicer.results import modelOf
 from LASegColearnSlicer.study import Study
 from slicer_stand_in.application import closePanel, enter, openPanel, startSlicer
 from slicer_stand_in.pythonqt import bare
@@ -210,7 +211,7 @@ def _correctAndTrainAgain(panel: Any) -> None:
     mine, volume = editor.node.GetSegmentationNode(), panel.logic.cases.volumeNode("case_003")
     assert editor.node.GetSourceVolumeNode() is volume
     assert mine is not panel.logic.display.teacherNode("case_003")
-    assert mine.GetAttribute("LASegColearn.model") == "002"
+    assert modelOf(mine, mine.GetSegmentation().GetNthSegmentID(0)) == "002"
     assert panel.logic.study.case("case_003").state == "in progress"
     _until(lambda: ui.readoutsLabel.text != "")
     assert ui.readoutsLabel.text.endswith("0.0 % of the teacher's volume changed (0.0 mL)")

@@ -12,7 +12,7 @@ from LASegColearnSlicer.segment_voxels import voxelsDigest
 CASE_ATTRIBUTE = "LASegColearn.caseId"
 KIND_ATTRIBUTE = "LASegColearn.kind"
 STUDY_ATTRIBUTE = "LASegColearn.study"
-# Name of the run whose model made a segmentation, or that it was made from.
+# Name of the run whose model made a segmentation; of a segment that was made from one it is a tag.
 MODEL_ATTRIBUTE = "LASegColearn.model"
 # Which prediction a segmentation shows, and the voxels that it had when it was loaded.
 _PREDICTION_ATTRIBUTE = "LASegColearn.prediction"
@@ -238,6 +238,26 @@ def forgetFile(node: Any) -> None:
     storage = node.GetStorageNode()
     if storage is not None:
         node.GetScene().RemoveNode(storage)
+
+
+def markModel(segmentationNode: Any, segmentId: str, model: str | None) -> None:
+    """Note which model a segment was made from: with the segment, so that Undo takes it back, and others have none."""
+    segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
+    if model:
+        segment.SetTag(MODEL_ATTRIBUTE, model)
+    else:
+        segment.RemoveTag(MODEL_ATTRIBUTE)
+
+
+def modelOf(segmentationNode: Any, segmentId: str) -> str | None:
+    """Name of the run whose model a segment was made from; None if it was drawn by hand."""
+    import vtk
+
+    model = vtk.reference("")
+    if segmentationNode.GetSegmentation().GetSegment(segmentId).GetTag(MODEL_ATTRIBUTE, model):
+        return str(model)
+    # A prediction itself, or what an earlier version has copied.
+    return segmentationNode.GetAttribute(MODEL_ATTRIBUTE) or None
 
 
 def isOurs(node: Any) -> bool:

@@ -21,11 +21,11 @@ from LASegColearnSlicer.results import (
     CASE_ATTRIBUTE,
     CLONE,
     KIND_ATTRIBUTE,
-    MODEL_ATTRIBUTE,
     STUDY_ATTRIBUTE,
     forgetFile,
     isOurs,
     markNode,
+    modelOf,
     nodesOf,
     removeNode,
 )
@@ -170,8 +170,8 @@ class SceneCases:
             earlier.mkdir(exist_ok=True)
             shutil.copy2(file, earlier / f"{caseId}-{_lastNumber(earlier, caseId) + 1:03}.seg.nrrd")
         writeLabel(segmentationNode, segmentId, volume, file)
-        model = segmentationNode.GetAttribute(MODEL_ATTRIBUTE) or None
-        self._study.setLabel(caseId, LabelSource(file.absolute(), SEGMENT_NAME), model)
+        source = LabelSource(file.absolute(), SEGMENT_NAME)
+        self._study.setLabel(caseId, source, modelOf(segmentationNode, segmentId))
         # Only now: a label in the scene that the study does not have would stand in the way of the study's own.
         for node in nodesOf(self._scene, self._study.identity, caseId, _LABEL):
             node.RemoveAttribute(KIND_ATTRIBUTE)

@@ -24,7 +24,7 @@ from LASegColearnSlicer.engine_process import (
     EngineTimer,
 )
 from LASegColearnSlicer.live_readouts import Listener, LiveReadouts, Readouts, readoutsOf
-from LASegColearnSlicer.results import MODEL_ATTRIBUTE, PredictionDisplay, isOurs
+from LASegColearnSlicer.results import MODEL_ATTRIBUTE, PredictionDisplay, isOurs, markModel
 from LASegColearnSlicer.rounds import Round, isToBeJudged, judgeRound, readRound, startRound
 from LASegColearnSlicer.scene_cases import SceneCases
 from LASegColearnSlicer.study import Study, StudyCase, reachedEnd
@@ -644,7 +644,7 @@ class Session:
         change = opinion.change(grid, current, opinion.taken(grid, least=least))
         changed = ((current | change.add) & ~change.remove).astype("uint8")
         slicer.util.updateSegmentBinaryLabelmapFromArray(changed, segmentationNode, segmentId, volume)
-        segmentationNode.SetAttribute(MODEL_ATTRIBUTE, opinion.segmentationNode.GetAttribute(MODEL_ATTRIBUTE))
+        markModel(segmentationNode, segmentId, opinion.segmentationNode.GetAttribute(MODEL_ATTRIBUTE))
 
     def measure(self, segmentationNode: Any, segmentId: str, volumeNode: Any) -> Readouts:
         """A segment's volume, and Dice, Jaccard, 95HD and ASD against each network's segmentation of the same scan.
@@ -694,7 +694,7 @@ class Session:
     def copyPrediction(self, caseId: str) -> tuple[Any, str]:
         """Copy the teacher's segmentation of a case into a node of the person's own, and return node and segment id.
 
-        The copy is not a label until it is made one; which model it came from is among its attributes.
+        The copy is not a label until it is made one; which model it came from is among the segment's tags.
 
         Raises
         ------
@@ -712,7 +712,7 @@ class Session:
         node.CreateDefaultDisplayNodes()
         node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
         node.GetSegmentation().CopySegmentFromSegmentation(teacher.GetSegmentation(), segmentId)
-        node.SetAttribute(MODEL_ATTRIBUTE, teacher.GetAttribute(MODEL_ATTRIBUTE))
+        markModel(node, segmentId, teacher.GetAttribute(MODEL_ATTRIBUTE))
         self.cases.markCorrected(node, caseId, segmentId)
         if teacher.GetDisplayNode() is not None:
             teacher.GetDisplayNode().SetVisibility(False)

@@ -24,7 +24,7 @@ from LASegColearnLib.errors import InputError, Problem, sentence_for
 from LASegColearnSlicer.embedded_editor import PANEL_EDITOR
 from LASegColearnSlicer.live_readouts import Readouts
 from LASegColearnSlicer.readouts_table import ReadoutsTable
-from LASegColearnSlicer.results import MODEL_ATTRIBUTE
+from LASegColearnSlicer.results import MODEL_ATTRIBUTE, markModel
 from LASegColearnSlicer.slice_feedback import SliceFeedback
 from LASegColearnSlicer.teacher_display import Preview, TeacherOutline
 from LASegColearnSlicer.teacher_opinion import (
@@ -384,7 +384,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
                 self._modify(image, change.add, change.remove)
                 # So that a label that is made of it knows where it came from.
                 model = opinion.segmentationNode.GetAttribute(MODEL_ATTRIBUTE)
-                effect.parameterSetNode().GetSegmentationNode().SetAttribute(MODEL_ATTRIBUTE, model)
+                node = effect.parameterSetNode()
+                markModel(node.GetSegmentationNode(), node.GetSelectedSegmentID(), model)
                 self._say(note)
             else:
                 self._say(_("Nothing to change there: the segment agrees with the teacher."))

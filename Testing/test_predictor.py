@@ -374,6 +374,7 @@ def test_results_that_are_there_are_refused_before_anything_is_segmented(
     output = tmp_path / "output"
     (output / "b").mkdir(parents=True)
     (output / "b" / present).write_text("corrected by hand")
+    (output / "b" / "figures.json").write_text("{}")
     with pytest.raises(InputError) as refusal:
         predict_files(predictor, [("a", scan_file), ("b", scan_file)], output)
     assert str(refusal.value) == (
@@ -382,6 +383,18 @@ def test_results_that_are_there_are_refused_before_anything_is_segmented(
     )
     assert contents(output) == ["b"]
     assert (output / "b" / present).read_text() == "corrected by hand"
+
+
+@pytest.mark.parametrize("own", ["segmentation.nii.gz", "segmentation.seg.nrrd"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_that_is_only_named_as_a_result_is_never_replaced(
+    tmp_path: Path, scan_file: Path, predictor: Predictor, own: str, overwrite: bool
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / own).write_text("outlined by hand")
+    with pytest.raises(InputError, match=r"a: .*without figures.json they are none"):
+        predict_files(predictor, [("a", scan_file)], tmp_path, overwrite=overwrite)
+    assert contents(tmp_path / "a") == [own]
 
 
 def test_only_scans_without_a_segmentation_are_left_to_predict(
@@ -411,7 +424,7 @@ def test_files_of_anothers_are_never_replaced_unasked(
     own = tmp_path / "a" / name
     own.parent.mkdir()
     own.write_text("made by hand")
-    with pytest.raises(InputError, match="a: There are results in the output folder already"):
+    with pytest.raises(InputError, match="a: (There are results|Files) in the output folder"):
         predict_files(predictor, [("a", scan_file)], tmp_path)
     with pytest.raises(InputError, match="a: There are files in the output folder that this model did not make"):
         without_results([("a", scan_file)], tmp_path, predictor)

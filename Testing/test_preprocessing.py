@@ -85,3 +85,12 @@ def test_scalar_type_does_not_change_what_the_networks_see(kind) -> None:
     scan, _, _ = _ball()
     expected = prepare_scan(scan, (1.5, 1.5, 1.5)).array
     np.testing.assert_allclose(prepare_scan(sitk.Cast(scan, kind), (1.5, 1.5, 1.5)).array, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(1, 1, 7), (1, 5, 1), (6, 1, 1), (1, 1, 1)])
+def test_a_scan_of_one_voxel_along_two_axes_is_prepared(size: tuple[int, int, int]) -> None:
+    scan = sitk.GetImageFromArray(np.arange(np.prod(size), dtype=np.float32).reshape(size[::-1]))
+    array = to_array(scan)
+    array += 1.0
+    assert sitk.GetArrayViewFromImage(scan).min() == 0.0
+    assert prepare_scan(scan, (1.0, 1.0, 1.0)).array.shape == size

@@ -407,6 +407,10 @@ def _label_value(labels: Any, wanted: str | None, name: str) -> str | None:
                 )
             )
         return values.get(wanted.lower(), wanted)
+    ignored = "ignore" in (str(text).lower() for pair in labels.items() for text in pair)
+    if len(values) == 1 and ignored:
+        # Whatever else the files hold, what is to be ignored is not it.
+        return next(iter(values.values()))
     if len(values) <= 1:
         return None
     named = [values[known] for known in _LEFT_ATRIUM_NAMES if known in values]

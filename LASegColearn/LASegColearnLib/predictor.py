@@ -428,7 +428,18 @@ def _check_output(scans: Sequence[tuple[str, Path]], output: Path, overwrite: bo
         problems.append(Problem(output.name, "Wanted a folder for the results, found a file.", "Give another folder."))
     problems += id_problems([case_id for case_id, _ in scans], "Give it another id.")
     there = _with_results(scans, output)
-    if there and not overwrite:
+    # A prediction begins with its figures: what lies there without them is somebody's own.
+    foreign = [case_id for case_id in there if not (output / case_id / FIGURES_FILE).exists()]
+    if foreign:
+        problems.append(
+            Problem(
+                _some(foreign),
+                f"Files in the output folder are named as results are, but without {FIGURES_FILE} they are none, and "
+                "would be replaced or removed.",
+                "Give another output folder, or move these files elsewhere.",
+            )
+        )
+    elif there and not overwrite:
         problems.append(
             Problem(
                 _some(there),

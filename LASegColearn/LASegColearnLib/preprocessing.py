@@ -42,7 +42,8 @@ class PreparedScan:
 
 def to_array(image: sitk.Image) -> np.ndarray:
     """The voxels of ``image`` in (x, y, z) order; a copy."""
-    return np.ascontiguousarray(sitk.GetArrayViewFromImage(image).transpose(2, 1, 0))
+    # Not ascontiguousarray: of an image of one voxel along two axes it is the view itself, which is read-only.
+    return np.array(sitk.GetArrayViewFromImage(image).transpose(2, 1, 0), order="C")
 
 
 def to_image(array: np.ndarray, grid: Grid) -> sitk.Image:

@@ -417,6 +417,26 @@ def test_only_scans_without_a_segmentation_are_left_to_predict(
         without_results(scans, tmp_path, predictor)
 
 
+def test_a_segmentation_of_another_scan_with_the_same_id_is_not_taken_for_this_ones(
+    tmp_path: Path, scan_file: Path, predictor: Predictor
+) -> None:
+    other = tmp_path / "other.nrrd"
+    scan = sitk.ReadImage(str(scan_file))
+    sitk.WriteImage(scan + 1, str(other))
+    # The same scan in another format is the same scan.
+    again = tmp_path / "again.nii.gz"
+    sitk.WriteImage(scan, str(again))
+    output = tmp_path / "output"
+    predict_files(predictor, [("scan_1", scan_file), ("scan_2", other)], output)
+    assert without_results([("scan_1", again), ("scan_2", other)], output, predictor) == []
+    with pytest.raises(InputError) as refusal:
+        without_results([("scan_1", other), ("scan_2", scan_file)], output, predictor)
+    assert str(refusal.value) == (
+        "scan_1, scan_2: The segmentation in the output folder is that of another scan. Give another output folder, "
+        "or make all anew with --overwrite."
+    )
+
+
 @pytest.mark.parametrize("name", ["segmentation.nii.gz", "figures.json", "network-student_1.seg.nrrd"])
 def test_files_of_anothers_are_never_replaced_unasked(
     name: str, tmp_path: Path, scan_file: Path, predictor: Predictor

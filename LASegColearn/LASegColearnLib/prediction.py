@@ -49,7 +49,8 @@ def predict(
         See :func:`~LASegColearnLib.predictor.predict_files`.
     only_missing
         Go on where a prediction was broken off: scans that have a segmentation in the output folder are passed over,
-        whatever other files were wanted of them; what is there of others is made anew.
+        whatever other files were wanted of them; what is there of others is made anew. A segmentation that another
+        model, or the same in another way, or another scan of the same id left there is refused.
     device
         ``auto``, ``cuda``, ``cuda:N``, ``mps`` or ``cpu``.
     listeners

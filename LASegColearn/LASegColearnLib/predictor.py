@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import combinations, product
 from pathlib import Path
@@ -23,7 +23,7 @@ from LASegColearnLib.device import Device
 from LASegColearnLib.errors import InputError, Problem, is_out_of_memory
 from LASegColearnLib.preprocessing import Grid, prepare_scan, restore_to_scan
 from LASegColearnLib.run_folder import patiently, write_json_atomically
-from LASegColearnLib.scan_files import read_scan
+from LASegColearnLib.scan_files import content_hash, read_scan
 from LASegColearnLib.segmentation_files import network_file, write_mask, write_volume
 from LASegColearnLib.settings import MOST_OVERLAP
 from LASegColearnLib.uncertainty import combined_uncertainty, mean_near_surface, pairwise_agreement
@@ -315,7 +315,8 @@ def without_results(scans: Sequence[tuple[str, Path]], output: Path, predictor: 
     Raises
     ------
     InputError
-        If files that would be replaced were made by another model, or another way, or say not by which.
+        If files that would be replaced were made by another model, or another way, or say not by which; if a
+        segmentation that is there is that of another scan, or its scan cannot be read.
     """
     begun = _with_results(scans, output)
     others = [case_id for case_id in begun if not _is_by(predictor.origin, output / case_id / FIGURES_FILE)]
@@ -327,7 +328,18 @@ def without_results(scans: Sequence[tuple[str, Path]], output: Path, predictor: 
                 "Give another output folder, or make all anew with --overwrite.",
             )
         )
-    return [(case_id, path) for case_id, path in scans if not (output / case_id / SEGMENTATION_FILE).exists()]
+    done = [(case_id, path) for case_id, path in scans if (output / case_id / SEGMENTATION_FILE).exists()]
+    # Ids come from file names, and are numbered where these are the same: other scans may have the same ids.
+    strangers = [case_id for case_id, path in done if not _is_of(case_id, path, output / case_id / FIGURES_FILE)]
+    if strangers:
+        raise InputError(
+            Problem(
+                _some(strangers),
+                "The segmentation in the output folder is that of another scan.",
+                "Give another output folder, or make all anew with --overwrite.",
+            )
+        )
+    return [scan for scan in scans if scan not in done]
 
 
 def predict_files(
@@ -343,7 +355,8 @@ def predict_files(
 ) -> list[PredictedCase]:
     """Segment scan files, each into a folder of its own: ``<output>/<id>/``.
 
-    Written are ``segmentation.seg.nrrd`` and ``figures.json``; with ``nifti`` also ``segmentation.nii.gz``, with
+    Written are ``segmentation.seg.nrrd`` and ``figures.json`` (a prediction's figures, and ``scan``, by which
+    :func:`without_results` knows the scan again); with ``nifti`` also ``segmentation.nii.gz``, with
     ``volumes`` also ``probability.nrrd``, ``uncertainty.nrrd`` and the other networks' segmentations,
     ``network-<name>.seg.nrrd``. The segmentation is written last.
 
@@ -370,7 +383,8 @@ def predict_files(
     problems: list[Problem] = []
     for case_id, path in scans:
         try:
-            prediction = predictor.predict(read_scan(path, case_id), figures=figures, uncertainty=volumes)
+            scan = read_scan(path, case_id)
+            prediction = predictor.predict(scan, figures=figures, uncertainty=volumes)
         except InputError as error:
             problems += error.problems
             continue
@@ -381,6 +395,7 @@ def predict_files(
                 Problem(case_id, "There is not enough memory to segment it.", "Use --device cpu, or crop the scan.")
             )
             continue
+        prediction = replace(prediction, figures={**prediction.figures, "scan": content_hash(scan)})
         case = PredictedCase(case_id, output / case_id, prediction.figures)
         try:
             _write(prediction, case.folder, nifti=nifti, volumes=volumes)
@@ -454,13 +469,27 @@ def _check_output(scans: Sequence[tuple[str, Path]], output: Path, overwrite: bo
 
 def _is_by(origin: Mapping[str, Any], figures: Path) -> bool:
     """Whether a prediction's figures say that it was made so; those of earlier versions say less."""
-    try:
-        found = json.loads(figures.read_text(encoding="utf-8"))
-        made = {**origin, **origin["model"]}
-        told = {**found, **found["model"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    found = _figures(figures)
+    model = found.get("model")
+    if not isinstance(model, dict):
         return False
+    made, told = {**origin, **origin["model"]}, {**found, **model}
     return all(told[name] == value for name, value in made.items() if name in told and name != "model")
+
+
+def _is_of(case_id: str, scan: Path, figures: Path) -> bool:
+    """Whether a prediction's figures say that it is one of this scan; those of earlier versions do not say of which."""
+    told = _figures(figures).get("scan")
+    return told is None or told == content_hash(read_scan(scan, case_id))
+
+
+def _figures(path: Path) -> dict[str, Any]:
+    """What a figures file holds; nothing if it is missing or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _some(ids: Sequence[str]) -> str:

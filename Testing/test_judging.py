@@ -105,6 +105,24 @@ def test_judging_leaves_a_runs_own_predictions_and_metrics_alone(runs: Path, tmp
     assert not (run / "judged" / "of-before.txt").exists()
 
 
+def test_a_label_that_cannot_be_used_is_told_before_anything_is_removed_or_predicted(
+    runs: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(runs / "1", tmp_path / "1")
+    before = run / "judged" / "metrics.csv"
+    before.parent.mkdir(exist_ok=True)
+    before.write_text("of before", encoding="utf-8")
+    cases = load_cohort(runs / "cohort.json").validation
+    missing = [replace(case, label=tmp_path / f"{case.id}.nrrd") for case in cases[1:]]
+    save_cohort(Cohort((), (), (cases[0], *missing)), tmp_path / "cohort.json")
+    told: list[dict] = []
+    with pytest.raises(InputError) as refusal:
+        judge(run, cohort=tmp_path / "cohort.json", device="cpu", listeners=[told.append])
+    assert [problem.case for problem in refusal.value.problems] == [case.id for case in cases[1:]]
+    assert before.read_text("utf-8") == "of before"
+    assert "predicting" not in [event["event"] for event in told]
+
+
 def test_a_table_that_another_program_has_open_does_not_stop_the_judging(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -208,9 +208,11 @@ def test_a_constant_scan_is_refused(tmp_path: Path) -> None:
         ((9, 11, 13), (1.0, 1.0, 30.0), "9 x 11 x 390 mm with voxels of 1 x 1 x 30 mm"),
         ((3, 3, 90), (1.0, 1.0, 24.0), "3 x 3 x 2160 mm with voxels of 1 x 1 x 24 mm"),
         ((60, 3, 60), (20.0, 1.0, 20.0), "1200 x 3 x 1200 mm with voxels of 20 x 1 x 20 mm"),
+        # In meters.
+        ((64, 64, 40), (0.005, 0.005, 0.004), "0.32 x 0.32 x 0.16 mm with voxels of 0.005 x 0.005 x 0.004 mm"),
     ],
 )
-def test_a_scan_larger_than_any_scanner_makes_is_refused(
+def test_a_scan_larger_or_smaller_than_any_scanner_makes_is_refused(
     size: tuple, spacing: tuple, sides: str, tmp_path: Path
 ) -> None:
     scan = make_scan(size=size)

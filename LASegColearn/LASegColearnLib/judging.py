@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from LASegColearnLib.checkpoints import load_checkpoint
-from LASegColearnLib.cohort import Case, Cohort, load_cohort
+from LASegColearnLib.cohort import Cohort, load_cohort
+from LASegColearnLib.cohort_checks import check_cohort
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.evaluation import EvaluatedCase, evaluate, summarize, write_metrics_csv
 from LASegColearnLib.events import EventLog, Listener
 from LASegColearnLib.paired_comparison import PairedComparison, compare_paired
 from LASegColearnLib.prediction import predict
 from LASegColearnLib.run_folder import RunFolder
-from LASegColearnLib.scan_files import content_hash, read_scan
 
 _MEASURES = ("dice", "jaccard", "hd95", "asd")
 _FOLDER = "judged"
@@ -73,7 +73,8 @@ def judge(
     Raises
     ------
     InputError
-        If a run has no whole checkpoint, or there is no validation case that neither model was trained on.
+        If a run has no whole checkpoint, a validation case's scan or label cannot be used, or there is no validation
+        case that neither model was trained on.
     """
     events = EventLog(None, *listeners)
     with events.telling_failure():
@@ -83,7 +84,9 @@ def judge(
             for one in runs
         ]
         members = load_cohort(cohort or runs[0].cohort).validation
-        unseen = [case for case in members if not _was_trained_on(case, set().union(*trained))]
+        # All of it before the judgement of before is removed, and before minutes of prediction.
+        hashes = check_cohort(Cohort((), (), members), min_labeled=0, min_unlabeled=0).content_hashes
+        unseen = [case for case in members if hashes[case.id] not in set().union(*trained)]
         left_out = [case.id for case in members if case not in unseen]
         if not unseen:
             raise InputError(_no_cases(left_out))
@@ -136,10 +139,6 @@ def _rows(run: RunFolder, cohort: Cohort, device: str, events: EventLog, number:
             "program. It holds the figures of before.",
         )
     return rows
-
-
-def _was_trained_on(case: Case, hashes: set[str]) -> bool:
-    return content_hash(read_scan(case.image, case.id)) in hashes
 
 
 def _no_cases(left_out: list[str]) -> Problem:

@@ -29,6 +29,8 @@ _CHUNK_BYTES = 1 << 20
 # More than a scanner makes (mm): of a voxel, and of a scan's longest side, as of a whole body, and its other two.
 _LARGEST_SPACING = 25
 _LARGEST_SIDES = (1000, 1000, 2000)
+# Less than the longest side of any scan (mm), also a mouse's; that of a patient's in meters.
+_SMALLEST_LONGEST_SIDE = 5
 _GZIP_BEGINS = b"\x1f\x8b"
 # Of a label that lies further outside than this, header or scan are likely to be another's.
 _LEAST_SHARE_INSIDE = 0.5
@@ -402,11 +404,11 @@ def _three_dimensional(image: sitk.Image, name: str, what: str) -> sitk.Image:
 
 
 def _refuse_implausible_extent(scan: sitk.Image, name: str) -> None:
-    """Raise :class:`InputError` for lengths in another unit than mm: at the networks' spacing they fill any memory."""
+    """Raise :class:`InputError` for lengths in another unit than mm: at the networks' spacing they fill any memory, or one voxel."""
     spacing = scan.GetSpacing()
     sides = [count * step for count, step in zip(scan.GetSize(), spacing, strict=True)]
     too_long = any(side > most for side, most in zip(sorted(sides), _LARGEST_SIDES, strict=True))
-    if too_long or max(spacing) > _LARGEST_SPACING:
+    if too_long or max(spacing) > _LARGEST_SPACING or max(sides) < _SMALLEST_LONGEST_SIDE:
         found, voxel = (" x ".join(f"{length:g}" for length in lengths) for lengths in (sides, spacing))
         raise InputError(
             Problem(

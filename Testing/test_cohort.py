@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort, save_monai_datalist, unique_ids
+from LASegColearnLib.cohort import (
+    Case,
+    Cohort,
+    id_problems,
+    load_cohort,
+    save_cohort,
+    save_monai_datalist,
+    unique_ids,
+)
 from LASegColearnLib.errors import InputError
 
 
@@ -163,6 +171,24 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pyt
 def test_malformed_json_is_refused_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"c\.json: It is not valid JSON \(line 2\)"):
         load_cohort(write(tmp_path / "c.json", '{"labeled": [\n{"image": }]}'))
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"labeled": [' + "9" * 10_000 + "]}"])
+def test_json_that_python_cannot_hold_is_refused(content: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"c\.json: It is not valid JSON\."):
+        load_cohort(write(tmp_path / "c.json", content))
+
+
+def test_long_names_make_ids_that_files_can_be_named_after(tmp_path: Path) -> None:
+    scans = [tmp_path / folder / f"{'long-' * 45}{number}.nrrd" for folder in "ab" for number in (1, 2)]
+    ids = unique_ids(scans)
+    assert len(set(ids)) == 4
+    assert list(id_problems(ids, "")) == []
+    (problem,) = id_problems(["a" * 101], "Give it another id.")
+    assert str(problem) == (
+        "aaaaaaaaaaaaaaaaaaaa…: Wanted an id of at most 100 letters, since files are named after it; found 101. "
+        "Give it another id."
+    )
 
 
 @pytest.mark.parametrize("key", ["val", "Validation", "unlabelled"])

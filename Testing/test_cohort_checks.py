@@ -312,6 +312,24 @@ def test_what_storing_refuses_is_told_for_all_cases(cohort: Cohort) -> None:
     assert [case for case, _ in problems(cohort, on_read=refuse)] == ["l1", "l2", "v1"]
 
 
+def test_nothing_but_the_refusal_is_said_of_a_folder_of_dicom_files(
+    cohort: Cohort, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """ITK's formats, tried one after another on a folder, complain on standard error, with its path."""
+    series = tmp_path / "Jane Doe"
+    series.mkdir()
+    sitk.WriteImage(sitk.Image(8, 8, sitk.sitkUInt8), str(series / "1.dcm"))
+    with pytest.raises(InputError, match="series: Wanted a scan's file, found the folder Jane Doe"):
+        check_cohort(
+            replace(cohort, unlabeled=(*cohort.unlabeled, Case("series", series))),
+            cache_folder=tmp_path / "cache",
+            spacing_mm=(5.0, 5.0, 5.0),
+        )
+    assert capfd.readouterr().err == ""
+
+
 def test_scans_of_a_few_voxels_are_no_problem(cohort: Cohort, tmp_path: Path) -> None:
-    sitk.WriteImage(read_scan(cohort.labeled[0].image)[:2, :2, :1], str(tmp_path / "small.nrrd"))
+    scan = read_scan(cohort.labeled[0].image)[:2, :2, :1]
+    scan.SetSpacing((5.0, 5.0, 5.0))
+    sitk.WriteImage(scan, str(tmp_path / "small.nrrd"))
     check_cohort(replace(cohort, unlabeled=(*cohort.unlabeled, Case("small", tmp_path / "small.nrrd"))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import os
 import re
 import shutil
@@ -76,6 +77,35 @@ def test_what_is_done_is_not_done_again_and_other_settings_are_refused(compared:
         compare(cohort, compared, replace(PLAN, iterations=3), device="cpu")
 
 
+@pytest.mark.parametrize("damage", ["", "[1]", "{", '{"wanted": {}}', '{"complete": true, "wanted": 1}'])
+def test_a_damaged_note_of_a_training_is_told_and_left_as_it_is(
+    damage: str, compared: Path, cohort: Path, tmp_path: Path
+) -> None:
+    output = shutil.copytree(compared, tmp_path / "compared")
+    note = output / "colearning-2-seed0" / "comparison.json"
+    note.write_text(damage, encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r"colearning-2-seed0: Wanted the note .* in comparison\.json, found a damaged"
+    ):
+        compare(cohort, output, PLAN, device="cpu")
+    assert note.read_text("utf-8") == damage
+
+
+def test_figures_of_a_note_and_the_record_of_a_training_may_be_damaged_as_well(
+    compared: Path, cohort: Path, tmp_path: Path
+) -> None:
+    output = shutil.copytree(compared, tmp_path / "compared")
+    run = output / "colearning-2-seed0"
+    (run / "events.jsonl").write_text('{"event": "finished"}\n', encoding="utf-8")
+    with pytest.raises(InputError, match="colearning-2-seed0: Its record says not how its training ended"):
+        compare(cohort, output, PLAN, device="cpu")
+    content = json.loads((run / "comparison.json").read_text("utf-8"))
+    content["own"][0].pop("metrics")
+    (run / "comparison.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(InputError, match="found a damaged file"):
+        compare(cohort, output, PLAN, device="cpu")
+
+
 def test_results_of_another_cohort_are_refused_before_anything_is_trained(
     compared: Path, cohort: Path, tmp_path: Path
 ) -> None:
@@ -145,7 +175,8 @@ def test_all_that_is_wrong_with_a_plan_is_said_before_anything_is_trained(cohort
     ("changed", "said"),
     [
         ({"seeds": ()}, "--seeds: Wanted at least one, found none."),
-        ({"iterations": None, "minutes": -1.0}, "--minutes: Wanted a time above 0, found -1."),
+        ({"iterations": None, "minutes": -1.0}, "--minutes: Wanted a finite time above 0, found -1."),
+        ({"iterations": None, "minutes": math.inf}, "--minutes: Wanted a finite time above 0, found inf."),
         ({"iterations": 0}, "--iterations: Wanted at least 1, found 0."),
         ({"labeled": (2, 2)}, "--labeled: Wanted each once, found 2 more than once."),
         ({"methods": ("supervised", "supervised")}, "--methods: Wanted each once, found supervised more than once."),

@@ -46,6 +46,9 @@ def _of_windows(number: int) -> OSError:
         ),
         (PermissionError(errno.EPERM, "Not permitted", "secret path"), "may not be read or written. Ask for access"),
         (OSError(errno.EROFS, "Read-only file system", "secret path"), "The disk cannot be written to. Choose"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "secret path"), "Wanted a folder where there is a file."),
+        (FileExistsError(errno.EEXIST, "File exists", "secret path"), "Wanted a folder where there is a file."),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "secret path"), "longer than this system takes"),
         (ZeroDivisionError("secret path"), "Something unexpected went wrong (ZeroDivisionError)"),
     ],
 )

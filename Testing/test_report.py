@@ -221,6 +221,21 @@ def test_a_cut_line_is_passed_over_and_a_repeated_iteration_counts_once(tmp_path
     assert [(event["iteration"], event["losses"]["total"]) for event in events] == [(1, 5), (2, 7)]
 
 
+def test_events_that_lack_what_they_tell_are_passed_over(run: Path) -> None:
+    """As of a file that was damaged, or comes from elsewhere."""
+    events = run / "events.jsonl"
+    text = events.read_text("utf-8")
+    kinds = ("started", "progress", "validated", "finished", "failed", "warning")
+    lines = [json.dumps({"event": kind}) for kind in kinds]
+    lines += ['{"event": 1}', '{"event": "progress", "iteration": "1", "losses": []}', "[" * 100_000]
+    try:
+        events.write_text("\n".join([*lines, text, *lines]), encoding="utf-8")
+        assert read_events(events) == [json.loads(line) for line in text.splitlines()]
+        write_report(run)
+    finally:
+        events.write_text(text, encoding="utf-8")
+
+
 def test_every_loss_is_drawn_with_its_like() -> None:
     names = ["total", "labeled", "labeled_in_unlabeled", "unlabeled_in_labeled", "cps_1", "mix_2", "sure"]
     found = _panels([*names, "consistency", "disagreement", "pseudo_label_volume"])

@@ -324,6 +324,19 @@ def test_a_run_that_goes_on_may_change_how_it_computes_and_for_how_long_and_noth
     assert resume(run).iterations == 6, "The new length holds from then on."
 
 
+def test_a_length_that_a_run_is_past_is_refused_and_leaves_its_settings(cohort: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(cohort, run, SETTINGS)
+    before = (run / "settings.json").read_bytes()
+    found = f"found {SETTINGS.iterations} iterations behind it"
+    with pytest.raises(InputError, match=f"--iterations: Wanted more than the run has had, {found}. Give more"):
+        resume(run, iterations=SETTINGS.iterations - 1)
+    with pytest.raises(InputError, match=r"--minutes: Wanted more than the run has had, found 0\.\d minutes"):
+        resume(run, minutes=1e-9)
+    assert (run / "settings.json").read_bytes() == before
+    assert resume(run, iterations=SETTINGS.iterations).iterations == SETTINGS.iterations
+
+
 def test_resuming_where_nothing_was_saved_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no checkpoint to go on from"):
         resume(tmp_path / "nothing")

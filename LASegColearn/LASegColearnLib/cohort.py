@@ -24,6 +24,9 @@ ROLE_OF_KEY = {
     "test": "unlabeled",
     "testing": "unlabeled",
 }
+# Systems take names of 255 letters, Windows by default paths of 260; made from a file's name, an id may get a number.
+_LONGEST_ID = 100
+_LONGEST_NAME = 90
 _SAFE_ID = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")
 # Windows has no files of these names, with or without a suffix.
 _WINDOWS_DEVICES = ("con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10)))
@@ -222,7 +225,8 @@ def read_json(path: Path) -> Any:
                 Problem(path.name, "There is no such cohort file.", "Write one with `lasegcolearn cohort`.")
             )
         return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    # Also for numbers of thousands of digits, and for lists in lists without end.
+    except (ValueError, RecursionError) as error:
         place = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
         raise InputError(Problem(path.name, f"It is not valid JSON{place}.", "Correct it, or write it anew.")) from None
     except OSError:
@@ -320,6 +324,12 @@ def id_problems(ids: Iterable[str], remedy: str) -> Iterator[Problem]:
                 "Wanted an id of letters, digits, '.', '_' and '-', with no '.' or '-' first and no '.' last.",
                 remedy,
             )
+        elif len(case_id) > _LONGEST_ID:
+            shown = f"{case_id[:20]}…"
+            cause = (
+                f"Wanted an id of at most {_LONGEST_ID} letters, since files are named after it; found {len(case_id)}."
+            )
+            yield Problem(shown, cause, remedy)
         elif _is_windows_device(case_id):
             yield Problem(case_id, "Windows can make no folder of this name, and runs may be moved there.", remedy)
         if case_id.lower() in seen:
@@ -328,7 +338,7 @@ def id_problems(ids: Iterable[str], remedy: str) -> Iterator[Problem]:
 
 
 def _safe(name: str) -> str:
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".-").rstrip(".") or "case"
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".-")[:_LONGEST_NAME].rstrip(".") or "case"
     return f"case_{safe}" if _is_windows_device(safe) else safe
 
 

@@ -16,7 +16,7 @@ from LASegColearnLib.cohort import Case, Cohort, id_problems, real_path
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.itk_names import image_reader
 from LASegColearnLib.preprocessing import Vector
-from LASegColearnLib.scan_files import check_label, content_hash, read_label, read_scan
+from LASegColearnLib.scan_files import SUFFIXES, check_label, content_hash, read_label, read_scan
 
 OnRead = Callable[[Case, str, sitk.Image, "sitk.Image | None"], None]
 
@@ -233,6 +233,9 @@ def _room_problems(folder: Path, needed: float, free_bytes: Callable[[Path], int
 
 def _bytes_needed(image: Path, spacing_mm: Vector, region_mm: Vector | None) -> float:
     """Bytes of a preprocessed scan, by its header; 0 for a file that cannot be read, which is told elsewhere."""
+    if not (image.is_file() and image.name.lower().endswith(SUFFIXES)):
+        # ITK would try all formats on it, and some complain on standard error, with its path.
+        return 0.0
     reader = image_reader(image)
     try:
         reader.ReadImageInformation()

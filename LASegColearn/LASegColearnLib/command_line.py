@@ -52,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given[1:] if given[:1] == ["--"] else given)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_TerminalFormatter("%(levelname)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    # Libraries' own remarks are not for the person, as PyTorch's are when Ctrl-C breaks off its loading.
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("LASegColearnLib").setLevel(logging.INFO)
     if getattr(options, "events", False):
         _close_standard_input()
     try:

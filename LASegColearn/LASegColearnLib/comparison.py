@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import subprocess
@@ -74,8 +75,9 @@ class Plan:
                 found.append(Problem(name, f"Wanted each once, found {value} more than once.", "Give it once."))
         if (self.minutes is None) == (self.iterations is None):
             found.append(Problem("--minutes", "Wanted minutes or iterations, one of them.", "Give one length."))
-        if self.minutes is not None and not self.minutes > 0:
-            found.append(Problem("--minutes", f"Wanted a time above 0, found {self.minutes:g}.", "Give such a time."))
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            cause = f"Wanted a finite time above 0, found {self.minutes:g}."
+            found.append(Problem("--minutes", cause, "Give such a time."))
         if self.iterations is not None and self.iterations < 1:
             found.append(Problem("--iterations", f"Wanted at least 1, found {self.iterations}.", "Give such a number."))
         most = len(cohort.labeled)
@@ -226,8 +228,24 @@ def _wanted(plan: Plan, which: tuple[str, int, int]) -> dict[str, Any]:
 def _kept(run: RunFolder) -> dict[str, Any] | None:
     """The note of a training that was begun; None without one."""
     note = run.path / _RESULT
-    content: dict[str, Any] | None = json.loads(note.read_text("utf-8")) if note.exists() else None
-    return content
+    try:
+        content = json.loads(note.read_text("utf-8"))
+        whole = isinstance(content["wanted"], dict) and {"complete", "peak_memory_gb"} <= set(content)
+        for row in (*content.get("published", ()), *content.get("own", ())):
+            _row(row)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        whole = False
+    if not whole:
+        raise InputError(
+            Problem(
+                run.path.name,
+                f"Wanted the note of a training in {_RESULT}, found a damaged file.",
+                "Restore it from a backup, or remove this folder for the training to be made anew.",
+            )
+        )
+    return dict(content)
 
 
 def _problems_of_kept(run: RunFolder, members: Cohort, plan: Plan, which: tuple[str, int, int]) -> Iterator[Problem]:
@@ -321,7 +339,9 @@ def _child(
     with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", env=environment, cwd=folder) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            record = json.loads(line)
+            record = _record(line)
+            if record is None:
+                continue
             peak = _high_water_gb(process.pid) or peak
             # Its own word is the last: what fails before a run has a folder is in no file. It is told below.
             if record["event"] == "failed":
@@ -340,6 +360,15 @@ def _child(
     if failure or not (complete or should_stop()):
         raise TrainingError(f"{run.path.name}: {failure or 'The training ended without a word.'}")
     return complete, peak
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    """An event of the child's; None for what a library wrote among them."""
+    try:
+        content = json.loads(line)
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) and "event" in content else None
 
 
 def _high_water_gb(process: int) -> float | None:
@@ -369,7 +398,7 @@ def _peak_memory_gb(process: subprocess.Popen[str]) -> float | None:
 def _evaluate(run: RunFolder, device: str) -> None:
     """Add the figures of a training that is done to its note; once, since nothing of them changes."""
     note = run.path / _RESULT
-    kept = json.loads(note.read_text("utf-8"))
+    kept = _kept(run) or {}
     if "published" in kept:
         return
     members = load_cohort(run.cohort).validation
@@ -385,9 +414,19 @@ def _evaluate(run: RunFolder, device: str) -> None:
 
 def _read(output: Path, method: str, labeled: int, seed: int) -> Trained:
     run = _run_folder(output, method, labeled, seed)
-    kept = json.loads((run.path / _RESULT).read_text("utf-8"))
+    kept = _kept(run) or {}
     events = read_events(run.events)
-    (finished,) = [e for e in events if e["event"] == "finished" and e["complete"]][-1:]
+    ended = [e for e in events if e["event"] == "finished" and e["complete"]]
+    started = [e for e in events if e["event"] == "started"]
+    if not (kept and ended and started):
+        raise InputError(
+            Problem(
+                run.path.name,
+                "Its record says not how its training ended.",
+                "Remove this folder for the training to be made anew.",
+            )
+        )
+    finished = ended[-1]
     return Trained(
         method,
         labeled,
@@ -396,7 +435,7 @@ def _read(output: Path, method: str, labeled: int, seed: int) -> Trained:
         finished["iteration"],
         finished["elapsed_seconds"],
         kept["peak_memory_gb"],
-        next(e["device"] for e in reversed(events) if e["event"] == "started"),
+        started[-1]["device"],
         [_row(row) for row in kept["published"]],
         [_row(row) for row in kept["own"]],
     )

@@ -24,6 +24,15 @@ _LOSS_GROUPS = {
     "the teacher's pseudo-labels": "teacher_",
     "mixed patches": "mix_",
 }
+# What is taken of events; a file from elsewhere, or a damaged one, may lack some.
+_FIELDS: dict[str, dict[str, Any]] = {
+    "started": {"device": str},
+    "progress": {"iteration": int, "losses": dict},
+    "validated": {"iteration": int, "elapsed_seconds": (int, float), "dice": dict},
+    "finished": {"iteration": int, "complete": bool, "elapsed_seconds": (int, float)},
+    "failed": {"message": str},
+    "warning": {"message": str},
+}
 # Parts of the record that are not losses to follow: the sum, and signs of health.
 _NO_LOSSES = ("total", "disagreement", "pseudo_label_volume", "sure")
 
@@ -39,11 +48,10 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             event = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
-        if not isinstance(event, dict) or "event" not in event:
-            continue
-        events.append(event)
+        if _is_whole(event):
+            events.append(event)
     # From the end: of each kind the smallest iteration that came later.
     later = {"progress": math.inf, "validated": math.inf}
     kept = []
@@ -55,6 +63,13 @@ def read_events(path: Path) -> list[dict[str, Any]]:
             later[kind] = event["iteration"]
         kept.append(event)
     return kept[::-1]
+
+
+def _is_whole(event: Any) -> bool:
+    """Whether it is an event, with what curves and reports take of its kind."""
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        return False
+    return all(isinstance(event.get(name), kind) for name, kind in _FIELDS.get(event["event"], {}).items())
 
 
 def loss_curves(events: Sequence[dict[str, Any]]) -> bytes | None:
@@ -129,7 +144,7 @@ def _mark_phases(axes: Axes, progress: Sequence[dict[str, Any]]) -> None:
         if earlier.get("phase") != later.get("phase"):
             axes.axvline(later["iteration"], color="0.6", linewidth=0.8, linestyle=":")
             axes.annotate(
-                str(later["phase"]),
+                str(later.get("phase")),
                 (later["iteration"], 1.0),
                 xycoords=("data", "axes fraction"),
                 xytext=(3, -8),

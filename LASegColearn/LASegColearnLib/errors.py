@@ -36,11 +36,15 @@ _NOT_PERMITTED = "A file or folder may not be read or written. Ask for access to
 if sys.platform == "win32":
     # Excel, for one, lets nobody replace what it shows.
     _NOT_PERMITTED += " If it is open in another program, close it there."
+_NO_FOLDER = "Wanted a folder where there is a file. Choose another one."
 _SENTENCE_OF_ERRNO = {
     errno.ENOSPC: "There is no room left on the disk. Make some, then resume, or start anew if nothing was saved yet.",
     errno.EACCES: _NOT_PERMITTED,
     errno.EPERM: _NOT_PERMITTED,
     errno.EROFS: "The disk cannot be written to. Choose a folder on another one.",
+    errno.ENOTDIR: _NO_FOLDER,
+    errno.EEXIST: _NO_FOLDER,
+    errno.ENAMETOOLONG: "A name or a path is longer than this system takes. Choose a shorter one.",
 }
 
 # Names of files have a dot, or letters that ids need not have.

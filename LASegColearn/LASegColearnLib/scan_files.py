@@ -404,7 +404,10 @@ def _three_dimensional(image: sitk.Image, name: str, what: str) -> sitk.Image:
 
 
 def _refuse_implausible_extent(scan: sitk.Image, name: str) -> None:
-    """Raise :class:`InputError` for lengths in another unit than mm: at the networks' spacing they fill any memory, or one voxel."""
+    """Raise :class:`InputError` for lengths in another unit than mm.
+
+    At the networks' spacing such a scan fills any memory, or is one voxel.
+    """
     spacing = scan.GetSpacing()
     sides = [count * step for count, step in zip(scan.GetSize(), spacing, strict=True)]
     too_long = any(side > most for side, most in zip(sorted(sides), _LARGEST_SIDES, strict=True))

@@ -204,8 +204,8 @@ def resume(
     Raises
     ------
     InputError
-        If there is no checkpoint, another setting is to be changed, or scans must be preprocessed again and are not
-        there.
+        If there is no checkpoint, a length is given that the run is past, another setting is to be changed, or scans
+        must be preprocessed again and are not there.
     """
     folder = RunFolder(run)
     if not folder.last_checkpoint.exists():
@@ -221,6 +221,7 @@ def resume(
     kept = settings
     settings, note = _shared_out(settings, started_together().count)
     content = load_checkpoint(folder.last_checkpoint, needed=_TO_GO_ON_FROM)
+    _check_length(content, minutes, iterations)
     members = load_cohort(folder.cohort)
 
     def prepare(events: EventLog) -> TrainingCases:
@@ -245,6 +246,19 @@ def resume(
         trainer.resume()
         with closing(trainer):
             return _run(trainer, events)
+
+
+def _check_length(content: dict[str, Any], minutes: float | None, iterations: int | None) -> None:
+    """Raise :class:`InputError` for a new length that a run is past: its rate could not fall to the end any more."""
+    if iterations is not None and iterations < content["iteration"]:
+        name, found = "--iterations", f"{content['iteration']} iterations"
+    elif minutes is not None and 60 * minutes < content["elapsed_seconds"]:
+        name, found = "--minutes", f"{content['elapsed_seconds'] / 60:.1f} minutes"
+    else:
+        return
+    raise InputError(
+        Problem(name, f"Wanted more than the run has had, found {found} behind it.", "Give more, or leave it out.")
+    )
 
 
 def _changed_on_the_way(settings: Settings, changes: Sequence[str]) -> Settings:

@@ -178,16 +178,38 @@ def test_events_are_the_only_thing_on_standard_output(phantoms: Path, tmp_path: 
     assert [json.loads(line)["event"] for line in again.stdout.splitlines()].count("failed") == 1
 
 
-def test_an_unexpected_error_is_a_sentence_with_the_details_in_the_log(phantoms: Path, tmp_path: Path) -> None:
+def test_an_error_in_the_midst_of_a_training_is_a_sentence_with_the_details_in_the_log(
+    phantoms: Path, tmp_path: Path
+) -> None:
     arguments = ("--preset", "demo", "--iterations", 2, "--device", "cpu", "--set", *TINY)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoints").write_text("in the way", encoding="utf-8")
     result = _run("train", "--cohort", phantoms, "--run", tmp_path / "run", *arguments)
     assert result.returncode == 1
-    assert "Something unexpected went wrong" in result.stderr
+    assert "Wanted a folder where there is a file" in result.stderr
     assert "Traceback" not in result.stderr
     assert "Traceback" in (tmp_path / "run" / "log.txt").read_text("utf-8")
     assert '"failed"' in (tmp_path / "run" / "events.jsonl").read_text("utf-8")
+
+
+@pytest.mark.parametrize("verb", ["train", "cohort"])
+def test_a_folder_below_a_file_is_refused_in_a_sentence(verb: str, phantoms: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    below = tmp_path / "file" / "below"
+    given = {
+        "train": ("--cohort", phantoms, "--run", below, "--preset", "demo", "--iterations", 2),
+        "cohort": ("--images", phantoms.parent, "--output", below / "cohort.json"),
+    }[verb]
+    result = _run(verb, *given)
+    assert result.returncode == 1
+    assert result.stderr.endswith("Wanted a folder where there is a file. Choose another one.\n")
+    assert "Traceback" not in result.stderr
+
+
+def test_what_nobody_has_foreseen_is_told_by_its_kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
+    _log_of(ZeroDivisionError("secret"), monkeypatch, tmp_path)
+    told = capsys.readouterr().err
+    assert "Something unexpected went wrong (ZeroDivisionError)" in told and "secret" not in told
 
 
 def _log_of(error: Exception, monkeypatch: pytest.MonkeyPatch, run: Path) -> str:
@@ -340,21 +362,28 @@ def test_an_unexpected_error_without_a_log_to_write_to_is_told_on_standard_error
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
 ) -> None:
     def fail(*arguments: object, **named: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr("LASegColearnLib.training.train", fail)
     # As a file that cannot be opened for writing.
     (tmp_path / "log.txt").mkdir()
+    error: Exception = ZeroDivisionError()
     assert main(["train", "--cohort", "c.json", "--run", str(tmp_path)]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("There is no room left on the disk.")
-    assert "No space left on device" in said and "log.txt in the run" not in said
+    assert said.startswith("Something unexpected went wrong")
+    assert "Traceback" in said and "log.txt in the run" not in said
+    # What is known needs no details.
+    error = OSError(28, "No space left on device")
+    assert main(["train", "--cohort", "c.json", "--run", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("There is no room left on the disk.") and said.count("\n") == 1
 
 
-def _wait_for(process: subprocess.Popen[str], event: str) -> None:
+def _wait_for(process: subprocess.Popen[str], event: str) -> dict:
     for line in process.stdout:
-        if json.loads(line)["event"] == event:
-            return
+        told = json.loads(line)
+        if told["event"] == event:
+            return told
     raise AssertionError(process.stderr.read())
 
 
@@ -384,14 +413,15 @@ def test_ctrl_c_saves_and_stops_and_kill_9_loses_nothing_saved(phantoms: Path, t
     assert process.wait(30) == 1
     assert json.loads(rest.splitlines()[-1])["complete"] is False
     resumed = _start("train", "--run", run, "--resume", "--device", "cpu", "--events")
-    _wait_for(resumed, "checkpoint")
+    saved = _wait_for(resumed, "checkpoint")["iteration"]
     resumed.send_signal(signal.SIGKILL)
     resumed.wait()
-    last = _run("train", "--run", run, "--resume", "--iterations", 1, "--device", "cpu", "--events")
-    events = [json.loads(line) for line in last.stdout.splitlines()]
-    started = next(event for event in events if event["event"] == "started")
-    assert started["iteration"] > 1
-    assert events[-1]["complete"] is True
+    assert saved > 1
+    last = _start("train", "--run", run, "--resume", "--device", "cpu", "--events")
+    assert _wait_for(last, "started")["iteration"] >= saved
+    last.send_signal(signal.SIGINT)
+    last.communicate()
+    assert last.returncode == 1
 
 
 def test_a_run_whose_events_nobody_reads_any_more_saves_and_ends(phantoms: Path, tmp_path: Path) -> None:

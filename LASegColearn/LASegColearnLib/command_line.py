@@ -15,7 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from LASegColearnLib.errors import InputError, Problem, TrainingError, UserError, for_terminal, sentence_for
+from LASegColearnLib.errors import (
+    InputError,
+    Problem,
+    TrainingError,
+    UserError,
+    for_terminal,
+    is_the_systems_refusal,
+    sentence_for,
+)
 from LASegColearnLib.methods import method_names
 from LASegColearnLib.quoting import unquoted
 from LASegColearnLib.version import __version__
@@ -770,8 +778,10 @@ def _tell_unexpected(options: argparse.Namespace, error: Exception) -> int:
         with (run / "log.txt").open("a", encoding="utf-8") as log:
             log.write(details)
     except OSError:
-        # No folder yet; or a full disk, or a folder that may not be used, is what went wrong in the first place.
-        sys.stderr.write(for_terminal(details))
+        # No folder yet; or a full disk, or a folder that may not be used, is what went wrong in the first place, and
+        # has been told.
+        if not is_the_systems_refusal(error):
+            sys.stderr.write(for_terminal(details))
     else:
         sys.stderr.write("The details are in log.txt in the run folder.\n")
     return 1

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ if sys.platform == "win32":
     # Excel, for one, lets nobody replace what it shows.
     _NOT_PERMITTED += " If it is open in another program, close it there."
 _NO_FOLDER = "Wanted a folder where there is a file. Choose another one."
-_SENTENCE_OF_ERRNO = {
+_SENTENCE_OF_ERRNO: dict[int | None, str] = {
     errno.ENOSPC: "There is no room left on the disk. Make some, then resume, or start anew if nothing was saved yet.",
     errno.EACCES: _NOT_PERMITTED,
     errno.EPERM: _NOT_PERMITTED,
@@ -111,6 +112,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return by_name or any(sign in str(error).lower() for sign in signs)
 
 
+def is_the_systems_refusal(error: BaseException) -> TypeGuard[OSError]:
+    """Whether a file or folder could not be read or written for a reason that a person can mend."""
+    return isinstance(error, OSError) and error.errno in _SENTENCE_OF_ERRNO
+
+
 def sentence_for(error: BaseException) -> str:
     """What went wrong, for a person: the error's own text if it was meant for them, else a remedy or its kind."""
     if isinstance(error, UserError):
@@ -128,6 +134,6 @@ def sentence_for(error: BaseException) -> str:
             "A library of PyTorch or ITK cannot be loaded. Install the Microsoft Visual C++ Redistributable, then "
             "install PyTorch again."
         )
-    if isinstance(error, OSError) and error.errno in _SENTENCE_OF_ERRNO:
+    if is_the_systems_refusal(error):
         return _SENTENCE_OF_ERRNO[error.errno]
     return f"Something unexpected went wrong ({type(error).__name__}). What was saved before is whole."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,35 @@ def test_a_damaged_prediction_is_told_and_nothing_of_another_case_is(two: Two) -
     assert two.edited.GetSegmentationNode() is two.secondLabel
     assert "damaged" in two.panel.ui.correctMessageLabel.text
     assert two.panel.logic._readouts._watched is None
+    assert two.panel.ui.readoutsLabel.text == ""
+
+
+def test_figures_follow_the_segment_that_is_added_or_reached_by_a_key(two: Two) -> None:
+    """As the editor does it: its logic chooses in the node, and no signal tells of it."""
+    import slicer
+
+    def until(wanted: tuple[Any, str] | None) -> None:
+        end = time.monotonic() + 20
+        while followed() != wanted:
+            assert time.monotonic() < end
+            slicer.app.processEvents()
+
+    def followed() -> tuple[Any, str] | None:
+        watched = two.panel.logic._readouts._watched
+        return None if watched is None else (watched.segmentationNode, watched.segmentId)
+
+    two.correct(two.first.caseId)
+    until((two.first.node, two.first.segmentId))
+    added = two.first.node.GetSegmentation().AddEmptySegment("other", "Other")
+    two.edited.SetSelectedSegmentID(added)
+    until((two.first.node, added))
+    two.edited.SetSelectedSegmentID(two.first.segmentId)
+    until((two.first.node, two.first.segmentId))
+    # A new segmentation has no segment, and the editor's node keeps that of before.
+    empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "new")
+    two.panel.correctSection._widget.setSegmentationNode(empty)
+    until(None)
+    assert two.panel.ui.correctMessageLabel.text == ""
     assert two.panel.ui.readoutsLabel.text == ""
 
 

@@ -48,15 +48,9 @@ class CorrectSection:
         self._readouts = ReadoutsTable(ui.readoutsTable)
         self._widget = slicer.qMRMLSegmentEditorWidget()
         ui.editorFrame.layout().addWidget(self._widget)
-        self.editor = EmbeddedEditor(self._widget, slicer.mrmlScene)
+        self.editor = EmbeddedEditor(self._widget, slicer.mrmlScene, onChosen=self._follow)
         self.editor.setup()
         TeacherOutline.restoreSaved(slicer.mrmlScene)
-        for signal in (
-            "currentSegmentIDChanged(QString)",
-            "segmentationNodeChanged(vtkMRMLSegmentationNode*)",
-            "sourceVolumeNodeChanged(vtkMRMLVolumeNode*)",
-        ):
-            self._widget.connect(signal, self._follow)
         ui.correctCollapsibleButton.connect("contentsCollapsed(bool)", self._onCollapsed)
         self._show(None)
 
@@ -101,12 +95,12 @@ class CorrectSection:
 
     def onShow(self, caseId: str) -> None:
         """Before a case is shown: nobody paints into another case's segment over its scan."""
-        if self._edited()[2] is not self._logic.cases.volumeNode(caseId):
+        if self.editor.chosen[2] is not self._logic.cases.volumeNode(caseId):
             self.editor.leave()
 
     def isAtWorkOn(self, caseId: str) -> bool:
         """Whether an effect is active on the scan of this case."""
-        node, volume = self.editor.node, self._edited()[2]
+        node, volume = self.editor.node, self.editor.chosen[2]
         return bool(node and node.GetActiveEffectName()) and volume is self._logic.cases.volumeNode(caseId)
 
     def correct(self, caseId: str) -> None:
@@ -138,7 +132,7 @@ class CorrectSection:
         InputError
             If nothing is edited, the scan is no case, or the segment cannot be used.
         """
-        segmentation, segmentId, volume = self._edited()
+        segmentation, segmentId, volume = self.editor.chosen
         if segmentation is None or volume is None:
             raise InputError(Problem(_("Label"), _("Nothing is edited."), _("Select a case and press Correct.")))
         case = self._logic.cases.caseOf(volume)
@@ -173,7 +167,7 @@ class CorrectSection:
         """Show the figures of what is edited now."""
         if not self._isEntered:
             return
-        segmentation, segmentId, volume = self._edited()
+        segmentation, segmentId, volume = self.editor.chosen
         if segmentation is None or volume is None or not segmentId:
             self._logic.unfollowSegment(self._show)
             self._show(None)
@@ -185,13 +179,6 @@ class CorrectSection:
         if not followed:
             self._logic.unfollowSegment(self._show)
             self._show(None)
-
-    def _edited(self) -> tuple[Any | None, str, Any | None]:
-        """Segmentation, segment and scan that the editor has chosen."""
-        node = self.editor.node
-        if node is None:
-            return None, "", None
-        return node.GetSegmentationNode(), node.GetSelectedSegmentID() or "", node.GetSourceVolumeNode()
 
     def _show(self, readouts: Readouts | None) -> None:
         self._readouts.show(readouts)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import qt
 import slicer
+import vtk
+from slicer.util import VTKObservationMixin
 
 EFFECT = "Colearning"
 # Singleton tag of the node with the settings of the editor in our panel.
@@ -13,7 +17,7 @@ _UNDO_STATES = 10
 _NODE_CLASS = "vtkMRMLSegmentEditorNode"
 
 
-class EmbeddedEditor:
+class EmbeddedEditor(VTKObservationMixin):
     """Keeps a segment editor widget to the rules that Slicer has for embedding one.
 
     Its settings are in a node of its own, not in the Segment Editor module's: two widgets that share a node both
@@ -27,9 +31,21 @@ class EmbeddedEditor:
         The scene, ``slicer.mrmlScene`` in Slicer.
     tag
         Singleton tag of its node.
+    onChosen
+        Called when another segmentation, segment or scan has been chosen, in the editor or by :meth:`edit`.
     """
 
-    def __init__(self, widget: Any, scene: Any, tag: str = PANEL_EDITOR) -> None:
+    def __init__(
+        self, widget: Any, scene: Any, tag: str = PANEL_EDITOR, onChosen: Callable[[], None] | None = None
+    ) -> None:
+        VTKObservationMixin.__init__(self)
+        self._onChosen = onChosen
+        self._told: tuple[Any, ...] = ()
+        # The editor notes a segmentation, its segment and its scan one after another: they are told when all are.
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(0)
+        self._timer.connect("timeout()", self._tell)
         self._widget = widget
         self._scene = scene
         self._tag = tag
@@ -39,6 +55,18 @@ class EmbeddedEditor:
     def node(self) -> Any | None:
         """The node with the editor's settings."""
         return self._widget.mrmlSegmentEditorNode()
+
+    @property
+    def chosen(self) -> tuple[Any | None, str, Any | None]:
+        """Segmentation, segment and scan that are chosen; the segment is empty where the segmentation lacks it."""
+        node = self.node
+        segmentation = None if node is None else node.GetSegmentationNode()
+        if segmentation is None:
+            return None, "", None if node is None else node.GetSourceVolumeNode()
+        # The editor keeps the segment of before where a segmentation has none.
+        segmentId = node.GetSelectedSegmentID() or ""
+        there = bool(segmentId) and segmentation.GetSegmentation().GetSegment(segmentId) is not None
+        return segmentation, segmentId if there else "", node.GetSourceVolumeNode()
 
     def setup(self) -> None:
         """Once, from the panel's `setup`."""
@@ -55,7 +83,11 @@ class EmbeddedEditor:
     def cleanup(self) -> None:
         """Once, from the panel's `cleanup`."""
         self._effects.disconnect("effectRegistered(QString)", self._onEffectRegistered)
-        # Reload keeps the hidden widget: it must not answer to the node beside the new one.
+        self._timer.stop()
+        self._timer.disconnect("timeout()", self._tell)
+        self.removeObservers()
+        # Reload keeps the hidden widget: it must not answer to the nodes beside the new one.
+        self._widget.setSegmentationNode(None)
         self._widget.setMRMLSegmentEditorNode(None)
 
     def enter(self, *, hearKeys: bool = True) -> None:
@@ -108,6 +140,19 @@ class EmbeddedEditor:
         """Make Co-learning the active effect."""
         self._widget.setActiveEffectByName(EFFECT)
 
+    def _onNode(self, _caller: Any, _event: str) -> None:
+        # Its signals tell only of a segment that is clicked, not of one that is added or reached by a key.
+        if self._scene.IsClosing():
+            return
+        chosen = self.chosen
+        if chosen != self._told:
+            self._told = chosen
+            self._timer.start()
+
+    def _tell(self) -> None:
+        if self._onChosen is not None:
+            self._onChosen()
+
     def _onEffectRegistered(self, _name: str = "") -> None:
         self._widget.updateEffectList()
 
@@ -122,3 +167,6 @@ class EmbeddedEditor:
         # out of sight or not be there yet. Before the widget sees it, which would activate the effect.
         node.SetActiveEffectName("")
         self._widget.setMRMLSegmentEditorNode(node)
+        if not self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self._onNode):
+            self.removeObservers()
+            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._onNode)

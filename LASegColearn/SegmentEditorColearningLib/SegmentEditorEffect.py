@@ -265,7 +265,9 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
             return False
         x, y = callerInteractor.GetEventPosition()
         used = False
-        if eventId == vtk.vtkCommand.LeftButtonPressEvent:
+        if eventId in (vtk.vtkCommand.LeftButtonPressEvent, vtk.vtkCommand.LeftButtonDoubleClickEvent):
+            # The second of two quick strokes begins with a double click alone; with keys, too, it maximizes no view.
+            used = eventId == vtk.vtkCommand.LeftButtonDoubleClickEvent
             modified = (
                 callerInteractor.GetShiftKey() or callerInteractor.GetControlKey() or callerInteractor.GetAltKey()
             )
@@ -278,9 +280,6 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         elif eventId == vtk.vtkCommand.LeftButtonReleaseEvent and self._gestureView is viewWidget:
             used = True
             self._finishGesture(mode)
-        elif eventId == vtk.vtkCommand.LeftButtonDoubleClickEvent:
-            # Two strokes quickly one after another do not maximize the view.
-            used = True
         self._showFeedback(mode, viewWidget, None if eventId == vtk.vtkCommand.LeaveEvent else (x, y))
         return used
 

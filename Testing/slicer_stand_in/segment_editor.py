@@ -373,10 +373,6 @@ class qMRMLSliceWidget(qMRMLWidget):
 class qMRMLSegmentEditorWidget(qMRMLWidget):
     """An editor on Slicer's own logic, with buttons for the effects, the active one's options, and undo."""
 
-    currentSegmentIDChanged = Signal(str)
-    sourceVolumeNodeChanged = Signal(object)
-    segmentationNodeChanged = Signal(object)
-
     def __init__(self, parent: QWidget | None = None) -> None:
         import slicer
 
@@ -498,8 +494,9 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         if self._node.GetSegmentationNode() is not node:
             self.setActiveEffect(None)
             self._logic.SetSegmentationNode(node)
-            first = "" if node is None else node.GetSegmentation().GetNthSegmentID(0) or ""
-            self._node.SetSelectedSegmentID(first)
+            # The real one leaves the segment of before where there is none to choose.
+            if node is not None and node.GetSegmentation().GetNumberOfSegments():
+                self._node.SetSelectedSegmentID(node.GetSegmentation().GetNthSegmentID(0))
 
     @Slot(result=object)
     def segmentationNode(self) -> Any:

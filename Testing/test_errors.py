@@ -36,6 +36,7 @@ def _of_windows(number: int) -> OSError:
         (torch.cuda.OutOfMemoryError("CUDA out of memory."), "filters=8"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "not enough memory"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "not enough memory"),
+        (RuntimeError("Invalid buffer size: 19.45 GB"), "not enough memory"),
         (_of_windows(1455), "not enough memory"),
         (_of_windows(126), "Install the Microsoft Visual C++ Redistributable"),
         (_of_windows(1114), "Install the Microsoft Visual C++ Redistributable"),

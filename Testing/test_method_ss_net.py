@@ -117,6 +117,19 @@ def test_of_found_voxels_of_the_foreground_the_32_that_count_least_are_remembere
     torch.testing.assert_close(memory, vectors[weights.argsort(stable=True)[:32]])
 
 
+def test_what_is_remembered_leaves_autocast_no_weights_without_gradient() -> None:
+    """PyTorch 2.10 would give the losses of the same batch the copies that were made for the memory."""
+    method = _method()
+    features, correct = torch.randn(2, 2, *SIDE), torch.rand(2, *SIDE) > 0.9
+    exact = method._remembered(features, correct)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = method._remembered(features, correct)
+        method.heads.weights(method.heads.projection(features.movedim(1, -1)[correct]).float()).sum().backward()
+    assert torch.equal(cast, exact)
+    learned = [*method.heads.projection.parameters(), *method.heads.selector.parameters()]
+    assert all(parameter.grad is not None for parameter in learned)
+
+
 def test_the_memory_is_replaced_by_few_vectors_and_kept_when_there_are_none() -> None:
     method = _method()
     correct = torch.zeros(1, *SIDE, dtype=torch.bool)

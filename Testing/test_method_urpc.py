@@ -55,6 +55,15 @@ def test_coarser_outputs_are_interpolated_linearly() -> None:
         torch.testing.assert_close(scale, F.interpolate(logits, SIDE, mode="trilinear", align_corners=False))
 
 
+def test_interpolated_outputs_and_their_gradients_are_float32() -> None:
+    """In bfloat16, CUDA would add hundreds of gradients to each voxel of a coarse output and lose most of them."""
+    network = _method().network.train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        coarse = torch.randn(1, 2, 2, 2, 2, dtype=torch.bfloat16, requires_grad=True)
+        assert network._enlarged(coarse, 8).dtype == torch.float32
+        assert network(torch.randn(1, 1, *SIDE)).dtype == torch.float32
+
+
 def test_dropout_follows_each_level_in_the_published_proportion() -> None:
     network = PyramidVNet(2, dropout=0.5).train()
     assert [dropout.p for dropout in network.dropouts] == pytest.approx([0.1, 0.2, 0.3, 0.5])

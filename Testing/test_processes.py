@@ -159,3 +159,13 @@ def test_one_gpu_for_several_processes_is_refused(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(InputError, match="Wanted a GPU for each process, found cuda:0"):
         own_device("cuda:0")
     assert own_device("cpu") == "cpu"
+
+
+def test_several_processes_use_no_mps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert own_device("auto") == "cpu"
+    with pytest.raises(InputError, match="Wanted CUDA or processors for several processes, found mps"):
+        own_device("mps")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert own_device("mps") == "mps"

@@ -106,7 +106,16 @@ class PredictionError(UserError):
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory was wanting, of the computer or of its GPU, which PyTorch says by name or in the text."""
-    signs = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate memory", "alloc_failed")
+    signs = (
+        "out of memory",
+        "can't allocate memory",
+        "not enough memory",
+        "insufficient memory",
+        "failed to allocate memory",
+        "alloc_failed",
+        # Metal's, for more than one buffer of it can hold.
+        "invalid buffer size",
+    )
     by_name = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     by_name |= getattr(error, "winerror", None) == _PAGING_FILE_TOO_SMALL
     return by_name or any(sign in str(error).lower() for sign in signs)

@@ -90,7 +90,8 @@ def joined(device: torch.device) -> Iterator[Processes]:
     if processes.count == 1:
         yield processes
         return
-    if device.type == "cuda":
+    if device.type == "cuda" and device.index is not None:
+        # One process a machine uses that machine's first, which is the current one.
         torch.cuda.set_device(device)
     # Imported later, as DistributedDataParallel does, it would keep the group for ever, as its functions' default.
     importlib.import_module("torch.distributed.nn.functional")
@@ -112,8 +113,16 @@ def own_device(wanted: str) -> str:
     Raises
     ------
     InputError
-        If more processes than GPUs were started, or all were told to use one GPU.
+        If more processes than GPUs were started, all were told to use one GPU, or one by MPS.
     """
+    if started_together().count > 1:
+        # Gloo, by which processes without CUDA talk, knows no MPS.
+        if wanted == "mps":
+            raise InputError(
+                Problem("--device", "Wanted CUDA or processors for several processes, found mps.", "Use --device cpu.")
+            )
+        if wanted == "auto" and not torch.cuda.is_available():
+            return "cpu"
     here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if here == 1:
         return wanted

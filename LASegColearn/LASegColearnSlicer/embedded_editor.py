@@ -60,9 +60,11 @@ class EmbeddedEditor(VTKObservationMixin):
     def chosen(self) -> tuple[Any | None, str, Any | None]:
         """Segmentation, segment and scan that are chosen; the segment is empty where the segmentation lacks it."""
         node = self.node
-        segmentation = None if node is None else node.GetSegmentationNode()
+        if node is None:
+            return None, "", None
+        segmentation = node.GetSegmentationNode()
         if segmentation is None:
-            return None, "", None if node is None else node.GetSourceVolumeNode()
+            return None, "", node.GetSourceVolumeNode()
         # The editor keeps the segment of before where a segmentation has none.
         segmentId = node.GetSelectedSegmentID() or ""
         there = bool(segmentId) and segmentation.GetSegmentation().GetSegment(segmentId) is not None

@@ -50,8 +50,11 @@ class Batch:
     rng: np.random.Generator
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on another device; from pinned memory without waiting for it."""
-        return self._with_patches(lambda patches: patches.to(device, non_blocking=True))
+        """The batch on another device; from pinned memory without waiting for it.
+
+        Only CUDA keeps the memory until it has been read (PyTorch issue 139550 for MPS).
+        """
+        return self._with_patches(lambda patches: patches.to(device, non_blocking=device.type == "cuda"))
 
     def pin_memory(self) -> Batch:
         """The batch where a GPU can fetch it from."""

@@ -165,11 +165,16 @@ class SmoothAndSeparate(Method):
         chosen = features.movedim(1, -1)[correct]
         if len(chosen):
             self.heads.eval()
-            vectors = self.heads.projection(chosen).float()
+            # Without autocast: that of PyTorch 2.10 would keep its copy of the weights, made here without gradient, for
+            # the losses of the same batch (PyTorch issue 112583).
+            with torch.autocast(chosen.device.type, enabled=False):
+                vectors = self.heads.projection(chosen.float())
             # In the published code the selector ranks in training mode, by these vectors' own statistics.
             self.heads.train()
             if len(vectors) > _MEMORY_SIZE:
-                vectors = vectors[torch.argsort(self.heads.weights(vectors), stable=True)[:_MEMORY_SIZE]]
+                with torch.autocast(chosen.device.type, enabled=False):
+                    weights = self.heads.weights(vectors)
+                vectors = vectors[torch.argsort(weights, stable=True)[:_MEMORY_SIZE]]
             self._new_memory = vectors
         return self._new_memory
 

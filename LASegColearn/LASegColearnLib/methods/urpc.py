@@ -45,7 +45,8 @@ class PyramidVNet(VNet):
 
     @staticmethod
     def _enlarged(logits: torch.Tensor, factor: int) -> torch.Tensor:
-        return F.interpolate(logits, scale_factor=factor, mode="trilinear")
+        # In float32: CUDA's backward adds hundreds of gradients a voxel in the type that it is given.
+        return F.interpolate(logits.float(), scale_factor=factor, mode="trilinear")
 
 
 class UncertaintyRectifiedPyramid(Method):

@@ -37,6 +37,15 @@ def test_importing_the_engine_works_without_pytorch() -> None:
     assert result.stdout.strip() == "(64, 64, 48)"
 
 
+def test_an_older_slicer_is_told_what_is_needed() -> None:
+    """Slicer 5.8 has Python 3.9, in which other lines would fail for reasons that say nothing to a clinician."""
+    old = "import sys; sys.version_info = (3, 9, 10); import LASegColearnLib"
+    environment = {**os.environ, "PYTHONPATH": str(Path(LASegColearnLib.__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-c", old], capture_output=True, text=True, env=environment, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert last == "ImportError: LASegColearn needs 3D Slicer 5.10 or newer, or Python 3.10 or newer."
+
+
 def test_every_public_name_can_be_imported() -> None:
     for name in LASegColearnLib.__all__:
         assert getattr(LASegColearnLib, name) is not None

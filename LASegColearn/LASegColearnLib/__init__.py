@@ -10,8 +10,13 @@ instant and works before PyTorch is installed.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+if sys.version_info < (3, 10):  # noqa: UP036 - a Slicer of before does not ask which version is wanted
+    # Before anything that such a Python cannot read: Slicer shows this where it says that the module was not loaded.
+    raise ImportError("LASegColearn needs 3D Slicer 5.10 or newer, or Python 3.10 or newer.")
 
 from LASegColearnLib.errors import InputError, Problem, TrainingError, UserError
 from LASegColearnLib.version import __version__

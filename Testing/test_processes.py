@@ -14,10 +14,12 @@ import torch
 
 from LASegColearnLib.checkpoints import load_checkpoint
 from LASegColearnLib.cohort import load_cohort
+from LASegColearnLib.device import Device
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.phantom import write_phantom_cohort
 from LASegColearnLib.processes import Processes, own_device
 from LASegColearnLib.settings import Settings
+from LASegColearnLib.training import _require_one_precision
 
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="PyTorch without Gloo"
@@ -159,6 +161,20 @@ def test_one_gpu_for_several_processes_is_refused(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(InputError, match="Wanted a GPU for each process, found cuda:0"):
         own_device("cuda:0")
     assert own_device("cpu") == "cpu"
+
+
+def test_unlike_gpus_are_told_to_use_one_precision() -> None:
+    class Unlike(Processes):
+        def of_each(self, value: float) -> list[int]:
+            return [0, round(value)]
+
+    def place(precision: torch.dtype) -> Device:
+        return Device(torch.device("cpu"), precision, "")
+
+    with pytest.raises(InputError, match="torchrun: Wanted one precision for all processes"):
+        _require_one_precision(Unlike(1, 2), place(torch.float16))
+    _require_one_precision(Unlike(1, 2), place(torch.float32))
+    _require_one_precision(Processes(), place(torch.bfloat16))
 
 
 def test_several_processes_use_no_mps(monkeypatch: pytest.MonkeyPatch) -> None:

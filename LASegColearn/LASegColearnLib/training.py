@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from LASegColearnLib.awake import kept_awake
 from LASegColearnLib.case_cache import CachedCase, CaseCache, stored_array
 from LASegColearnLib.checkpoints import load_checkpoint, other_layout
 from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
 from LASegColearnLib.cohort_checks import CheckedCohort, check_cohort
-from LASegColearnLib.device import choose_device
+from LASegColearnLib.device import Device, choose_device
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.events import EventLog, Listener
 from LASegColearnLib.methods import create_method, method_class
@@ -36,6 +38,7 @@ _LEDGER_NAME = "lasegcolearn-roles.json"
 # Of a checkpoint, by a run that is resumed or starts from another's model.
 _TO_GO_ON_FROM = ("networks", "settings", "lineage")
 _ANOTHER_RUN = "Leave it out, or start a new run, with --init to start from this one."
+_PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 # Networks and optimizer fit a run whatever these are.
 _CHANGED_ON_THE_WAY = ("learning_rate", "batch_parts", "precision", "gradient_clip", "compile")
 
@@ -166,6 +169,7 @@ def train(
         return cases
 
     with joined(place.device) as processes, _events(folder, listeners, processes) as events, kept_awake():
+        _require_one_precision(processes, place)
         try:
             cases = _prepared_by_first(processes, folder, lambda: prepare(events))
         except Stopped:
@@ -238,6 +242,7 @@ def resume(
         return cases
 
     with joined(place.device) as processes, _events(folder, listeners, processes) as events, kept_awake():
+        _require_one_precision(processes, place)
         try:
             cases = _prepared_by_first(processes, folder, lambda: prepare(events))
         except Stopped:
@@ -320,6 +325,13 @@ def _shared_out(settings: Settings, processes: int) -> tuple[Settings, list[str]
             )
         )
     return shared, [f"The batch is computed in {shared.batch_parts} parts, shared by {processes} processes."]
+
+
+def _require_one_precision(processes: Processes, place: Device) -> None:
+    """Raise :class:`InputError` where unlike GPUs chose unlike precisions: only float16's gradients are scaled."""
+    if len(set(processes.of_each(_PRECISIONS.index(place.precision)))) > 1:
+        cause = "Wanted one precision for all processes, found several, as unlike GPUs choose them."
+        raise InputError(Problem("torchrun", cause, "Train with --set precision=float32."))
 
 
 @contextmanager

@@ -45,6 +45,7 @@ def test_under_windows_a_folders_short_name_is_used_for_reading_and_writing(wind
     assert given
     assert all(name.isascii() for name in given)
     scan = sitk.GetImageFromArray(np.arange(8, dtype=np.float32).reshape(2, 2, 2))
+    scan.SetSpacing((5.0, 5.0, 5.0))
     sitk.WriteImage(scan, str(windows / "scan.nrrd"))
     assert read_scan(windows / "scan.nrrd", "case").GetSize() == (2, 2, 2)
 

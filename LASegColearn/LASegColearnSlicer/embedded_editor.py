@@ -146,7 +146,9 @@ class EmbeddedEditor(VTKObservationMixin):
         # Its signals tell only of a segment that is clicked, not of one that is added or reached by a key.
         if self._scene.IsClosing():
             return
-        chosen = self.chosen
+        segmentation, segmentId, volume = self.chosen
+        # By their ids: nodes that are held here would stay after they are deleted.
+        chosen = (segmentation and segmentation.GetID(), segmentId, volume and volume.GetID())
         if chosen != self._told:
             self._told = chosen
             self._timer.start()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from LASegColearnLib.annotation_order import annotation_order, suggest_cases
 from LASegColearnLib.checkpoints import Model
@@ -135,6 +136,17 @@ def test_a_scan_is_described_window_by_window(predictor: Predictor) -> None:
     expected = np.mean([predictor.descriptor(window) for window in windows], axis=0)
     # PyTorch convolves two windows in another order of sums than one.
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-5)
+
+
+def test_a_description_that_is_no_number_in_half_precision_is_made_in_float32(predictor: Predictor) -> None:
+    array = np.random.default_rng(1).normal(size=(20, 16, 16)).astype(np.float32)
+    expected = predictor.descriptor(array)
+    network = predictor.model.networks[predictor.model.predictor]
+    network.encoder[0].register_forward_hook(
+        lambda _module, _inputs, found: found * torch.inf if torch.is_autocast_enabled("cpu") else found
+    )
+    half = Predictor(predictor.model, device=choose_device("cpu", "bfloat16"))
+    np.testing.assert_allclose(half.descriptor(array), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_all_scans_that_cannot_be_read_are_named(phantoms: Path, predictor: Predictor, tmp_path: Path) -> None:

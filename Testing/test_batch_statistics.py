@@ -45,6 +45,25 @@ def test_statistics_are_those_of_all_cases_as_they_are(cases: list[CachedCase]) 
     assert layer.num_batches_tracked.item() == 3
 
 
+class _TooLarge(nn.Module):
+    """Gives to its normalization, in half precision, what is no number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.BatchNorm3d(1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x * (torch.inf if torch.is_autocast_enabled("cpu") else 1.0))
+
+
+def test_statistics_that_are_no_numbers_in_half_precision_are_taken_in_float32(cases: list[CachedCase]) -> None:
+    network = _TooLarge()
+    retake_statistics([network], cases, SETTINGS, choose_device("cpu", "bfloat16"))
+    assert network.layer.running_mean.item() == pytest.approx(2.0)
+    assert network.layer.running_var.item() == pytest.approx(1.0 + 2.0 / 3.0, rel=1e-3)
+    assert network.layer.num_batches_tracked.item() == 3
+
+
 def test_weights_modes_and_momentum_stay(cases: list[CachedCase]) -> None:
     network = VNet(filters=2, normalization="batch").eval()
     before = {name: value.clone() for name, value in network.named_parameters()}

@@ -52,6 +52,27 @@ def test_a_layer_that_answers_wrongly_is_found(
     assert not computes_rightly(_Faulty(torch.device("cpu"), torch.float32, "", kind, fault), PROCESSOR)
 
 
+@pytest.mark.parametrize("width", [8, 16, 32, 64, 128, 256])
+def test_a_width_that_is_computed_wrongly_is_found(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    convolve = nn.Conv3d.forward
+
+    def wrong(layer: nn.Conv3d, images: torch.Tensor) -> torch.Tensor:
+        found = convolve(layer, images)
+        is_wrong = layer.place == "gpu" and layer.in_channels == layer.out_channels == width
+        return _one_voxel_further(found) if is_wrong else found
+
+    class Placed(Device):
+        def place(self, network: nn.Module) -> nn.Module:
+            for layer in network.modules():
+                layer.place = self.description
+            return super().place(network)
+
+    monkeypatch.setattr(nn.Conv3d, "forward", wrong)
+    gpu, processor = (Placed(torch.device("cpu"), torch.float32, name) for name in ("gpu", "processor"))
+    assert computes_rightly(processor, processor)
+    assert not computes_rightly(gpu, processor)
+
+
 def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     class Faulty(_Faulty):
         def place(self, network: nn.Module) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -44,6 +44,17 @@ def retake_statistics(
     for network in networks:
         # Dropout draws the same wherever and whenever it is done, so that a resumed run goes on as an unbroken one.
         torch.manual_seed(settings.seed)
-        patches = (source.batch(number, 0, size).plain for number in range(settings.statistics_batches))
         with device.autocast():
-            update_bn(patches, network, device.device)
+            update_bn(_patches(source, settings.statistics_batches, size), network, device.device)
+        if device.precision != torch.float32 and not _are_numbers(network):
+            # What is too large for float16 need not be for float32.
+            torch.manual_seed(settings.seed)
+            update_bn(_patches(source, settings.statistics_batches, size), network, device.device)
+
+
+def _patches(source: PatchSource, batches: int, size: int) -> Iterator[torch.Tensor]:
+    return (source.batch(number, 0, size).plain for number in range(batches))
+
+
+def _are_numbers(network: nn.Module) -> bool:
+    return all(bool(buffer.isfinite().all()) for buffer in network.buffers() if buffer.is_floating_point())

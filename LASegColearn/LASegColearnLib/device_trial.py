@@ -20,6 +20,10 @@ from LASegColearnLib.errors import is_out_of_memory
 # its inputs to TF32; a wrong kernel is wrong by far more than any precision.
 _TOLERANCE = {torch.float32: 0.01, torch.float16: 0.05, torch.bfloat16: 0.1}
 _PASSES = 3
+# Channels into and out of the V-Net's convolutions. Apple's GPUs have computed some widths wrongly and others rightly
+# (PyTorch issue 197114).
+_WIDTHS = ((1, 8), (1, 16), (8, 8), (16, 16), (32, 32), (64, 64), (128, 128), (256, 256), (8, 2), (16, 2))
+_WIDTHS_SIDE = 8
 
 
 class Place(Protocol):
@@ -46,8 +50,13 @@ def computes_rightly(place: Place, processor: Place) -> bool:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        layers = _layers(8)
-        images = torch.randn(2, 8, 16, 16, 16)
+        trials = [(_layers(8), torch.randn(2, 8, 16, 16, 16))]
+        for entering, leaving in _WIDTHS:
+            trials.append((nn.Conv3d(entering, leaving, 3, padding=1), torch.randn(2, entering, *[_WIDTHS_SIDE] * 3)))
+    return all(_is_right(place, processor, layers, images) for layers, images in trials)
+
+
+def _is_right(place: Place, processor: Place, layers: nn.Module, images: torch.Tensor) -> bool:
     try:
         found = _answer(place, layers, images)
     except (RuntimeError, NotImplementedError) as error:

@@ -265,10 +265,14 @@ class Predictor:
         image = torch.from_numpy(np.pad(array, padding).astype(np.float32))[None, None].to(self.device.device)
         network: Any = self.model.networks[self.model.predictor]
         total, places = np.zeros(1), 0
-        with torch.inference_mode(), self.device.autocast():
+        with torch.inference_mode():
             # Window by window, as all else: the whole of a scan would need many times the memory.
             for windows in _windows(image, self.model.settings.patch_size):
-                features = network.bottom_features(windows).float()
+                with self.device.autocast():
+                    features = network.bottom_features(windows).float()
+                if not features.isfinite().all():
+                    # What is too large for float16 need not be for float32.
+                    features = network.bottom_features(windows)
                 total = total + features.sum(dim=(0, 2, 3, 4)).cpu().double().numpy()
                 places += features[:, 0].numel()
         return (total / places).astype(np.float32)

@@ -132,6 +132,30 @@ def test_the_threads_that_exchange_end_before_the_interpreter_does(cohort: Path,
     assert done.returncode == 0, done.stderr
 
 
+def test_a_process_that_fails_does_not_wait_for_the_others(cohort: Path, tmp_path: Path) -> None:
+    """NCCL's groups end together: there, it would wait for those that wait for it. So does this script's."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "import torch.distributed as distributed\n"
+        "from LASegColearnLib.command_line import main\n"
+        "from LASegColearnLib.training_step import TrainingStep\n"
+        "step, made = TrainingStep.__call__, []\n"
+        "def fails(*arguments):\n"
+        "    made.append(1)\n"
+        "    if os.environ['RANK'] == '1' and len(made) == 3:\n"
+        "        raise ValueError('Broken here.')\n"
+        "    return step(*arguments)\n"
+        "TrainingStep.__call__ = fails\n"
+        "distributed.destroy_process_group = lambda: time.sleep(1000)\n"
+        "sys.exit(main([argument for argument in sys.argv[1:] if argument != '--']))\n",
+        encoding="utf-8",
+    )
+    done = _train(cohort, tmp_path / "run", processes=2, start=(str(script),))
+    assert done.returncode != 0
+    assert "ValueError: Broken here." in (tmp_path / "run" / "log.txt").read_text("utf-8")
+
+
 def test_a_batch_that_cannot_be_shared_is_refused_with_the_remedy(cohort: Path, tmp_path: Path) -> None:
     done = _train(cohort, tmp_path / "run", processes=2, more=("labeled_batch=3",))
     assert done.returncode != 0

@@ -65,6 +65,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("LASegColearnLib").setLevel(logging.INFO)
     if getattr(options, "events", False):
         _close_standard_input()
+    code = _carried_out(options)
+    if code and "WORLD_SIZE" in os.environ:
+        from LASegColearnLib.processes import end_where_it_failed
+
+        end_where_it_failed(code)
+    return code
+
+
+def _carried_out(options: argparse.Namespace) -> int:
+    """The exit code of the verb that was given; what goes wrong is told."""
     try:
         return int(options.verb(options))
     except UserError as error:

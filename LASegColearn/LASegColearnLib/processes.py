@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import gc
 import importlib
+import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,7 +87,10 @@ def started_together() -> Processes:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
-    """Within this block the processes that torchrun started can talk to each other: by NCCL on CUDA, else by Gloo."""
+    """Within this block the processes that torchrun started can talk to each other: by NCCL on CUDA, else by Gloo.
+
+    A process that fails keeps the group, and has to end by :func:`end_where_it_failed`.
+    """
     processes = started_together()
     if processes.count == 1:
         yield processes
@@ -98,13 +103,21 @@ def joined(device: torch.device) -> Iterator[Processes]:
     # Windows has no NCCL.
     by = "nccl" if device.type == "cuda" and distributed.is_nccl_available() else "gloo"
     distributed.init_process_group(by, timeout=_LONGEST_WAIT)
-    try:
-        yield processes
-    finally:
-        # The group's threads end with its last reference. One that lets go of a tensor while the interpreter ends would
-        # abort the process.
-        gc.collect()
-        distributed.destroy_process_group()
+    # Not after an error: NCCL's groups end together, and the others wait in the exchange that this one did not come to.
+    yield processes
+    # The group's threads end with its last reference. One that lets go of a tensor while the interpreter ends would
+    # abort the process.
+    gc.collect()
+    distributed.destroy_process_group()
+
+
+def end_where_it_failed(code: int) -> None:
+    """End this process at once if an error left it in a group, so that torchrun sees it and ends the others."""
+    if distributed.is_available() and distributed.is_initialized():
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def own_device(wanted: str) -> str:

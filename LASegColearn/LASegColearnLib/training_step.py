@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -54,8 +55,11 @@ class TrainingStep:
         self._losses: nn.Module = _Losses(self.method)
         if processes.count > 1:
             # Not all networks learn in every phase. Statistics are averaged here, not taken from the first process.
+            # As PyTorch 2.13 calls it, which warns of the name before.
+            known = inspect.signature(DistributedDataParallel).parameters
+            buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
             self._losses = DistributedDataParallel(
-                self._losses, broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
+                self._losses, find_unused_parameters=True, gradient_as_bucket_view=True, **{buffers: False}
             )
 
     def compile_networks(self) -> str | None:

@@ -58,9 +58,8 @@ class TrainingStep:
             # As PyTorch 2.13 calls it, which warns of the name before.
             known = inspect.signature(DistributedDataParallel).parameters
             buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-            self._losses = DistributedDataParallel(
-                self._losses, find_unused_parameters=True, gradient_as_bucket_view=True, **{buffers: False}
-            )
+            options: dict[str, Any] = {buffers: False, "find_unused_parameters": True, "gradient_as_bucket_view": True}
+            self._losses = DistributedDataParallel(self._losses, **options)
 
     def compile_networks(self) -> str | None:
         """Let `torch.compile` fuse the networks; returns why not if it cannot, after which they run as they were.

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from scipy import ndimage
 
 from LASegColearnLib.segmentation_files import write_segmentation, write_volume
 
@@ -27,6 +28,7 @@ class PredictedCase:
     volume: Any
     teacher: np.ndarray
     uncertainty: np.ndarray
+    probability: np.ndarray
     node: Any
     segmentId: str
 
@@ -50,7 +52,7 @@ def makePredictedCase(logic: Any, folder: Path, *, oblique: bool = True, uncerta
     oblique
         Rotated and anisotropic grid, or the plain one.
     uncertain
-        Whether the prediction comes with uncertainty.
+        Whether the prediction comes with uncertainty and probability.
     """
     import slicer
     import vtk
@@ -73,7 +75,9 @@ def makePredictedCase(logic: Any, folder: Path, *, oblique: bool = True, uncerta
     uncertainty = rng.random(SHAPE, dtype=np.float32) * 0.6
     uncertainty[8:12, 10:16, 12:18] = 0.9
     uncertainty[15:18, 3:6, 3:6] = 0.8
-    writePrediction(logic, case.id, case.scan, teacher, uncertainty if uncertain else None)
+    probability = probabilityOf(teacher)
+    volumes = (uncertainty, probability) if uncertain else (None, None)
+    writePrediction(logic, case.id, case.scan, teacher, *volumes)
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mine")
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
@@ -81,11 +85,25 @@ def makePredictedCase(logic: Any, folder: Path, *, oblique: bool = True, uncerta
     own = np.zeros(SHAPE, np.uint8)
     own[OWN_BOX] = 1
     slicer.util.updateSegmentBinaryLabelmapFromArray(own, node, segmentId, volume)
-    return PredictedCase(logic, case.id, volume, teacher, uncertainty, node, segmentId)
+    return PredictedCase(logic, case.id, volume, teacher, uncertainty, probability, node, segmentId)
+
+
+def probabilityOf(teacher: np.ndarray) -> np.ndarray:
+    """0.9 inside and 0.7 in the outermost voxels, 0.4 in those around it, and in a part of its own; float32."""
+    grown, shrunk = ndimage.binary_dilation(teacher), ndimage.binary_erosion(teacher)
+    probability = np.select([shrunk, teacher, grown], [0.9, 0.7, 0.4], 0.02).astype(np.float32)
+    probability[18:20, 24:26, 27:30] = 0.45
+    return probability
 
 
 def writePrediction(
-    logic: Any, caseId: str, scan: Path, teacher: np.ndarray, uncertainty: np.ndarray | None, run: str = "001"
+    logic: Any,
+    caseId: str,
+    scan: Path,
+    teacher: np.ndarray,
+    uncertainty: np.ndarray | None,
+    probability: np.ndarray | None = None,
+    run: str = "001",
 ) -> None:
     """Write what the engine writes for a case, on its scan's grid; arrays (k, j, i)."""
     folder = logic.study.predictions / caseId
@@ -100,6 +118,9 @@ def writePrediction(
     write_segmentation(folder / "segmentation.seg.nrrd", image(teacher.astype(np.uint8)))
     if uncertainty is not None:
         write_volume(folder / "uncertainty.nrrd", image(uncertainty))
+    (folder / "probability.nrrd").unlink(missing_ok=True)
+    if probability is not None:
+        write_volume(folder / "probability.nrrd", image(probability))
     figures = {"volume_ml": 1.0}
     (folder / "figures.json").write_text(json.dumps(figures), encoding="utf-8")
     logic.study.setFigures(caseId, {**figures, "run": run})

@@ -44,10 +44,10 @@ class Editor:
         self.widget.setMRMLScene(None)
         self.widget.setMRMLSegmentEditorNode(None)
 
-    def moveSlider(self, value: float) -> None:
+    def moveSlider(self, value: float, slider: str = "confidenceSlider") -> None:
         import slicer
 
-        self.effect.confidenceSlider.value = value
+        getattr(self.effect, slider).value = value
         until = time.monotonic() + 5
         while self.effect._timer.active and time.monotonic() < until:
             slicer.app.processEvents()
@@ -250,6 +250,70 @@ def test_the_preview_shows_only_what_the_masks_allow(editor: Editor) -> None:
     while not shows(100, 500):
         assert time.monotonic() < until
         slicer.app.processEvents()
+
+
+def _preview(case: PredictedCase) -> np.ndarray | None:
+    import slicer
+
+    node = slicer.mrmlScene.GetFirstNodeByName("Co-learning preview")
+    if node is None:
+        return None
+    return slicer.util.arrayFromSegmentBinaryLabelmap(node, "preview", case.volume) > 0
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.55, 0.8])
+def test_the_teacher_is_taken_wider_or_tighter_as_its_probability_says(editor: Editor, cut: float) -> None:
+    case, before = editor.case, editor.case.voxels()
+    expected = case.probability > cut
+    # A part of its own is no atrium.
+    expected[18:] = False
+    assert editor.node.GetAttribute("Colearning.Probability") == "0.5"
+    editor.moveSlider(cut, "cutSlider")
+    assert editor.node.GetAttribute("Colearning.Probability") == f"{cut:g}"
+    # Accept's, not that of Accept where sure.
+    assert np.array_equal(_preview(case), expected)
+    editor.effect.acceptButton.click()
+    assert _preview(case) is None
+    assert editor.message == f"Taken at a probability of {cut:.2f}."
+    assert np.array_equal(case.voxels(), expected)
+    editor.widget.undo()
+    assert np.array_equal(case.voxels(), before)
+    editor.moveSlider(0.65)
+    sure = np.where(1 - case.uncertainty >= 0.65 - 1e-6, expected, before)
+    assert np.array_equal(_preview(case), sure)
+    editor.effect.acceptSureButton.click()
+    assert np.array_equal(case.voxels(), sure)
+    editor.moveSlider(0.5, "cutSlider")
+    editor.effect.acceptButton.click()
+    assert editor.message == ""
+    assert np.array_equal(case.voxels(), case.teacher)
+
+
+def test_the_brush_takes_the_wider_opinion_too(plain: Editor) -> None:
+    case, before = plain.case, plain.case.voxels()
+    plain.moveSlider(0.3, "cutSlider")
+    view, xy = _view(plain, k=10)
+    plain.effect.radiusSlider.value = 3.0
+    plain.effect.brushButton.click()
+    plain.drag(view, [xy(21, 12)])
+    j, i = np.mgrid[: SHAPE[1], : SHAPE[2]]
+    under = np.hypot(j - 12, i - 21) < 2.9
+    wider = case.probability[10] > 0.3
+    assert (wider & ~case.teacher[10] & under).any()
+    assert np.array_equal(case.voxels()[10][under], wider[under])
+    assert np.array_equal(case.voxels()[:10], before[:10])
+
+
+def test_a_probability_that_cannot_be_read_is_said(editor: Editor) -> None:
+    case, before = editor.case, editor.case.voxels()
+    (case.logic.study.predictions / case.caseId / "probability.nrrd").write_bytes(b"NRRD0004\n")
+    editor.moveSlider(0.7, "cutSlider")
+    told = "Scan: The probability of its prediction cannot be read. Predict the case again."
+    assert editor.message == told
+    editor.effect.messageLabel.text = ""
+    editor.effect.acceptButton.click()
+    assert editor.message == told
+    assert np.array_equal(case.voxels(), before)
 
 
 def test_an_intensity_range_is_respected(editor: Editor) -> None:
@@ -626,6 +690,10 @@ def test_without_uncertainty_the_reason_is_in_the_tooltips(tmp_path: Path, monke
     for button in (effect.acceptSureButton, effect.nextDoubtButton, effect.previousDoubtButton):
         assert not button.enabled
         assert button.toolTip == "This prediction has no uncertainty. Predict the case again."
+    assert not effect.cutSlider.enabled
+    assert effect.cutSlider.toolTip == "This prediction has no probability. Predict the case again."
+    # As another case has left it: this one is taken as it is.
+    effect.scriptedEffect.setParameter("Probability", 0.8)
     editor.moveSlider(0.3)
     assert editor.message == ""
     effect.onAccept()

@@ -144,6 +144,8 @@ def test_the_opinion_is_accepted_from_the_console_whole_and_where_sure(session: 
     session.accept(case.caseId, case.node, case.segmentId, least=0.8)
     assert np.array_equal(case.voxels(), np.where(sure, case.teacher, own))
     assert (case.voxels() != own).any() and (case.voxels() != case.teacher).any()
+    session.accept(case.caseId, case.node, case.segmentId, cut=0.8)
+    assert np.array_equal(case.voxels(), case.probability > 0.8)
     session.accept(case.caseId, case.node, case.segmentId)
     assert np.array_equal(case.voxels(), case.teacher)
     session.useAsLabel(case.caseId, case.node, case.segmentId)

@@ -262,6 +262,45 @@ def test_a_teacher_that_found_nothing_is_said(case: PredictedCase) -> None:
         findOpinion(case.logic, case.volume, case.node)
 
 
+@pytest.mark.parametrize("cut", [0.1, 0.3, 0.6, 0.8])
+def test_cut_at_another_probability_the_opinion_is_the_largest_part_above_it(
+    case: PredictedCase, opinion: TeacherOpinion, cut: float
+) -> None:
+    expected = case.probability > cut
+    expected[18:] = False
+    grid = _gridOf(case)
+    assert opinion.hasProbability
+    assert np.array_equal(opinion.inside(grid, cut), expected)
+    # No node comes of the file that was read.
+    assert not [node for node in _nodes() if "robability" in (node.GetName() or "")]
+    current = case.voxels()
+    change = opinion.change(grid, current, np.ones(SHAPE, bool), cut)
+    assert np.array_equal((current | change.add) & ~change.remove, expected)
+    assert np.array_equal(opinion.inside(grid), case.teacher)
+
+
+def test_on_another_grid_it_is_cut_there(case: PredictedCase, opinion: TeacherOpinion) -> None:
+    grid = _gridOf(case)
+    assert np.array_equal(opinion.inside(grid, 0.3)[:, :, 5:25], _wider(case)[:, :, 5:25])
+    part = _gridOf(case)
+    matrix = imageToWorld(part)
+    part.SetExtent(5, 24, 0, 25, 0, 19)
+    part.SetGeometryFromImageToWorldMatrix(_vtkMatrix(matrix))
+    assert np.array_equal(opinion.inside(part, 0.3), _wider(case)[:, :, 5:25])
+
+
+def _wider(case: PredictedCase) -> np.ndarray:
+    wider = case.probability > 0.3
+    wider[18:] = False
+    return wider
+
+
+def _nodes() -> list[Any]:
+    import slicer
+
+    return [slicer.mrmlScene.GetNthNode(index) for index in range(slicer.mrmlScene.GetNumberOfNodes())]
+
+
 def test_without_uncertainty_there_is_no_confidence(tmp_path: Path) -> None:
     core = startSlicerCore()
     core.scene.Clear(0)
@@ -272,6 +311,8 @@ def test_without_uncertainty_there_is_no_confidence(tmp_path: Path) -> None:
     assert np.array_equal(opinion.inside(_gridOf(case)), case.teacher)
     with pytest.raises(InputError, match="Its prediction has no uncertainty. Predict the case again."):
         opinion.confidence(_gridOf(case))
+    with pytest.raises(InputError, match="Its prediction has no probability. Predict the case again."):
+        opinion.inside(_gridOf(case), 0.6)
 
 
 def test_a_geometry_that_cannot_hold_the_segment_is_said(case: PredictedCase, opinion: TeacherOpinion) -> None:

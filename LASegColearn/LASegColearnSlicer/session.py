@@ -28,7 +28,7 @@ from LASegColearnSlicer.results import MODEL_ATTRIBUTE, PredictionDisplay, isOur
 from LASegColearnSlicer.rounds import Round, isToBeJudged, judgeRound, readRound, startRound
 from LASegColearnSlicer.scene_cases import SceneCases
 from LASegColearnSlicer.study import Study, StudyCase, reachedEnd
-from LASegColearnSlicer.teacher_opinion import findOpinion, imageOf
+from LASegColearnSlicer.teacher_opinion import USUAL_CUT, findOpinion, imageOf
 from LASegColearnSlicer.training_progress import TrainingProgress
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -616,7 +616,15 @@ class Session:
             teacher.GetDisplayNode().SetVisibility(False)
         return found
 
-    def accept(self, caseId: str, segmentationNode: Any, segmentId: str, *, least: float | None = None) -> None:
+    def accept(
+        self,
+        caseId: str,
+        segmentationNode: Any,
+        segmentId: str,
+        *,
+        least: float | None = None,
+        cut: float = USUAL_CUT,
+    ) -> None:
         """Take the teacher's opinion over into a segment, as the Segment Editor's effect Co-learning does.
 
         Without the editor there is no undo, and its masks do not count.
@@ -627,11 +635,14 @@ class Session:
             The segment to change, of a segmentation of one's own.
         least
             Only in voxels where the teacher's confidence, 0 to 1, is at least this; everywhere by default.
+        cut
+            Probability above which a voxel counts as left atrium: below 0.5 the opinion is wider than the prediction,
+            above it is tighter.
 
         Raises
         ------
         InputError
-            If there is no prediction, or it does not lie on this segmentation.
+            If there is no prediction, it does not lie on this segmentation, or it lacks what is asked for.
         """
         import slicer
 
@@ -641,7 +652,7 @@ class Session:
             raise InputError(Problem(segmentationNode.GetName(), "It has no such segment.", "Choose one it has."))
         grid = imageOf(volume)
         current = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, segmentId, volume) > 0
-        change = opinion.change(grid, current, opinion.taken(grid, least=least))
+        change = opinion.change(grid, current, opinion.taken(grid, least=least), cut)
         changed = ((current | change.add) & ~change.remove).astype("uint8")
         slicer.util.updateSegmentBinaryLabelmapFromArray(changed, segmentationNode, segmentId, volume)
         markModel(segmentationNode, segmentId, opinion.segmentationNode.GetAttribute(MODEL_ATTRIBUTE))

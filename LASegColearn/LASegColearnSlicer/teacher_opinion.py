@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from LASegColearnLib.components import largest_component
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnSlicer.results import isOurs
 
 MODULE_TITLE = "Left Atrium Co-Learning"
+# The probability that a prediction's segment is cut at.
+USUAL_CUT = 0.5
 # Of float32: a confidence of 0.7 counts as 0.7.
 _TOLERANCE = 1e-6
 # A segmentation that holds less than this of the teacher's voxels belongs to another scan.
@@ -41,12 +45,24 @@ class TeacherOpinion:
         0 (certain) to 1 in each voxel of the scan; None if the prediction came without.
     study
         Identity of the study that the case is of.
+    probabilityFile
+        Of the teacher's probability, 0 to 1 in each voxel of the scan, which is read when it is asked for; None if the
+        prediction came without.
     """
 
     def __init__(
-        self, caseId: str, caseName: str, segmentationNode: Any, uncertaintyNode: Any | None, study: str = ""
+        self,
+        caseId: str,
+        caseName: str,
+        segmentationNode: Any,
+        uncertaintyNode: Any | None,
+        study: str = "",
+        probabilityFile: Path | None = None,
     ) -> None:
         self.study = study
+        self._probabilityFile = probabilityFile
+        self._probabilityImage: Any | None = None
+        self._probability: np.ndarray | None = None
         self.caseId = caseId
         self.caseName = caseName
         self.segmentationNode = segmentationNode
@@ -66,10 +82,33 @@ class TeacherOpinion:
             return False
         return bool(logic.display.isNewest(self.caseId, logic.study.predictions / self.caseId))
 
-    def inside(self, image: Any) -> np.ndarray:
-        """Where the teacher sees the left atrium, on the grid of an oriented image: boolean, (k, j, i)."""
+    @property
+    def hasProbability(self) -> bool:
+        """Whether it can be cut at another probability."""
+        return self._probabilityFile is not None
+
+    def inside(self, image: Any, cut: float = USUAL_CUT) -> np.ndarray:
+        """Where the teacher sees the left atrium, on the grid of an oriented image: boolean, (k, j, i).
+
+        Parameters
+        ----------
+        image
+            The grid.
+        cut
+            The largest connected part in which the teacher's probability is above this: wider than the prediction below
+            0.5, tighter above.
+
+        Raises
+        ------
+        InputError
+            If `cut` is not 0.5 and the prediction came without probability, or its file is damaged.
+        """
         self._bringOnto(image)
-        return self._inside
+        if abs(cut - USUAL_CUT) < _TOLERANCE:
+            return self._inside
+        if self._probability is None:
+            self._probability = resampled(self._readProbability(), image, linear=True)
+        return largest_component(self._probability > cut)
 
     def confidence(self, image: Any) -> np.ndarray:
         """1 - uncertainty on the grid of an oriented image: float32, (k, j, i); 0 where there is no scan.
@@ -104,9 +143,12 @@ class TeacherOpinion:
         taken = np.ones(arrayOf(image).shape, bool) if region is None else region
         return taken if least is None else taken & (self.confidence(image) >= least - _TOLERANCE)
 
-    def change(self, image: Any, current: np.ndarray, taken: np.ndarray) -> Change:
-        """What taking the opinion in these voxels does to a segment with these voxels; arrays of the grid's shape."""
-        inside = self.inside(image)
+    def change(self, image: Any, current: np.ndarray, taken: np.ndarray, cut: float = USUAL_CUT) -> Change:
+        """What taking the opinion in these voxels does to a segment with these voxels; arrays of the grid's shape.
+
+        Cut at another probability as by :meth:`inside`, which tells what can go wrong.
+        """
+        inside = self.inside(image, cut)
         return Change(taken & inside, taken & ~inside & current)
 
     def checkGeometry(self, image: Any, name: str) -> str:
@@ -146,6 +188,17 @@ class TeacherOpinion:
         self.segmentationNode.GetBinaryLabelmapRepresentation(self.segmentId, image)
         return image
 
+    def _readProbability(self) -> Any:
+        if self._probabilityFile is None:
+            raise InputError(Problem(self.caseName, "Its prediction has no probability.", "Predict the case again."))
+        if self._probabilityImage is None:
+            try:
+                self._probabilityImage = _readVolume(self._probabilityFile)
+            except RuntimeError as error:
+                cause = "The probability of its prediction cannot be read."
+                raise InputError(Problem(self.caseName, cause, "Predict the case again.")) from error
+        return self._probabilityImage
+
     def _bringOnto(self, image: Any) -> None:
         segment = self.segmentationNode.GetSegmentation().GetSegment(self.segmentId)
         uncertainty = self.uncertaintyNode
@@ -159,7 +212,7 @@ class TeacherOpinion:
         if key == self._key:
             return
         self._inside = resampled(self._labelmap(), image) > 0
-        self._confidence = None
+        self._confidence = self._probability = None
         if uncertainty is not None:
             values = resampled(imageOf(uncertainty), image, linear=True, outside=1.0)
             self._confidence = 1 - np.clip(values, 0, 1)
@@ -208,7 +261,10 @@ def findOpinion(logic: Any, volumeNode: Any | None, segmentationNode: Any | None
             raise InputError(Problem(node.GetName(), cause, "In Data, move it out of the transform."))
     teacher = logic.showPrediction(case.id, surface=False)
     doubt = logic.display.uncertaintyNode(case.id)
-    opinion = TeacherOpinion(case.id, case.name, teacher, doubt, logic.study.identity)
+    probability = logic.study.predictions / case.id / "probability.nrrd"
+    opinion = TeacherOpinion(
+        case.id, case.name, teacher, doubt, logic.study.identity, probability if probability.exists() else None
+    )
     if not arrayOf(opinion._labelmap()).any():
         cause = "The teacher has found no left atrium in it."
         raise InputError(Problem(case.name, cause, "Outline it with the other effects."))
@@ -349,6 +405,26 @@ def imageOf(volumeNode: Any) -> Any:
     image.ShallowCopy(volumeNode.GetImageData())
     matrix = vtk.vtkMatrix4x4()
     volumeNode.GetIJKToRASMatrix(matrix)
+    image.SetGeometryFromImageToWorldMatrix(matrix)
+    return image
+
+
+def _readVolume(file: Path) -> Any:
+    """A volume on disk as an oriented image, without a node in the scene; RuntimeError if it cannot be read."""
+    import SimpleITK as sitk
+    import slicer
+    import vtk
+    from vtk.util.numpy_support import numpy_to_vtk
+
+    read = sitk.ReadImage(file, sitk.sitkFloat32)
+    image = slicer.vtkOrientedImageData()
+    image.SetDimensions(read.GetSize())
+    image.GetPointData().SetScalars(numpy_to_vtk(sitk.GetArrayViewFromImage(read).ravel(), deep=True))
+    toLps = np.eye(4)
+    toLps[:3, :3] = np.reshape(read.GetDirection(), (3, 3)) * read.GetSpacing()
+    toLps[:3, 3] = read.GetOrigin()
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy((np.diag((-1.0, -1.0, 1.0, 1.0)) @ toLps).ravel())
     image.SetGeometryFromImageToWorldMatrix(matrix)
     return image
 

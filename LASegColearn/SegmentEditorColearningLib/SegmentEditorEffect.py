@@ -28,6 +28,7 @@ from LASegColearnSlicer.results import MODEL_ATTRIBUTE, markModel
 from LASegColearnSlicer.slice_feedback import SliceFeedback
 from LASegColearnSlicer.teacher_display import Preview, TeacherOutline
 from LASegColearnSlicer.teacher_opinion import (
+    USUAL_CUT,
     TeacherOpinion,
     arrayOf,
     findOpinion,
@@ -38,7 +39,8 @@ from LASegColearnSlicer.teacher_opinion import (
 )
 
 _MODULE = "LASegColearn"
-_CONFIDENCE, _RADIUS, _SPHERE, _THROUGH_ALL = "Confidence", "BrushRadius", "BrushSphere", "ThroughAll"
+_CONFIDENCE, _CUT = "Confidence", "Probability"
+_RADIUS, _SPHERE, _THROUGH_ALL = "BrushRadius", "BrushSphere", "ThroughAll"
 _PREVIEW_COLOR = (0.35, 0.95, 0.35)
 # After an edit, a preview that is shown follows it.
 _PREVIEW_DELAY_MS = 150
@@ -66,6 +68,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         self._opinion: TeacherOpinion | None = None
         self._outline: TeacherOutline | None = None
         self._preview = Preview(slicer.mrmlScene)
+        # Whether it is of what Accept where sure would take, or of all.
+        self._previewsSure = True
         self._shortcuts: list[tuple[Any, Callable[[], None]]] = []
         # The logic that tells the figures, while it does.
         self._followed: Any | None = None
@@ -103,6 +107,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
                 "<li><b>Accept</b> (key a): the teacher's segment, whole.</li>"
                 "<li><b>Accept where sure</b>: only in voxels where the teacher's confidence is at least that of the "
                 "slider; elsewhere the segment stays. Moving the slider shows what the segment would become.</li>"
+                "<li><b>Least probability</b>: what all of these count as the teacher's segment. 0.5 is the outline "
+                "that is shown; less is wider, more is tighter. Moving the slider shows what Accept would make.</li>"
                 "<li><b>Accept in brush</b>: paint the opinion in with the left mouse button in a slice view; "
                 "what the teacher sees as outside is erased.</li>"
                 "<li><b>Accept in region</b>: draw a loop in a slice view; in it the opinion is taken, in this slice "
@@ -134,6 +140,10 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         self.acceptSureButton.connect("clicked()", self.onAcceptSure)
         self.scriptedEffect.addLabeledOptionsWidget(_("Least confidence:"), _row(self.confidenceSlider))
         add(_row(self.acceptSureButton))
+
+        self.cutSlider = _slider(0.05, 0.95, 0.05, 2)
+        self.cutSlider.connect("valueChanged(double)", self.onCut)
+        self.scriptedEffect.addLabeledOptionsWidget(_("Least probability:"), _row(self.cutSlider))
 
         self.brushButton = self._button(
             _("Accept in brush"), _("Paint the teacher's opinion in: it adds and erases under the brush"), mode=_BRUSH
@@ -177,6 +187,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
 
     def setMRMLDefaults(self) -> None:
         self.scriptedEffect.setParameterDefault(_CONFIDENCE, 0.7)
+        self.scriptedEffect.setParameterDefault(_CUT, USUAL_CUT)
         self.scriptedEffect.setParameterDefault(_RADIUS, 5.0)
         self.scriptedEffect.setParameterDefault(_SPHERE, 0)
         self.scriptedEffect.setParameterDefault(_THROUGH_ALL, 0)
@@ -185,6 +196,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         effect = self.scriptedEffect
         for widget, name, value in (
             (self.confidenceSlider, "value", effect.doubleParameter(_CONFIDENCE)),
+            (self.cutSlider, "value", effect.doubleParameter(_CUT)),
             (self.radiusSlider, "value", effect.doubleParameter(_RADIUS)),
             (self.sphereCheckBox, "checked", bool(effect.integerParameter(_SPHERE))),
             (self.throughAllCheckBox, "checked", bool(effect.integerParameter(_THROUGH_ALL))),
@@ -198,6 +210,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         # All are read first: each one that is set brings the widgets up to date.
         values = (
             (_CONFIDENCE, self.confidenceSlider.value),
+            (_CUT, self.cutSlider.value),
             (_RADIUS, self.radiusSlider.value),
             (_SPHERE, int(self.sphereCheckBox.checked)),
             (_THROUGH_ALL, int(self.throughAllCheckBox.checked)),
@@ -246,8 +259,15 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         self._take(least=self.scriptedEffect.doubleParameter(_CONFIDENCE))
 
     def onConfidence(self, _value: float = 0.0) -> None:
+        self._onSlider(previewsSure=True)
+
+    def onCut(self, _value: float = 0.0) -> None:
+        self._onSlider(previewsSure=False)
+
+    def _onSlider(self, *, previewsSure: bool) -> None:
+        self._previewsSure = previewsSure
         self.updateMRMLFromGUI()
-        # The slider tells of each step while it is dragged.
+        # A slider tells of each step while it is dragged.
         self._timer.start()
 
     def onNextDoubt(self) -> None:
@@ -376,7 +396,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
             note = opinion.checkGeometry(image, effect.parameterSetNode().GetSegmentationNode().GetName())
             current = self._current(image)
             taken = opinion.taken(image, least=least, region=None if region is None else region(image))
-            change = opinion.change(image, current, taken & self._editable(image))
+            cut = self._cut(opinion)
+            change = opinion.change(image, current, taken & self._editable(image), cut)
             self._timer.stop()
             self._preview.remove()
             if (change.add & ~current).any() or change.remove.any():
@@ -385,6 +406,9 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
                 model = opinion.segmentationNode.GetAttribute(MODEL_ATTRIBUTE)
                 node = effect.parameterSetNode()
                 markModel(node.GetSegmentationNode(), node.GetSelectedSegmentID(), model)
+                if cut != USUAL_CUT:
+                    # The outline that is shown is another.
+                    note = f"{_('Taken at a probability of {cut:.2f}.').format(cut=cut)} {note}".strip()
                 self._say(note)
             else:
                 self._say(_("Nothing to change there: the segment agrees with the teacher."))
@@ -402,16 +426,21 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
                 effect.modifySelectedSegmentByLabelmap(labelmap, mode)
 
     def _showPreview(self) -> None:
-        """Show what the segment would become if it were accepted where sure."""
+        """Show what the segment would become by what the slider that was moved last is for."""
         with self._tellingErrors():
             opinion = self._opinionNow()
-            if opinion.uncertaintyNode is None:
+            if self._previewsSure and opinion.uncertaintyNode is None:
                 return
             image = self._grid()
             current = self._current(image)
-            taken = opinion.taken(image, least=self.scriptedEffect.doubleParameter(_CONFIDENCE))
-            change = opinion.change(image, current, taken & self._editable(image))
+            least = self.scriptedEffect.doubleParameter(_CONFIDENCE) if self._previewsSure else None
+            taken = opinion.taken(image, least=least)
+            change = opinion.change(image, current, taken & self._editable(image), self._cut(opinion))
             self._preview.show(image, (current | change.add) & ~change.remove, _PREVIEW_COLOR)
+
+    def _cut(self, opinion: TeacherOpinion) -> float:
+        """Where the teacher's probability is cut; a prediction that has none is taken as it is."""
+        return self.scriptedEffect.doubleParameter(_CUT) if opinion.hasProbability else USUAL_CUT
 
     def _grid(self) -> Any:
         image = self.scriptedEffect.defaultModifierLabelmap()
@@ -542,6 +571,12 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         why = _("This prediction has no uncertainty. Predict the case again.") if found and not sure else ""
         for widget in (self.acceptSureButton, self.confidenceSlider, self.previousDoubtButton, self.nextDoubtButton):
             widget.enabled = sure
+        self.cutSlider.enabled = found and self._opinion.hasProbability  # type: ignore[union-attr]
+        self.cutSlider.setToolTip(
+            _("What counts as the teacher's segment: 0.5 is the outline that is shown, less is wider, more is tighter")
+            if self.cutSlider.enabled or not found
+            else _("This prediction has no probability. Predict the case again.")
+        )
         self.acceptSureButton.setToolTip(
             why or _("Take the teacher's opinion over only where its confidence is at least this")
         )

@@ -289,6 +289,17 @@ def test_the_teacher_is_taken_wider_or_tighter_as_its_probability_says(editor: E
     assert np.array_equal(case.voxels(), case.teacher)
 
 
+def test_parameters_that_a_saved_scene_has_not_get_their_defaults(editor: Editor) -> None:
+    editor.embedded.leave()
+    for name in ("Confidence", "Probability", "BrushRadius", "BrushSphere", "ThroughAll"):
+        editor.node.RemoveAttribute(f"Colearning.{name}")
+    editor.embedded.activateColearning()
+    assert editor.effect.cutSlider.value == 0.5
+    assert editor.effect.confidenceSlider.value == pytest.approx(0.7)
+    editor.effect.acceptButton.click()
+    assert np.array_equal(editor.case.voxels(), editor.case.teacher)
+
+
 def test_the_brush_takes_the_wider_opinion_too(plain: Editor) -> None:
     case, before = plain.case, plain.case.voxels()
     plain.moveSlider(0.3, "cutSlider")

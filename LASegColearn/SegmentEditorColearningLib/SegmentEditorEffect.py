@@ -193,6 +193,9 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         self.scriptedEffect.setParameterDefault(_THROUGH_ALL, 0)
 
     def updateGUIFromMRML(self) -> None:
+        # The node may be of a scene that was saved without this effect, or by a version that had fewer parameters; what
+        # is not there is 0 for Slicer.
+        self.setMRMLDefaults()
         effect = self.scriptedEffect
         for widget, name, value in (
             (self.confidenceSlider, "value", effect.doubleParameter(_CONFIDENCE)),

@@ -206,6 +206,26 @@ def test_nothing_is_done_where_the_studys_folder_was(session: Session, core: Sli
     assert session.cases.refreshLabels() == ["case_001"]
 
 
+def test_a_folder_that_goes_while_the_model_looks_at_the_scans_is_said(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = session.setupCohort(tmp_path / "s", labeled=[], unlabeled=[_volume("A"), _volume("B", seed=1)])
+    outcomes: list[EngineOutcome] = []
+
+    def start(arguments: list[str], onEvent: Any, onDone: Any, stopFile: Path | None) -> None:
+        onEvent({"event": "suggested", "case": "case_001", "reason": "It stands for many."})
+        study.folder.rename(tmp_path / "moved")
+        onDone(EngineOutcome(EngineState.FINISHED, "", ""))
+
+    monkeypatch.setattr(session, "_start", start)
+    monkeypatch.setattr(session, "_modelFor", lambda verb: study.newRun())
+    session.suggest(onDone=outcomes.append)
+    (outcome,) = outcomes
+    assert outcome.state is EngineState.FAILED
+    assert outcome.message.startswith("s: The study's folder is not at its place any more. Put it back")
+    assert not study.folder.exists()
+
+
 def test_a_scan_that_is_gone_is_said_by_its_case(session: Session, tmp_path: Path) -> None:
     session.openStudy(tmp_path / "s")
     session.study.addScan(tmp_path / "gone.nrrd")

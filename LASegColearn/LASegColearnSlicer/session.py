@@ -399,11 +399,14 @@ class Session:
                 reasons[event["case"]] = event["reason"]
             _tell(onEvent, event)
 
+        kept = _Bookkeeping()
+
         def done(outcome: EngineOutcome) -> None:
-            cohort.unlink(missing_ok=True)
-            if outcome.state is EngineState.FINISHED:
-                self.study.setSuggestions(run.path.name, reasons)
-            self._ended(onDone, outcome)
+            with kept:
+                cohort.unlink(missing_ok=True)
+                if outcome.state is EngineState.FINISHED:
+                    self.study.setSuggestions(run.path.name, reasons)
+            self._ended(onDone, kept.changed(outcome))
 
         arguments = ["suggest", "--run", str(run.path), "--cohort", str(cohort), "--count", "0", "--device", device]
         self._start(arguments, take, done, stopFile=None)

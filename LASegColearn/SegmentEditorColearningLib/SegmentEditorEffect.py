@@ -107,8 +107,9 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
                 "<li><b>Accept</b> (key a): the teacher's segment, whole.</li>"
                 "<li><b>Accept where sure</b>: only in voxels where the teacher's confidence is at least that of the "
                 "slider; elsewhere the segment stays. Moving the slider shows what the segment would become.</li>"
-                "<li><b>Least probability</b>: what all of these count as the teacher's segment. 0.5 is the outline "
-                "that is shown; less is wider, more is tighter. Moving the slider shows what Accept would make.</li>"
+                "<li><b>Wider or tighter</b>: the probability above which all of these count a voxel to the teacher's "
+                "segment. 0.5 is the outline that is shown; less is wider, more is tighter. Moving the slider shows "
+                "what Accept would make.</li>"
                 "<li><b>Accept in brush</b>: paint the opinion in with the left mouse button in a slice view; "
                 "what the teacher sees as outside is erased.</li>"
                 "<li><b>Accept in region</b>: draw a loop in a slice view; in it the opinion is taken, in this slice "
@@ -129,6 +130,10 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         self.messageLabel.setTextFormat(qt.Qt.PlainText)
         add(self.messageLabel)
 
+        self.cutSlider = _slider(0.05, 0.95, 0.05, 2)
+        self.cutSlider.connect("valueChanged(double)", self.onCut)
+        self.scriptedEffect.addLabeledOptionsWidget(_("Wider or tighter:"), _row(self.cutSlider))
+
         self.acceptButton = self._button(_("Accept"), _("Take the teacher's segment over, whole (key a)"))
         self.acceptButton.connect("clicked()", self.onAccept)
         add(_row(self.acceptButton))
@@ -140,10 +145,6 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         self.acceptSureButton.connect("clicked()", self.onAcceptSure)
         self.scriptedEffect.addLabeledOptionsWidget(_("Least confidence:"), _row(self.confidenceSlider))
         add(_row(self.acceptSureButton))
-
-        self.cutSlider = _slider(0.05, 0.95, 0.05, 2)
-        self.cutSlider.connect("valueChanged(double)", self.onCut)
-        self.scriptedEffect.addLabeledOptionsWidget(_("Least probability:"), _row(self.cutSlider))
 
         self.brushButton = self._button(
             _("Accept in brush"), _("Paint the teacher's opinion in: it adds and erases under the brush"), mode=_BRUSH
@@ -576,7 +577,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
             widget.enabled = sure
         self.cutSlider.enabled = found and self._opinion.hasProbability  # type: ignore[union-attr]
         self.cutSlider.setToolTip(
-            _("What counts as the teacher's segment: 0.5 is the outline that is shown, less is wider, more is tighter")
+            _("Probability above which a voxel counts as inside: 0.5 is the outline that is shown, less is wider")
             if self.cutSlider.enabled or not found
             else _("This prediction has no probability. Predict the case again.")
         )

@@ -163,7 +163,7 @@ def train(
         write_json_atomically(folder.settings, settings.to_dict())
         save_cohort(kept, folder.cohort)
         _save_cache_index(folder, cases)
-        for message in [*note, *left_out, *notes, *_untrained_start(settings, initial), *checked.warnings]:
+        for message in [*note, *left_out, *_untrained_start(settings, initial), *checked.warnings, *notes]:
             events.emit("warning", message=message)
         _record_roles(ledger, cases.lineage, events)
         return cases

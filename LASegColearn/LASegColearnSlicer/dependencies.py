@@ -65,7 +65,8 @@ class Dependencies:
         if self.impossible():
             return (
                 "There is no PyTorch for Slicer on a Mac, so it cannot train or predict here. Do that on the command "
-                "line, as the README tells, on this Mac or another computer: what it writes can be opened here."
+                "line, as the README tells, on this Mac if its processor is Apple's, else on another computer: what it "
+                "writes can be opened here."
             )
         names = ", ".join(_name(requirement) for requirement in missing)
         size = "several hundred MB, with a GPU some GB" if TORCH in missing else "some tens of MB"

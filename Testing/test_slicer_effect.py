@@ -289,6 +289,41 @@ def test_the_teacher_is_taken_wider_or_tighter_as_its_probability_says(editor: E
     assert np.array_equal(case.voxels(), case.teacher)
 
 
+def test_a_folder_that_is_gone_is_said_and_nothing_can_be_painted(editor: Editor, tmp_path: Path) -> None:
+    before = editor.case.voxels()
+    editor.effect.brushButton.click()
+    editor.case.logic.study.folder.rename(tmp_path / "gone")
+    editor.moveSlider(0.3, "cutSlider")
+    assert "The study's folder is not at its place any more. Put it back" in editor.message
+    assert not editor.effect.brushButton.checked
+    assert not (editor.effect.acceptButton.enabled or editor.effect.cutSlider.enabled)
+    assert np.array_equal(editor.case.voxels(), before)
+
+
+def test_a_case_that_was_removed_is_said(editor: Editor) -> None:
+    before = editor.case.voxels()
+    editor.case.logic.study.remove(editor.case.caseId)
+    for press in (editor.effect.onNextDoubt, editor.effect.onAccept):
+        press()
+        assert editor.message.startswith("Scan: The scan is no case of the study that is open.")
+    assert np.array_equal(editor.case.voxels(), before)
+
+
+def test_the_next_scan_is_taken_as_predicted_until_its_own_outline_is_moved(editor: Editor) -> None:
+    import slicer
+
+    editor.moveSlider(0.3, "cutSlider")
+    editor.embedded.leave()
+    editor.embedded.activateColearning()
+    assert editor.effect.cutSlider.value == pytest.approx(0.3)
+    another = slicer.util.addVolumeFromArray(np.zeros(SHAPE, np.int16), name="Another")
+    editor.widget.setSourceVolumeNode(another)
+    assert editor.effect.cutSlider.value == 0.5
+    editor.widget.setSourceVolumeNode(editor.case.volume)
+    editor.effect.onAccept()
+    assert np.array_equal(editor.case.voxels(), editor.case.teacher)
+
+
 def test_parameters_that_a_saved_scene_has_not_get_their_defaults(editor: Editor) -> None:
     editor.embedded.leave()
     for name in ("Confidence", "Probability", "BrushRadius", "BrushSphere", "ThroughAll"):

@@ -279,6 +279,43 @@ def test_cut_at_another_probability_the_opinion_is_the_largest_part_above_it(
     assert np.array_equal(opinion.inside(grid), case.teacher)
 
 
+@pytest.mark.parametrize(
+    ("cut", "atrium", "elsewhere"), [(0.25, 0.9, 0.3), (0.75, 0.8, 0.95)], ids=["wider", "tighter"]
+)
+def test_wider_or_tighter_it_is_the_same_structure(
+    case: PredictedCase, cut: float, atrium: float, elsewhere: float
+) -> None:
+    """However large or sure another one is."""
+    probability = np.where(case.teacher, np.float32(atrium), np.float32(0.02))
+    probability[14:, :, :] = elsewhere
+    scan = case.logic.study.case(case.caseId).scan
+    writePrediction(case.logic, case.caseId, scan, case.teacher, case.uncertainty, probability)
+    opinion = findOpinion(case.logic, case.volume, case.node)
+    assert np.array_equal(opinion.inside(_gridOf(case), cut), case.teacher)
+
+
+def test_a_cut_that_leaves_nothing_or_is_no_probability_is_refused(
+    case: PredictedCase, opinion: TeacherOpinion
+) -> None:
+    with pytest.raises(InputError, match="Scan: At a probability of 0.95 nothing is left of the teacher's segment"):
+        opinion.inside(_gridOf(case), 0.95)
+    for cut in (0.0, 1.0, -1.0, 30.0, float("nan")):
+        with pytest.raises(InputError, match="Wanted a probability between 0 and 1"):
+            opinion.inside(_gridOf(case), cut)
+
+
+def test_an_opinion_is_of_a_case_and_a_segment_that_are_there(case: PredictedCase, opinion: TeacherOpinion) -> None:
+    assert opinion.isNewest(case.logic)
+    segmentation = opinion.segmentationNode.GetSegmentation()
+    segment = segmentation.GetSegment(opinion.segmentId)
+    segmentation.RemoveSegment(opinion.segmentId)
+    assert not opinion.isNewest(case.logic)
+    segmentation.AddSegment(segment, opinion.segmentId)
+    assert opinion.isNewest(case.logic)
+    case.logic.study.remove(case.caseId)
+    assert not opinion.isNewest(case.logic)
+
+
 def test_on_another_grid_it_is_cut_there(case: PredictedCase, opinion: TeacherOpinion) -> None:
     grid = _gridOf(case)
     assert np.array_equal(opinion.inside(grid, 0.3)[:, :, 5:25], _wider(case)[:, :, 5:25])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from LASegColearnLib.components import largest_component
+from LASegColearnLib.components import component_around, largest_component
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnSlicer.results import isOurs
 
@@ -77,8 +77,13 @@ class TeacherOpinion:
         nodes = (self.segmentationNode, self.uncertaintyNode)
         if any(node is not None and node.GetScene() is None for node in nodes):
             return False
+        segment = self.segmentationNode.GetSegmentation().GetSegment(self.segmentId)
+        if segment is None or segment.GetRepresentation("Binary labelmap") is None:
+            return False
         # Another study's case may have the same id.
         if not logic.hasStudy or logic.study.identity != self.study:
+            return False
+        if all(case.id != self.caseId for case in logic.study.cases):
             return False
         return bool(logic.display.isNewest(self.caseId, logic.study.predictions / self.caseId))
 
@@ -95,20 +100,31 @@ class TeacherOpinion:
         image
             The grid.
         cut
-            The largest connected part in which the teacher's probability is above this: wider than the prediction below
-            0.5, tighter above.
+            Where the teacher's probability is above this: below 0.5 the prediction and what is connected with it, above
+            0.5 the largest part of the prediction that is left.
 
         Raises
         ------
         InputError
-            If `cut` is not 0.5 and the prediction came without probability, or its file is damaged.
+            If `cut` is not between 0 and 1; or it is not 0.5 and the prediction came without probability, its file is
+            damaged, or nothing is above.
         """
         self._bringOnto(image)
+        if not 0 < cut < 1:
+            cause = f"Wanted a probability between 0 and 1, found {cut:g}."
+            raise InputError(Problem("cut", cause, "0.5 takes the prediction as it is."))
         if abs(cut - USUAL_CUT) < _TOLERANCE:
             return self._inside
         if self._probability is None:
             self._probability = resampled(self._readProbability(), image, linear=True)
-        return largest_component(self._probability > cut)
+        # Not the largest part at every cut: that could be another structure.
+        if cut < USUAL_CUT:
+            return component_around((self._probability > cut) | self._inside, self._inside)
+        found = largest_component((self._probability > cut) & self._inside)
+        if not found.any():
+            cause = f"At a probability of {cut:.2f} nothing is left of the teacher's segment."
+            raise InputError(Problem(self.caseName, cause, "Move Wider or tighter towards 0.5."))
+        return found
 
     def confidence(self, image: Any) -> np.ndarray:
         """1 - uncertainty on the grid of an oriented image: float32, (k, j, i); 0 where there is no scan.
@@ -253,6 +269,8 @@ def findOpinion(logic: Any, volumeNode: Any | None, segmentationNode: Any | None
         raise InputError(Problem(volumeNode.GetName(), cause, f"Add it in the module {MODULE_TITLE}."))
     logic.cases.checkOwner(case.id, segmentationNode)
     if not logic.isPredicted(case.id):
+        # Of a folder that is gone nothing is there.
+        logic.study.checkUnchanged()
         cause = "The case was not predicted yet."
         raise InputError(Problem(case.name, cause, f"Predict it in the module {MODULE_TITLE}."))
     for node in (volumeNode, segmentationNode):

@@ -74,6 +74,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         # The logic that tells the figures, while it does.
         self._followed: Any | None = None
         self._source: tuple[str | None, ...] = ()
+        # The scan whose outline was made wider or tighter: how much is a matter of each.
+        self._cutScan: str | None = None
         # In RAS and mm; and which of them the views are at.
         self._doubts: list[tuple[float, float, float]] = []
         self._doubt = -1
@@ -319,6 +321,9 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
     def _sourceChanged(self) -> None:
         """Find the teacher's opinion of the scan that is chosen now, and show it; or say why there is none."""
         self._leaveSource()
+        if self._source and self._source[1] != self._cutScan:
+            self._cutScan = self._source[1]
+            self.scriptedEffect.setParameter(_CUT, USUAL_CUT)
         with self._tellingErrors():
             self._say(self._find())
             self._followSegment()
@@ -384,8 +389,11 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
             raise InputError(Problem(_("Segment"), _("None is selected."), _("Select the one to edit in the list.")))
         if self._opinion is None or not self._opinion.isNewest(self._logic()):
             self._leaveSource()
-            self._find()
-            self._followSegment()
+            try:
+                self._find()
+                self._followSegment()
+            finally:
+                self._updateButtons()
         assert self._opinion is not None
         return self._opinion
 

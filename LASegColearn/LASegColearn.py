@@ -32,6 +32,7 @@ from LASegColearnSlicer.case_table import CaseTable
 from LASegColearnSlicer.correct_section import CorrectSection
 from LASegColearnSlicer.dependencies import TORCH_VERSION, Dependencies
 from LASegColearnSlicer.engine_process import EngineOutcome, EngineProcess, EngineState
+from LASegColearnSlicer.results import isOfACase
 from LASegColearnSlicer.rounds_table import RoundsTable
 from LASegColearnSlicer.session import Session, TrainingOptions, knownProgress, progressOf
 from LASegColearnSlicer.shown_text import asItIs
@@ -214,11 +215,10 @@ class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
             except InputError as error:
                 wrong += error.problems
         doubt = self.display.uncertaintyNode(caseId) if uncertainty else None
-        for case in self.study.cases:
-            sources = (self.cases.labelSource(case.id), self.cases.correctedSegment(case.id))
-            for node in (self.display.teacherNode(case.id), *(source[0] for source in sources if source is not None)):
-                if node is not None and node.GetDisplayNode() is not None:
-                    node.GetDisplayNode().SetVisibility(node in shown)
+        # Of other studies and removed cases as well: over this scan theirs would pass for its own.
+        for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+            if isOfACase(node) and node.GetDisplayNode() is not None:
+                node.GetDisplayNode().SetVisibility(node in shown)
         self._showLegend(doubt)
         wasShown = _isBackground(volume)
         slicer.util.setSliceViewerLayers(background=volume, foreground=doubt, foregroundOpacity=0.5)
@@ -243,12 +243,10 @@ class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
             self._centeredSurface = caseId
 
     def _showLegend(self, shown: Any | None) -> None:
-        for case in self.study.cases:
-            node = self.display.uncertaintyNode(case.id)
-            if node is not None:
-                legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(node)
-                if legend is not None:
-                    legend.SetVisibility(node is shown)
+        for node in filter(isOfACase, slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")):
+            legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(node)
+            if legend is not None:
+                legend.SetVisibility(node is shown)
 
 
 class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -438,6 +436,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Another study was opened, here or in the Python console, or it was closed: cases there have the same ids."""
         assert self.logic is not None
         self._shownCase, self._doubts = None, []
+        # It would be used as the label of a case of this study.
+        self.ui.labelSelector.setCurrentNode(None)
         self.correctSection.onStudyChanged()
         self.plots.update(self.logic.progress)
         if self.logic.hasStudy:
@@ -718,6 +718,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _unjudged(self) -> str:
         """That a model was not judged, and what becomes of it; empty where all were that can be."""
         assert self.logic is not None
+        # The study may have been closed while its training was ending.
+        if not self.logic.hasStudy:
+            return ""
         run, current = self.logic.unjudgedRun, self.logic.study.currentRun
         if run is None or current is None:
             return ""
@@ -767,6 +770,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             text = _("Predicting: {done} of {of}")
             self.ui.statusLabel.text = text.format(done=event["done"], of=event["of"])
         elif event["event"] == "predicted":
+            if event["case"] == self._shownCase:
+                self._doubts = []
             self.update()
             # Who works in another module meanwhile, or edits this very case, is left alone, and sees it afterwards.
             isLookedAt = event["case"] == self._shownCase and self.parent.isEntered

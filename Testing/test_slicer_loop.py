@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy import ndimage
 
 from LASegColearnLib.cohort import Case, Cohort, save_cohort
 from LASegColearnLib.errors import InputError
@@ -155,6 +156,37 @@ def test_the_opinion_is_accepted_from_the_console_whole_and_where_sure(session: 
         session.accept(case.caseId, case.node, "another")
     with pytest.raises(InputError, match="This is a prediction, which stays"):
         session.accept(case.caseId, session.showPrediction(case.caseId), case.segmentId)
+
+
+def test_accepting_from_the_console_leaves_a_finer_segment_as_fine_as_it_is(session: Session, tmp_path: Path) -> None:
+    import slicer
+
+    case = makePredictedCase(session, tmp_path / "study", oblique=False)
+    shape = (60, 60, 70)
+    grid = slicer.util.addVolumeFromArray(np.zeros(shape, np.uint8), name="Fine, and larger than the scan in one axis")
+    grid.SetSpacing(0.5, 0.5, 0.5)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Fine")
+    node.SetReferenceImageGeometryParameterFromVolumeNode(grid)
+    drawn = np.zeros(shape, np.uint8)
+    drawn[3:55, 10:55, 10:66] = np.random.default_rng(1).random((52, 45, 56)) > 0.2
+    segmentId = node.GetSegmentation().AddEmptySegment("la", "LA")
+    slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, node, segmentId, grid)
+
+    def voxels() -> np.ndarray:
+        return slicer.util.arrayFromSegmentBinaryLabelmap(node, segmentId, grid) > 0
+
+    session.accept(case.caseId, node, segmentId, least=1.0)
+    assert np.array_equal(voxels(), drawn > 0)
+    session.accept(case.caseId, node, segmentId)
+    assert node.GetBinaryLabelmapInternalRepresentation(segmentId).GetSpacing() == (0.5, 0.5, 0.5)
+    # By the voxels that surely lie inside, or outside but in the scan, whose voxels are twice as large.
+    teacher = case.teacher.repeat(2, 0).repeat(2, 1).repeat(2, 2)[:40, :52, :60]
+    inside = ndimage.binary_erosion(teacher, iterations=2)
+    outside = ~ndimage.binary_dilation(teacher, np.ones((3, 3, 3)), iterations=2)
+    assert voxels()[:40, :52, :60][inside].all()
+    assert not voxels()[:36, :48, :56][outside[:36, :48, :56]].any()
+    # Where there is no scan the teacher says that there is nothing, as in the Segment Editor.
+    assert not voxels()[42:].any()
 
 
 def test_a_prediction_that_is_right_becomes_a_label_as_it_is_and_the_next_one_leaves_it_alone(

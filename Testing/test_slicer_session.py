@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,25 @@ def test_nothing_is_done_where_the_studys_folder_was(session: Session, core: Sli
     assert not study.folder.exists()
     session.openStudy(tmp_path / "moved")
     assert session.cases.refreshLabels() == ["case_001"]
+
+
+def test_an_edit_goes_into_the_study_that_it_was_made_in_and_not_into_its_copy(
+    session: Session, tmp_path: Path
+) -> None:
+    source = _volume("A", labeled=True)
+    study = session.setupCohort(tmp_path / "s", labeled=[source], unlabeled=[_volume("B", seed=1)])
+    shutil.copytree(study.folder, tmp_path / "copy")
+    before = study.case("case_001").label.file.read_bytes()
+    _layer(source, 1)
+    told: list[str] = []
+    session.onStudyChanged(lambda: told.append(str(session.study.folder)))
+    copy = session.openStudy(tmp_path / "copy")
+    assert told == [str(tmp_path / "copy")]
+    assert study.case("case_001").label.file.read_bytes() != before
+    # The scene's is not the copy's: the person decides.
+    with pytest.raises(InputError, match="To keep the scene's, choose it under Label"):
+        session.cases.refreshLabels()
+    assert copy.case("case_001").label.file.read_bytes() == before
 
 
 def test_a_folder_that_goes_while_the_model_looks_at_the_scans_is_said(

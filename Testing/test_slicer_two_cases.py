@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from LASegColearnLib.errors import InputError
 from LASegColearnSlicer.engine_process import EngineOutcome, EngineState
@@ -287,3 +288,115 @@ def test_a_scene_from_elsewhere_cannot_say_that_anything_was_shown_before(two: T
 
     TeacherOutline.restoreSaved(slicer.mrmlScene)
     assert display.GetVisibility2DFill()
+
+
+def _file(two: Two, caseId: str) -> int:
+    """Voxels of a case's label in the study's folder."""
+    file = two.panel.logic.study.case(caseId).label.file
+    return int((sitk.GetArrayFromImage(sitk.ReadImage(file)) > 0).sum())
+
+
+def test_a_label_that_cannot_be_used_keeps_no_other_from_being_written(two: Two) -> None:
+    import slicer
+
+    first = two.first
+    empty = np.zeros(SHAPE, np.uint8)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(empty, first.node, first.segmentId, first.volume)
+    node, segmentId = two.panel.logic.cases.labelSource(two.second.id)
+    edited = slicer.util.arrayFromSegmentBinaryLabelmap(node, segmentId, two.secondVolume)
+    edited[np.flatnonzero(edited.any((1, 2)))[0]] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(edited, node, segmentId, two.secondVolume)
+    assert _file(two, two.second.id) != edited.sum()
+    with pytest.raises(InputError, match="The segment LA is empty") as told:
+        two.panel.logic.cases.refreshLabels()
+    assert len(told.value.problems) == 1
+    assert _file(two, two.second.id) == edited.sum()
+
+
+def test_what_was_drawn_in_a_removed_case_or_another_study_is_not_shown_over_a_scan(two: Two, tmp_path: Path) -> None:
+    import slicer
+
+    panel, first = two.panel, two.first
+    panel.showCase(first.caseId)
+    teacher = panel.logic.display.teacherNode(first.caseId)
+    shown = (teacher, first.node)
+    assert all(node.GetDisplayNode().GetVisibility() for node in shown)
+    assert panel.ui.labelSelector.currentNode() is first.node
+    panel.logic.study.remove(first.caseId)
+    panel.showCase(two.second.id)
+    assert not any(node.GetDisplayNode().GetVisibility() for node in shown)
+    for node in shown:
+        node.GetDisplayNode().SetVisibility(True)
+    panel.openStudy(str(tmp_path / "T"))
+    # It would become the label of another patient.
+    assert panel.ui.labelSelector.currentNode() is None
+    other = slicer.util.addVolumeFromArray(np.ones(SHAPE, np.int16), name="Patient X")
+    panel.showCase(panel.logic.cases.add(other).id)
+    assert two.background == "Patient X"
+    assert not any(node.GetDisplayNode().GetVisibility() for node in shown)
+
+
+def test_a_scan_whose_file_a_scene_has_not_found_is_loaded_from_the_study(two: Two) -> None:
+    import slicer
+
+    panel, first = two.panel, two.first
+    voxels = slicer.util.arrayFromVolume(first.volume).copy()
+    uncertain = slicer.util.arrayFromVolume(_uncertainty(two)).copy()
+    first.volume.SetAndObserveImageData(None)
+    _uncertainty(two).SetAndObserveImageData(None)
+    assert panel.logic.cases.refreshLabels() == []
+    panel.showCase(first.caseId)
+    assert panel.ui.inputsMessageLabel.text == ""
+    assert panel.logic.cases.volumeNode(first.caseId) is first.volume
+    assert np.array_equal(slicer.util.arrayFromVolume(first.volume), voxels)
+    assert len(slicer.util.getNodes(f"{first.volume.GetName()}*", useLists=True)[first.volume.GetName()]) == 1
+    two.correct(first.caseId)
+    panel.correctSection._widget.activeEffect().self().onAccept()
+    assert np.array_equal(first.voxels(), first.teacher)
+    np.testing.assert_allclose(slicer.util.arrayFromVolume(_uncertainty(two)), uncertain)
+
+
+def _uncertainty(two: Two) -> Any:
+    two.panel.logic.showPrediction(two.first.caseId)
+    return two.panel.logic.display.uncertaintyNode(two.first.caseId)
+
+
+def test_doubtful_places_are_those_of_the_newest_prediction(two: Two) -> None:
+    panel, case = two.panel, two.first
+    panel.showCase(case.caseId)
+    panel.onNextDoubt()
+    two.correct(case.caseId)
+    uncertainty = np.zeros(SHAPE, np.float32)
+    uncertainty[2:6, 20:25, 2:6] = 0.95
+    scan = panel.logic.study.case(case.caseId).scan
+    writePrediction(panel.logic, case.caseId, scan, case.teacher, uncertainty, run="002")
+    assert panel.correctSection.isAtWorkOn(case.caseId)
+    panel.onPredictionEvent({"event": "predicted", "case": case.caseId})
+    panel.onNextDoubt()
+    assert panel.ui.statusLabel.text == "Doubtful place 1 of 1"
+
+
+def test_a_case_that_has_got_its_label_meanwhile_is_not_asked_for(two: Two) -> None:
+    panel, study = two.panel, two.panel.logic.study
+    for caseId in (two.first.caseId, two.second.id):
+        study.setRole(caseId, "unlabeled")
+    study.setSuggestions("001", {two.second.id: "It is unlike the others.", two.first.caseId: "It is doubtful."})
+    finished = EngineOutcome(EngineState.FINISHED, "", "")
+    assert panel.correctSection.suggestion(finished) == "Annotate Scan B next. It is unlike the others."
+    study.setRole(two.second.id, "labeled")
+    assert panel.correctSection.suggestion(finished) == "Annotate Scan next. It is doubtful."
+
+
+def test_a_training_that_ends_after_its_study_was_closed_raises_nothing(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel, ends = two.panel, []
+    monkeypatch.setattr(panel.logic, "_start", lambda arguments, onEvent, onDone, stopFile: ends.append(onDone))
+    monkeypatch.setattr(panel.logic, "_modelFor", lambda verb: panel.logic.study.newRun())
+    run = panel.logic.study.newRun()
+    panel.logic._train([], run, panel.onTrainingEvent, panel.onTrained, False)
+    panel.logic.predict(onDone=panel.onPredicted)
+    panel.logic.closeStudy()
+    for done in ends:
+        done(EngineOutcome(EngineState.STOPPED, "", ""))
+    assert panel.ui.statusLabel.text.startswith("Stopped")

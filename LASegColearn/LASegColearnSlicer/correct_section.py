@@ -158,10 +158,12 @@ class CorrectSection:
 
     def suggestion(self, outcome: EngineOutcome) -> str:
         """What the model asks for first, as a sentence; empty if it could not say."""
-        asked = [case for case in self._logic.study.cases if case.suggested is not None and case.suggested.place == 1]
+        # Some may have got a label since the model was asked.
+        asked = [case for case in self._logic.study.cases if case.suggested is not None and case.role == "unlabeled"]
         if outcome.state is not EngineState.FINISHED or not asked:
             return ""
-        return _("Annotate {name} next. {reason}").format(name=asked[0].name, reason=asked[0].suggested.reason)
+        first = min(asked, key=lambda case: case.suggested.place)
+        return _("Annotate {name} next. {reason}").format(name=first.name, reason=first.suggested.reason)
 
     def _follow(self) -> None:
         """Show the figures of what is edited now."""

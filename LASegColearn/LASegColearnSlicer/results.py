@@ -135,7 +135,7 @@ class PredictionDisplay:
 
     def uncertaintyNode(self, caseId: str) -> Any | None:
         """The case's uncertainty as a volume node, for the foreground of the slice views."""
-        return next(iter(nodesOf(self._scene, self._study, caseId, _UNCERTAINTY)), None)
+        return next(filter(hasVoxels, nodesOf(self._scene, self._study, caseId, _UNCERTAINTY)), None)
 
     def teacherNode(self, caseId: str) -> Any | None:
         """The case's segmentation by the teacher, if it is in the scene."""
@@ -224,6 +224,11 @@ def nodesOf(scene: Any, study: str, caseId: str, kind: str) -> list[Any]:
     return [node for node in nodes if all((node.GetAttribute(name) or "") == value for name, value in wanted.items())]
 
 
+def hasVoxels(volumeNode: Any) -> bool:
+    """Whether a volume has its image; of a scene that is opened without the file, the node is there and that is not."""
+    return volumeNode.GetImageData() is not None
+
+
 def removeNode(node: Any) -> None:
     """Take a node out of the scene with how it is displayed and where it is stored, which would stay there."""
     scene = node.GetScene()
@@ -258,6 +263,11 @@ def modelOf(segmentationNode: Any, segmentId: str) -> str | None:
         return str(model)
     # A prediction itself, or what an earlier version has copied.
     return segmentationNode.GetAttribute(MODEL_ATTRIBUTE) or None
+
+
+def isOfACase(node: Any) -> bool:
+    """Whether a node is a case's scan, label, corrected copy or prediction, of whatever study."""
+    return bool(node.GetAttribute(STUDY_ATTRIBUTE)) and node.GetAttribute(KIND_ATTRIBUTE) not in (None, CLONE)
 
 
 def isOurs(node: Any) -> bool:

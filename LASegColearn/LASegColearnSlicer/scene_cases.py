@@ -23,6 +23,7 @@ from LASegColearnSlicer.results import (
     KIND_ATTRIBUTE,
     STUDY_ATTRIBUTE,
     forgetFile,
+    hasVoxels,
     isOurs,
     markNode,
     modelOf,
@@ -89,7 +90,7 @@ class SceneCases:
 
     def volumeNode(self, caseId: str) -> Any | None:
         """The case's scan, if it is in the scene."""
-        return next(iter(nodesOf(self._scene, self._study.identity, caseId, _SCAN)), None)
+        return next(filter(hasVoxels, nodesOf(self._scene, self._study.identity, caseId, _SCAN)), None)
 
     def caseOf(self, volumeNode: Any) -> StudyCase | None:
         """The case whose scan a volume is."""
@@ -215,33 +216,42 @@ class SceneCases:
         Raises
         ------
         InputError
-            If a label cannot be used any more, for example because its segment was emptied; or, naming all such cases
-            after the others were written, if a label's file is newer than the scene, which was saved before.
+            Naming all such cases after the others were written: if a label cannot be used any more, for example because
+            its segment was emptied, or its file is newer than the scene, which was saved before.
         """
         changed: list[str] = []
-        outdated: list[Problem] = []
+        problems: list[Problem] = []
         for case in self._study.cases:
-            source = self.labelSource(case.id) if caseIds is None or case.id in caseIds else None
-            if source is not None and case.label is not None and case.role in ("labeled", "validation"):
-                image = labelImage(*source, self.load(case.id))
-                newer = _isNewer(case.label.file, source[0])
-                # A file may hold more than this label, or hold it on another grid.
-                untouched = not newer and source[0].GetAttribute(_VOXELS_ATTRIBUTE) == placedVoxelsDigest(source[0])
-                if case.label.file.exists() and (untouched or _sameVoxels(case.label.file, image)):
-                    continue
-                if newer:
-                    cause = f"The label of {case.name} in the study's folder is newer than the one in the scene."
-                    remedy = (
-                        "To keep the scene's, choose it under Label and press Use as label; to keep the one in the "
-                        f"folder, remove the segmentation {source[0].GetName()} from the scene."
-                    )
-                    outdated.append(Problem(case.id, cause, remedy))
-                    continue
-                self.setLabel(case.id, *source)
-                changed.append(case.id)
-        if outdated:
-            raise InputError(outdated)
+            if caseIds is None or case.id in caseIds:
+                try:
+                    if self._refreshLabel(case):
+                        changed.append(case.id)
+                except InputError as error:
+                    problems += error.problems
+        if problems:
+            raise InputError(problems)
         return changed
+
+    def _refreshLabel(self, case: StudyCase) -> bool:
+        """Write a case's label if it was edited in the scene since; raises InputError if it cannot be."""
+        source = self.labelSource(case.id)
+        if source is None or case.label is None or case.role not in ("labeled", "validation"):
+            return False
+        image = labelImage(*source, self.load(case.id))
+        newer = _isNewer(case.label.file, source[0])
+        # A file may hold more than this label, or hold it on another grid.
+        untouched = not newer and source[0].GetAttribute(_VOXELS_ATTRIBUTE) == placedVoxelsDigest(source[0])
+        if case.label.file.exists() and (untouched or _sameVoxels(case.label.file, image)):
+            return False
+        if newer:
+            cause = f"The label of {case.name} in the study's folder is newer than the one in the scene."
+            remedy = (
+                "To keep the scene's, choose it under Label and press Use as label; to keep the one in the "
+                f"folder, remove the segmentation {source[0].GetName()} from the scene."
+            )
+            raise InputError(Problem(case.id, cause, remedy))
+        self.setLabel(case.id, *source)
+        return True
 
     def readStates(self) -> None:
         """Take over the states that the segments of the scene have in Slicer's Segment Editor."""
@@ -296,6 +306,12 @@ class SceneCases:
         node = self._loadVolume(case.scan)
         if node is None:
             raise InputError(Problem(caseId, f"Slicer cannot read {case.scan.name}.", "Convert it to NRRD."))
+        empty = next(iter(nodesOf(self._scene, self._study.identity, caseId, _SCAN)), None)
+        if empty is not None:
+            # Of a scene that knows the file at an earlier place. What refers to it finds its voxels again.
+            _takeVoxels(empty, node)
+            removeNode(node)
+            node = empty
         node.SetName(case.name)
         self._markScan(node, caseId)
         return node
@@ -449,6 +465,18 @@ def _isTemporary(file: Path) -> bool:
 
     application = getattr(slicer, "app", None)
     return application is not None and file.resolve().is_relative_to(Path(application.temporaryPath).resolve())
+
+
+def _takeVoxels(volumeNode: Any, loaded: Any) -> None:
+    """Give a volume without voxels those of another, and no file to save them to."""
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    loaded.GetIJKToRASMatrix(matrix)
+    forgetFile(volumeNode)
+    volumeNode.SetAndObserveImageData(loaded.GetImageData())
+    volumeNode.SetIJKToRASMatrix(matrix)
+    volumeNode.CreateDefaultDisplayNodes()
 
 
 def _isNewer(file: Path, segmentationNode: Any) -> bool:

@@ -28,7 +28,7 @@ from LASegColearnSlicer.results import MODEL_ATTRIBUTE, PredictionDisplay, isOur
 from LASegColearnSlicer.rounds import Round, isToBeJudged, judgeRound, readRound, startRound
 from LASegColearnSlicer.scene_cases import SceneCases
 from LASegColearnSlicer.study import Study, StudyCase, reachedEnd
-from LASegColearnSlicer.teacher_opinion import USUAL_CUT, findOpinion, imageOf
+from LASegColearnSlicer.teacher_opinion import USUAL_CUT, findOpinion, imageOf, takeInto
 from LASegColearnSlicer.training_progress import TrainingProgress
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -129,7 +129,8 @@ class Session:
         if self.isRunning and (self._study is None or Path(folder) != self._study.folder):
             raise InputError(Problem("Study", "The engine is at work on this study.", "Cancel it or wait for it."))
         before, opened = self._study, Study.at(Path(folder).absolute())
-        isOther = before is None or before.identity != opened.identity
+        # A copy of a study has its identity.
+        isOther = before is None or (before.identity, before.folder) != (opened.identity, opened.folder)
         if before is not None and isOther:
             # Scans and labels in the scene may become the other study's. What cannot be written stays in the scene.
             with suppress(InputError, OSError):
@@ -509,7 +510,7 @@ class Session:
 
         def present() -> dict[str, StudyCase]:
             # A case may be taken out of the study meanwhile.
-            return {case.id: case for case in self.study.cases}
+            return {case.id: case for case in self.study.cases} if self.hasStudy else {}
 
         kept = _Bookkeeping()
 
@@ -647,17 +648,11 @@ class Session:
         InputError
             If there is no prediction, it does not lie on this segmentation, or it lacks what is asked for.
         """
-        import slicer
-
         volume = self.cases.load(caseId)
         opinion = findOpinion(self, volume, segmentationNode)
         if segmentationNode.GetSegmentation().GetSegment(segmentId) is None:
             raise InputError(Problem(segmentationNode.GetName(), "It has no such segment.", "Choose one it has."))
-        grid = imageOf(volume)
-        current = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, segmentId, volume) > 0
-        change = opinion.change(grid, current, opinion.taken(grid, least=least), cut)
-        changed = ((current | change.add) & ~change.remove).astype("uint8")
-        slicer.util.updateSegmentBinaryLabelmapFromArray(changed, segmentationNode, segmentId, volume)
+        takeInto(segmentationNode, segmentId, opinion, imageOf(volume), least=least, cut=cut)
         markModel(segmentationNode, segmentId, opinion.segmentationNode.GetAttribute(MODEL_ATTRIBUTE))
 
     def measure(self, segmentationNode: Any, segmentId: str, volumeNode: Any) -> Readouts:

@@ -289,6 +289,56 @@ def findOpinion(logic: Any, volumeNode: Any | None, segmentationNode: Any | None
     return opinion
 
 
+def takeInto(
+    segmentationNode: Any, segmentId: str, opinion: TeacherOpinion, scan: Any, *, least: float | None, cut: float
+) -> None:
+    """Take an opinion over into a segment, on the segment's own grid, so that nothing else of it changes.
+
+    Parameters
+    ----------
+    segmentationNode, segmentId
+        The segment; that of an empty one is the scan's grid.
+    scan
+        The scan as an oriented image.
+    least, cut
+        As for :meth:`TeacherOpinion.taken` and :meth:`TeacherOpinion.change`.
+    """
+    import slicer
+
+    own = slicer.vtkOrientedImageData()
+    segmentationNode.GetBinaryLabelmapRepresentation(segmentId, own)
+    grid = _gridOver(own, scan)
+    current = resampled(own, grid) > 0
+    change = opinion.change(grid, current, opinion.taken(grid, least=least), cut)
+    if (change.add & ~current).any() or change.remove.any():
+        arrayOf(grid)[:] = (current | change.add) & ~change.remove
+        logic = slicer.vtkSlicerSegmentationsModuleLogic
+        logic.SetBinaryLabelmapToSegment(grid, segmentationNode, segmentId, logic.MODE_REPLACE)
+
+
+def _gridOver(own: Any, scan: Any) -> Any:
+    """An empty oriented image with the voxels of one, or of the scan if that one is empty, over both."""
+    import slicer
+    import vtk
+
+    isEmpty = min(own.GetDimensions()) < 1
+    matrix = imageToWorld(scan if isEmpty else own)
+    corners = np.array([(i, j, k, 1) for i in (0, 1) for j in (2, 3) for k in (4, 5)])
+    corners[:, :3] = np.array(scan.GetExtent())[corners[:, :3]]
+    places = (corners @ (np.linalg.inv(matrix) @ imageToWorld(scan)).T)[:, :3]
+    low, high = np.floor(places.min(0) + 1e-3).astype(int), np.ceil(places.max(0) - 1e-3).astype(int)
+    if not isEmpty:
+        low, high = np.minimum(low, own.GetExtent()[::2]), np.maximum(high, own.GetExtent()[1::2])
+    grid = slicer.vtkOrientedImageData()
+    grid.SetExtent(*(int(end) for ends in zip(low, high, strict=True) for end in ends))
+    grid.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+    arrayOf(grid)[:] = 0
+    toWorld = vtk.vtkMatrix4x4()
+    toWorld.DeepCopy(matrix.ravel())
+    grid.SetGeometryFromImageToWorldMatrix(toWorld)
+    return grid
+
+
 def strokeRegion(
     image: Any,
     points: Sequence[Sequence[float]],

@@ -300,6 +300,13 @@ def test_a_folder_that_is_gone_is_said_and_nothing_can_be_painted(editor: Editor
     assert np.array_equal(editor.case.voxels(), before)
 
 
+def test_a_teacher_that_the_effect_has_loaded_is_not_shown_without_it(editor: Editor) -> None:
+    display = editor.case.logic.display.teacherNode(editor.case.caseId).GetDisplayNode()
+    assert display.GetVisibility() and not display.GetVisibility2DFill()
+    editor.widget.setActiveEffect(None)
+    assert not display.GetVisibility()
+
+
 def test_a_case_that_was_removed_is_said(editor: Editor) -> None:
     before = editor.case.voxels()
     editor.case.logic.study.remove(editor.case.caseId)

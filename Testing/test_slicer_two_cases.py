@@ -364,8 +364,9 @@ def _uncertainty(two: Two) -> Any:
 def test_doubtful_places_are_those_of_the_newest_prediction(two: Two) -> None:
     panel, case = two.panel, two.first
     panel.showCase(case.caseId)
-    panel.onNextDoubt()
     two.correct(case.caseId)
+    panel.onNextDoubt()
+    assert panel.ui.statusLabel.text == "Doubtful place 1 of 2"
     uncertainty = np.zeros(SHAPE, np.float32)
     uncertainty[2:6, 20:25, 2:6] = 0.95
     scan = panel.logic.study.case(case.caseId).scan

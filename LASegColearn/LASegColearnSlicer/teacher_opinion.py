@@ -277,7 +277,12 @@ def findOpinion(logic: Any, volumeNode: Any | None, segmentationNode: Any | None
         if node.GetParentTransformNode() is not None:
             cause = "It is inside a transform that is not hardened, so the teacher's segment does not lie on it."
             raise InputError(Problem(node.GetName(), cause, "In Data, move it out of the transform."))
+    wasThere = logic.display.teacherNode(case.id) is not None
     teacher = logic.showPrediction(case.id, surface=False)
+    if not wasThere:
+        # Nobody has asked to see it; its outline is shown while the effect is active.
+        teacher.CreateDefaultDisplayNodes()
+        teacher.GetDisplayNode().SetVisibility(False)
     doubt = logic.display.uncertaintyNode(case.id)
     probability = logic.study.predictions / case.id / "probability.nrrd"
     opinion = TeacherOpinion(

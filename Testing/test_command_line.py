@@ -454,3 +454,19 @@ def test_the_run_ends_when_the_process_that_started_it_dies(phantoms: Path, tmp_
 def test_settings_are_listed(tmp_path: Path) -> None:
     result = _run("train", "--settings", "--preset", "paper")
     assert "learning_rate=0.01\n" in result.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="There a pipe ends with another error")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_heard_enough_ends_it_quietly(unbuffered: str) -> None:
+    """As `head -1` does."""
+    command = [sys.executable, "-m", "LASegColearnLib", "train", "--settings"]
+    environment = {**os.environ, "PYTHONPATH": str(ENGINE), "PYTHONUNBUFFERED": unbuffered}
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(command, env=environment, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    finally:
+        os.close(writing)
+    assert done.returncode == 1
+    assert done.stderr == ""

@@ -329,3 +329,23 @@ def test_a_case_without_label_cannot_be_evaluated_as_published(tmp_path: Path) -
     model = Model(method.settings, method.networks, method.predictor, 0)
     with pytest.raises(InputError, match="Wanted a label to compare with"):
         evaluate_as_published(model, [Case("a", tmp_path / "a.nrrd")], choose_device("cpu", "float32"))
+
+
+def test_a_file_called_stop_that_is_not_of_a_comparison_stays(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop = tmp_path / "stop"
+    stop.write_text("notes", encoding="utf-8")
+    command = ["compare", "--cohort", str(cohort), "--output", str(tmp_path), "--methods", "supervised"]
+    assert main([*command, "--iterations", "1", "--preset", "demo"]) == 2
+    assert "is not of a comparison and would be removed. Rename it" in capsys.readouterr().err
+    assert stop.read_text("utf-8") == "notes"
+    stop.unlink()
+    # Of one of its trainings, too.
+    run = tmp_path / "supervised-2-seed0"
+    run.mkdir()
+    (run / "stop").write_text("notes", encoding="utf-8")
+    plan = Plan(("supervised",), (2,), iterations=2, preset="demo", changes=SMALL)
+    with pytest.raises(TrainingError, match="A file called stop lies in this folder"):
+        compare(cohort, tmp_path, plan, device="cpu")
+    assert (run / "stop").read_text("utf-8") == "notes"

@@ -131,6 +131,14 @@ def test_the_first_average_is_the_student_and_a_late_one_keeps_99_hundredths() -
     torch.testing.assert_close(method.teacher.head.weight, 0.99 * before + 0.01 * method.student.head.weight)
 
 
+def test_from_a_model_that_was_stopped_in_its_pretraining_both_start_from_what_has_learned() -> None:
+    """Its teacher is as it was made."""
+    earlier, method = _method(), _method()
+    method.warm_start({name: n.state_dict() for name, n in earlier.networks.items()}, "student", {"pretrained": False})
+    assert torch.equal(method.teacher.head.weight, earlier.student.head.weight)
+    assert torch.equal(method.student.head.weight, earlier.student.head.weight)
+
+
 def test_after_a_warm_start_the_teachers_average_goes_on() -> None:
     earlier, method = _method(), _method()
     method.warm_start({name: n.state_dict() for name, n in earlier.networks.items()}, "student", earlier.state())

@@ -380,6 +380,15 @@ def test_too_few_cases_are_refused_for_colearning_and_fewer_are_enough_for_super
     assert train(study, tmp_path / "supervised", replace(SETTINGS, method="supervised")).finished
 
 
+def test_a_model_of_labels_alone_was_not_trained_on_the_unlabeled_scans(cohort: Path, tmp_path: Path) -> None:
+    """A label of one of them may judge it."""
+    whole = load_cohort(cohort)
+    study = _write(tmp_path / "own", Cohort(whole.labeled, whole.unlabeled, ()))
+    settings = replace(SETTINGS, method="supervised", holdout=0.0)
+    model = load_checkpoint(train(study, tmp_path / "run", settings).run.last_checkpoint)
+    assert len(model["lineage"]["trained"]) == len(whole.labeled)
+
+
 def test_holding_cases_out_leaves_enough_to_train_on(cohort: Path, tmp_path: Path) -> None:
     whole = load_cohort(cohort)
     study = _write(tmp_path / "other", Cohort(whole.labeled, whole.unlabeled, ()))

@@ -74,6 +74,16 @@ def test_a_mask_without_surface_has_no_mean(fill: bool) -> None:
     assert mean_near_surface(np.ones((4, 4, 4)), np.full((4, 4, 4), fill), (1.0, 1.0, 1.0)) is None
 
 
+def test_voxels_wider_than_the_surface_are_near_it_where_they_touch_it() -> None:
+    mask = np.zeros((6, 6, 6), bool)
+    mask[2:4, 2:4, 2:4] = True
+    values = np.zeros((6, 6, 6), np.float32)
+    values[mask] = 1.0
+    found = mean_near_surface(values, mask, (5.0, 5.0, 5.0), 3.0)
+    # 8 inside, and on each of the six faces 4 outside.
+    assert found == pytest.approx(8 / 32)
+
+
 def test_agreement_is_the_dice_of_each_pair() -> None:
     probabilities = {
         "student_1": np.array([0.9, 0.9, 0.1, 0.1]),

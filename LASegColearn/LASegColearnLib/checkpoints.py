@@ -90,7 +90,10 @@ def load_checkpoint(path: Path, *, needed: Sequence[str] = ("networks",)) -> dic
         ) from None
     except PermissionError:
         raise not_readable(name) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, struct.error) as error:
+    except (
+        *(RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, struct.error),
+        *(AttributeError, TypeError),
+    ) as error:
         if is_out_of_memory(error):
             raise
         raise InputError(

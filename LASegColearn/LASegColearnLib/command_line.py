@@ -76,12 +76,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _carried_out(options: argparse.Namespace) -> int:
     """The exit code of the verb that was given; what goes wrong is told."""
     try:
-        return int(options.verb(options))
+        code = int(options.verb(options))
+        # Here, where it can be said what goes wrong, and not at the interpreter's end.
+        sys.stdout.flush()
+        return code
     except UserError as error:
         _tell_failure(options, error)
         return 1 if isinstance(error, TrainingError) else 2
     except KeyboardInterrupt:
         sys.stderr.write("Stopped.\n")
+        return 1
+    except SystemExit as ended:
+        # Of a process whose first one has said why.
+        return ended.code if isinstance(ended.code, int) else 1
+    except BrokenPipeError:
+        # Who reads has heard enough, as `head` does. What the interpreter would write at its end goes nowhere.
+        from LASegColearnLib.stopping import write_nowhere
+
+        write_nowhere((1,))
         return 1
     except Exception as error:  # noqa: BLE001 - a person gets a sentence, the log gets the rest
         return _tell_unexpected(options, error)
@@ -651,6 +663,7 @@ def _compare(options: argparse.Namespace) -> int:
         preset=options.preset,
         changes=tuple(options.set),
     )
+    _remove_late_stop(options.output)
     stop = _stop_request(options, options.output / "stop")
     with stop.on_signals():
         page = compare(
@@ -664,6 +677,16 @@ def _compare(options: argparse.Namespace) -> int:
     if page is not None and not options.events:
         sys.stdout.write(f"{page}\n")
     return 0 if page is not None else 1
+
+
+def _remove_late_stop(output: Path) -> None:
+    """Remove a request to stop that came after a comparison had ended; raises InputError if the file is another one."""
+    stop = output / "stop"
+    if stop.exists():
+        if stop.stat().st_size or not any(output.glob("*/settings.json")):
+            cause = "A file called stop lies in the output folder, is not of a comparison and would be removed."
+            raise InputError(Problem(output.name, cause, "Rename it, or give another folder."))
+        stop.unlink()
 
 
 def _numbers(text: str, name: str) -> tuple[int, ...]:

@@ -356,7 +356,8 @@ def _child(
                 run.stop_file.touch()
         waited = _peak_memory_gb(process)
         peak = waited if peak is None else peak
-    run.stop_file.unlink(missing_ok=True)
+    if asked:
+        run.stop_file.unlink(missing_ok=True)
     if failure or not (complete or should_stop()):
         raise TrainingError(f"{run.path.name}: {failure or 'The training ended without a word.'}")
     return complete, peak

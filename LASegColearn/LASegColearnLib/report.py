@@ -15,7 +15,7 @@ import numpy as np
 from LASegColearnLib.cohort import Case, Cohort, load_cohort
 from LASegColearnLib.curves import dice_curves, loss_curves, read_events
 from LASegColearnLib.errors import InputError, Problem
-from LASegColearnLib.methods import METHODS
+from LASegColearnLib.methods import METHODS, method_class
 from LASegColearnLib.overlays import overlay_figure
 from LASegColearnLib.page import Picture, mean_text, picture, render
 from LASegColearnLib.run_folder import RunFolder, write_text_atomically
@@ -118,7 +118,8 @@ def _read_run(path: Path) -> _Run:
             Problem(path.name, "Wanted a run folder, with settings.json and cohort.json; found none.", "Correct --run.")
         )
     settings, cohort, events = Settings.read(folder.settings), load_cohort(folder.cohort), read_events(folder.events)
-    trained = {case.id for case in (*cohort.labeled, *cohort.unlabeled)}
+    needs_unlabeled = method_class(settings.method).needs_unlabeled
+    trained = {case.id for case in (*cohort.labeled, *(cohort.unlabeled if needs_unlabeled else ()))}
     found = _rows(folder)
     rows = [row for row in found if row.case not in trained]
     left_out = dict.fromkeys(row.case for row in found if row.case in trained)

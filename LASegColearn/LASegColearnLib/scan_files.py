@@ -31,6 +31,8 @@ _LARGEST_SPACING = 25
 _LARGEST_SIDES = (1000, 1000, 2000)
 # Less than the longest side of any scan (mm), also a mouse's; that of a patient's in meters.
 _SMALLEST_LONGEST_SIDE = 5
+# Of a voxel (mm): that of an electron microscope.
+_SMALLEST_SPACING = 1e-4
 _GZIP_BEGINS = b"\x1f\x8b"
 # Of a label that lies further outside than this, header or scan are likely to be another's.
 _LEAST_SHARE_INSIDE = 0.5
@@ -365,6 +367,9 @@ def _is_cut_short(path: Path, reader: sitk.ImageFileReader) -> bool:
     """Whether a NIfTI file ends before its voxels do: ITK fills up what is missing, for the other formats it fails."""
     # Whether it is compressed is for its content to say, as it is for ITK.
     compressed = _beginning(path, len(_GZIP_BEGINS)) == _GZIP_BEGINS
+    if not reader.HasMetaDataKey("dim[0]"):
+        # ITK goes by its content: it is of another format, whatever its name says.
+        return False
     axes = range(1, int(reader.GetMetaData("dim[0]")) + 1)
     voxels = math.prod(int(reader.GetMetaData(f"dim[{axis}]")) for axis in axes)
     needed = float(reader.GetMetaData("vox_offset")) + voxels * int(reader.GetMetaData("bitpix")) // 8
@@ -409,9 +414,13 @@ def _refuse_implausible_extent(scan: sitk.Image, name: str) -> None:
     At the networks' spacing such a scan fills any memory, or is one voxel.
     """
     spacing = scan.GetSpacing()
+    if not all(map(math.isfinite, (*scan.GetOrigin(), *scan.GetDirection()))):
+        cause = "Its header says no place or direction for its voxels (NaN or infinite)."
+        raise InputError(Problem(name, cause, "Export it again."))
     sides = [count * step for count, step in zip(scan.GetSize(), spacing, strict=True)]
     too_long = any(side > most for side, most in zip(sorted(sides), _LARGEST_SIDES, strict=True))
-    if too_long or max(spacing) > _LARGEST_SPACING or max(sides) < _SMALLEST_LONGEST_SIDE:
+    too_short = min(spacing) < _SMALLEST_SPACING or max(sides) < _SMALLEST_LONGEST_SIDE
+    if too_long or too_short or max(spacing) > _LARGEST_SPACING:
         found, voxel = (" x ".join(f"{length:g}" for length in lengths) for lengths in (sides, spacing))
         raise InputError(
             Problem(

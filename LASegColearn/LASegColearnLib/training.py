@@ -159,7 +159,7 @@ def train(
         earlier = _earlier_roles(ledger, initial)
         chosen, left_out = (members, []) if labeled is None else _without_held_out(members, checked, earlier)
         kept, notes = _with_holdout(chosen, checked.content_hashes, settings, earlier, 2 if needs_unlabeled else 1)
-        cases = _training_cases(kept, checked.content_hashes, cached, earlier)
+        cases = _training_cases(kept, checked.content_hashes, cached, earlier, needs_unlabeled)
         write_json_atomically(folder.settings, settings.to_dict())
         save_cohort(kept, folder.cohort)
         _save_cache_index(folder, cases)
@@ -553,7 +553,7 @@ def _by_role(members: Cohort, cached: dict[str, CachedCase]) -> dict[str, list[C
 
 
 def _training_cases(
-    members: Cohort, hashes: dict[str, str], cached: dict[str, CachedCase], earlier: RoleLedger
+    members: Cohort, hashes: dict[str, str], cached: dict[str, CachedCase], earlier: RoleLedger, needs_unlabeled: bool
 ) -> TrainingCases:
     """The cases by role, with all that this model and its forebears have been trained and validated on.
 
@@ -562,7 +562,9 @@ def _training_cases(
     InputError
         If a scan that was once for validation is to be trained on, or the other way round.
     """
-    trained = {case.id: hashes[case.id] for case in (*members.labeled, *members.unlabeled)}
+    # A method that learns from labels alone never sees the others.
+    learned_from = (*members.labeled, *(members.unlabeled if needs_unlabeled else ()))
+    trained = {case.id: hashes[case.id] for case in learned_from}
     validated = {case.id: hashes[case.id] for case in members.validation}
     problems = earlier.conflicts(trained=trained, validated=validated)
     if problems:

@@ -73,16 +73,18 @@ def mean_near_surface(
     spacing_mm
         Voxel size along each axis.
     width_mm
-        A voxel is near if the nearest voxel on the other side of the surface is at most so far away, center to center.
+        A voxel is near if the nearest voxel on the other side of the surface is at most so far away, center to center;
+        at least the voxels' largest side, so that those at the surface always are.
 
     Returns
     -------
     float or None
-        None if there is no surface: an empty mask, or one that fills the array, or voxels wider than ``width_mm``.
+        None if there is no surface: an empty mask, or one that fills the array.
     """
     mask = mask.astype(bool, copy=False)
     if not mask.any() or mask.all():
         return None
+    width_mm = max(width_mm, *spacing_mm)
     box = _box_around(mask, spacing_mm, width_mm)
     inside = mask[box]
     distance = np.where(
@@ -91,7 +93,7 @@ def mean_near_surface(
         ndimage.distance_transform_edt(~inside, sampling=spacing_mm),
     )
     near = distance <= width_mm
-    return float(values[box][near].mean(dtype=np.float64)) if near.any() else None
+    return float(values[box][near].mean(dtype=np.float64))
 
 
 def pairwise_agreement(probabilities: Mapping[Any, np.ndarray]) -> dict[str, float]:

@@ -183,7 +183,8 @@ class Method(ABC):
         ----------
         networks
             The earlier model's tensors by network; where they have this method's names each network goes on from its
-            own, otherwise all start from the one that predicted.
+            own, otherwise all start from the one that predicted. So they do from a model whose pretraining was not
+            over.
         predictor
             Name of the earlier model's predicting network.
         state
@@ -194,7 +195,8 @@ class Method(ABC):
         KeyError, RuntimeError
             If its networks have other tensors.
         """
-        if networks.keys() == self.networks.keys():
+        # One that was stopped in its pretraining has one network that has learned.
+        if networks.keys() == self.networks.keys() and state.get("pretrained", True):
             for name, network in self.networks.items():
                 network.load_state_dict(networks[name])
         else:

@@ -90,8 +90,5 @@ class BidirectionalCopyPaste(TwoStageMethod):
 
     def warm_start(self, networks: dict[str, dict[str, torch.Tensor]], predictor: str, state: dict[str, Any]) -> None:
         """As :meth:`Method.warm_start`, without pretraining; one stopped in it has no teacher worth keeping."""
-        if state.get("pretrained", True):
-            super().warm_start(networks, predictor, state)
-        else:
-            self.start_from(networks[predictor])
+        super().warm_start(networks, predictor, state)
         self.pretrained = True

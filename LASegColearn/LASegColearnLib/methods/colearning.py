@@ -142,10 +142,7 @@ class CoLearning(TwoStageMethod):
 
         A model that was stopped in its pretraining has only one student that has learned: all start from its teacher.
         """
-        if state.get("pretrained", True):
-            super().warm_start(networks, predictor, state)
-        else:
-            self.start_from(networks[predictor])
+        super().warm_start(networks, predictor, state)
         self.pretrained = True
         self.steps = _SETTLED
 

@@ -148,16 +148,6 @@ def test_batches_are_a_function_of_seed_and_iteration(tmp_path: Path) -> None:
     assert not torch.equal(first.batch(7, 2, 2).labeled, first.batch(8, 2, 2).labeled)
 
 
-def test_batches_of_another_size_are_of_other_patches(tmp_path: Path) -> None:
-    """As from the pretraining, of labels alone, to what comes after it."""
-    cases = [_case(tmp_path, str(n)) for n in range(3)]
-    source = PatchSource(cases, [], replace(SETTINGS, affine_augmentation=1.0))
-    earlier = {patch.numpy().tobytes() for number in range(8) for patch in source.batch(number, 4, 0).labeled}
-    later = {patch.numpy().tobytes() for number in range(16) for patch in source.batch(number, 2, 0).labeled}
-    assert len(earlier) == len(later) == 32
-    assert not earlier & later
-
-
 def test_batches_made_ahead_are_the_same_and_errors_arrive(tmp_path: Path) -> None:
     cases = [_case(tmp_path, "a"), _case(tmp_path, "b")]
     source = PatchSource(cases, cases, SETTINGS)

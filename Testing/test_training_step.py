@@ -76,7 +76,7 @@ def test_parts_of_a_batch_hold_the_patches_of_the_whole(tmp_path: Path) -> None:
     cases = [CachedCase(name, tmp_path / f"{name}.npy", tmp_path / "label.npy") for name in "abc"]
     source = PatchSource(cases, cases, replace(SETTINGS, axial_rotations=False, intensity_augmentation=0.5))
     whole = source.batch(5, 4, 2)
-    parts = [source.batch(number, 2, 1, parts=2) for number in (10, 11)]
+    parts = [source.batch(number, 2, 1) for number in (10, 11)]
     for name in ("labeled", "labels", "unlabeled", "plain"):
         assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
 

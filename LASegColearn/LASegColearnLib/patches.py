@@ -19,8 +19,8 @@ _LABELED, _UNLABELED, _METHOD = 0, 1, 2
 class PatchSource:
     """Draws batches of labeled and unlabeled patches.
 
-    A batch is a function of the seed, its number and its size alone, so a resumed run sees what an unbroken one would
-    have, and batches can be made ahead in another thread. An iteration's batch in two parts holds the same patches.
+    A batch is a function of the seed and its number alone, so a resumed run sees what an unbroken one would have, and
+    batches can be made ahead in another thread. Batches of half as many patches hold the same patches, two for one.
 
     Parameters
     ----------
@@ -36,11 +36,11 @@ class PatchSource:
         self.unlabeled = list(unlabeled)
         self.settings = settings
 
-    def batch(self, number: int, labeled: int, unlabeled: int, parts: int = 1) -> Batch:
-        """The batch of this number, of batches with this many patches of each kind; so many are an iteration's."""
+    def batch(self, number: int, labeled: int, unlabeled: int) -> Batch:
+        """The batch of this number, of batches with this many patches of each kind."""
         images: list[np.ndarray] = []
         labels: list[np.ndarray] = []
-        for case, rng in self._chosen(_LABELED, self.labeled, number, labeled, parts):
+        for case, rng in self._chosen(_LABELED, self.labeled, number, labeled):
             label = case.label()
             start = self._patch_start(case.image().shape, rng, label)
             image_patch, label_patch = self._turned(*self._cut(case.image(), label, start, rng), rng)
@@ -49,7 +49,7 @@ class PatchSource:
         others: list[np.ndarray] = []
         plain: list[np.ndarray] = []
         taught: list[np.ndarray] = []
-        for case, rng in self._chosen(_UNLABELED, self.unlabeled, number, unlabeled, parts):
+        for case, rng in self._chosen(_UNLABELED, self.unlabeled, number, unlabeled):
             start = self._patch_start(case.image().shape, rng, None)
             # A label of nothing goes through the same steps, so that both kinds of patch are augmented alike.
             scan_label = case.taught()
@@ -70,14 +70,13 @@ class PatchSource:
         )
 
     def _chosen(
-        self, stream: int, cases: list[CachedCase], number: int, count: int, parts: int
+        self, stream: int, cases: list[CachedCase], number: int, count: int
     ) -> Iterator[tuple[CachedCase, np.random.Generator]]:
         """Each case once before any comes again, in an order drawn anew for each pass through the cases."""
         for draw in range(number * count, (number + 1) * count):
             turn, place = divmod(draw, len(cases))
             order = np.random.default_rng([self.settings.seed, stream, turn]).permutation(len(cases))
-            # By how many an iteration has, too: from a phase with four to one with two, the same draws come again.
-            yield cases[order[place]], np.random.default_rng([self.settings.seed, stream, draw, count * parts, 1])
+            yield cases[order[place]], np.random.default_rng([self.settings.seed, stream, draw, 1])
 
     def _patch_start(self, shape: tuple[int, ...], rng: np.random.Generator, label: np.ndarray | None) -> list[int]:
         """First voxel of a patch; every place in the scan is possible, the last one too.
@@ -191,5 +190,5 @@ class BatchesAhead:
 
     def _batches(self, iteration: int, labeled: int, unlabeled: int) -> list[Batch]:
         sizes = labeled // self._of, unlabeled // self._of
-        batches = [self._source.batch(iteration * self._of + part, *sizes, self._of) for part in self._parts]
+        batches = [self._source.batch(iteration * self._of + part, *sizes) for part in self._parts]
         return [batch.pin_memory() for batch in batches] if self._pinned else batches

@@ -72,7 +72,11 @@ class PatchSource:
     def _chosen(
         self, stream: int, cases: list[CachedCase], number: int, count: int
     ) -> Iterator[tuple[CachedCase, np.random.Generator]]:
-        """Each case once before any comes again, in an order drawn anew for each pass through the cases."""
+        """Each case once before any comes again, in an order drawn anew for each pass through the cases.
+
+        A draw is a function of its number among all: batches half as large draw those of before again, from the half of
+        their number on. So it is after the pretraining; new ones were no better (docs/benchmarks.md).
+        """
         for draw in range(number * count, (number + 1) * count):
             turn, place = divmod(draw, len(cases))
             order = np.random.default_rng([self.settings.seed, stream, turn]).permutation(len(cases))

@@ -135,6 +135,22 @@ class _Harm:
         return (Path("harmed").touch, ())
 
 
+@pytest.mark.parametrize("error", [AttributeError, TypeError])
+def test_whatever_pytorch_stumbles_over_in_a_damaged_checkpoint_is_said(
+    error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of changed bytes about one in two hundred makes it take a text for a tensor's type."""
+    file = tmp_path / "last.pt"
+    file.write_bytes(b"changed")
+
+    def load(*_arguments: object, **_options: object) -> None:
+        raise error("'str' object has no attribute 'dtype'")
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(InputError, match="not a whole checkpoint: cut short or damaged"):
+        load_checkpoint(file)
+
+
 def test_a_checkpoint_that_holds_code_is_refused_and_not_run(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"format": FORMAT, "networks": {}, "harm": _Harm()}, tmp_path / "evil.pt")

@@ -134,6 +134,8 @@ def test_the_first_average_is_the_student_and_a_late_one_keeps_99_hundredths() -
 def test_from_a_model_that_was_stopped_in_its_pretraining_both_start_from_what_has_learned() -> None:
     """Its teacher is as it was made."""
     earlier, method = _method(), _method()
+    with torch.no_grad():
+        earlier.student.head.weight.add_(1.0)
     method.warm_start({name: n.state_dict() for name, n in earlier.networks.items()}, "student", {"pretrained": False})
     assert torch.equal(method.teacher.head.weight, earlier.student.head.weight)
     assert torch.equal(method.student.head.weight, earlier.student.head.weight)

@@ -16,6 +16,7 @@ from scipy import ndimage
 from torch import nn
 
 from LASegColearnLib.checkpoints import Model
+from LASegColearnLib.components import component_around, largest_component
 from LASegColearnLib.device import choose_device
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.prediction import predict
@@ -23,7 +24,6 @@ from LASegColearnLib.predictor import (
     PredictedCase,
     Predictor,
     case_ids,
-    largest_component,
     predict_files,
     without_results,
 )
@@ -197,6 +197,18 @@ def test_largest_component_joins_corners_and_takes_the_first_of_equals() -> None
     mask[4, 3, 0] = True
     assert np.argwhere(largest_component(mask))[:, 0].tolist() == [4] * 4
     assert not largest_component(np.zeros((3, 3, 3), dtype=bool)).any()
+
+
+def test_the_component_around_a_seed_is_that_which_shares_most_with_it() -> None:
+    mask = np.zeros((9, 5, 5), dtype=bool)
+    mask[0:4] = mask[5:7] = True
+    seed = np.zeros_like(mask)
+    seed[3:7, 2, 2] = True
+    kept = component_around(mask, seed)
+    assert np.flatnonzero(kept.any((1, 2))).tolist() == [5, 6]
+    assert np.array_equal(component_around(mask.astype(np.uint8), seed.astype(np.uint8)), kept)
+    seed[:] = False
+    assert not component_around(mask, seed).any()
 
 
 def test_mirroring_makes_the_answer_independent_of_the_scans_axial_orientation() -> None:

@@ -171,6 +171,8 @@ def test_a_wrong_cohort_ends_all_processes_with_one_sentence(cohort: Path, tmp_p
     done = _train(wrong, tmp_path / "run", processes=2)
     assert done.returncode != 0
     assert done.stdout.count('"event": "failed"') == 1
+    # The others end, too, and are not broken off with the group in their hands.
+    assert "terminate called" not in done.stderr and "SIGABRT" not in done.stderr
 
 
 def test_parts_and_items_are_shared_without_gap_or_overlap() -> None:

@@ -140,6 +140,15 @@ def test_two_runs_of_one_method_are_told_apart_with_the_units_of_each(
     assert cells.count("mm") == cells.count("voxels") == 2
 
 
+def test_unlabeled_scans_judge_a_model_of_labels_alone(phantoms: Cohort, tmp_path: Path) -> None:
+    (unlabeled,), (a, _) = phantoms.unlabeled, phantoms.validation
+    run = _make_run(tmp_path / "run", phantoms, _events(), METRICS.format(a=a.id, b=unlabeled.id))
+    assert f"trained on them: {unlabeled.id}." in write_report(run).read_text("utf-8")
+    settings = json.loads((run / "settings.json").read_text("utf-8"))
+    write_json_atomically(run / "settings.json", {**settings, "method": "supervised"})
+    assert "trained on them" not in write_report(run).read_text("utf-8")
+
+
 def test_cases_that_were_trained_on_are_left_out_and_named(phantoms: Cohort, tmp_path: Path) -> None:
     (trained,), (a, _) = phantoms.labeled, phantoms.validation
     text = write_report(

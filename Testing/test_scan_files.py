@@ -611,26 +611,20 @@ def test_the_stem_leaves_out_the_whole_suffix(name: str, expected: str) -> None:
     assert stem(Path(name)) == expected
 
 
-@pytest.mark.parametrize("field", [268, 280])
-def test_a_nifti_without_a_place_is_refused(tmp_path: Path, field: int) -> None:
-    """ITK takes NaN as it is; the scan would be one of zeros."""
-    path = tmp_path / "scan.nii"
-    sitk.WriteImage(make_scan(), str(path))
+@pytest.mark.parametrize("places", [(292, 308, 324), (280, 296, 312)], ids=["position", "axis"])
+def test_a_nifti_without_a_place_is_refused(places: tuple[int, ...], tmp_path: Path) -> None:
+    """ITK takes NaN as it is; brought onto the networks' grid, the scan would be one of zeros."""
+    path = write(make_scan(), tmp_path / "scan.nii")
     content = bytearray(path.read_bytes())
-    # qform and sform: offsets, and the rows of the sform.
-    for place in (field, 292, 308, 324):
+    # The last, or the first, of each row of the header's sform.
+    for place in places:
         content[place : place + 4] = struct.pack("<f", float("nan"))
-    content[252:256] = struct.pack("<hh", 0, 1)
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"scan.*(no place or direction|cannot be read|sheared)"):
+    with pytest.raises(InputError, match="scan: Its header says no place or direction"):
         read_scan(path)
 
 
-def test_a_file_of_another_format_that_is_called_nifti_is_read_or_refused(tmp_path: Path) -> None:
-    path = tmp_path / "scan.tif"
-    sitk.WriteImage(sitk.Cast(make_scan(), sitk.sitkFloat32), str(path))
-    named = path.rename(tmp_path / "scan.nii")
-    try:
-        assert read_scan(named).GetSize() == make_scan().GetSize()
-    except InputError as error:
-        assert "scan" in str(error)
+def test_a_file_of_another_format_that_is_called_nifti_is_read_by_its_content(tmp_path: Path) -> None:
+    scan = sitk.Cast(make_scan(), sitk.sitkFloat32)
+    named = write(scan, tmp_path / "scan.tif").rename(tmp_path / "scan.nii")
+    assert np.allclose(array(read_scan(named)), array(scan))

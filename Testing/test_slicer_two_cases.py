@@ -356,6 +356,34 @@ def test_a_scan_whose_file_a_scene_has_not_found_is_loaded_from_the_study(two: T
     np.testing.assert_allclose(slicer.util.arrayFromVolume(_uncertainty(two)), uncertain)
 
 
+def test_a_scene_that_was_saved_before_its_study_was_moved_shows_its_scans(two: Two, tmp_path: Path) -> None:
+    import slicer
+
+    panel, caseId, scene = two.panel, two.first.caseId, slicer.mrmlScene
+    voxels = slicer.util.arrayFromVolume(two.first.volume).copy()
+    for volume in (two.first.volume, two.secondVolume):
+        scene.RemoveNode(volume)
+    panel.showCase(caseId)
+    # The scan is of the study's folder now; what is not saved to files of its own is left out.
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        node.SetSaveWithScene(False)
+    file = str(tmp_path / "scene.mrml")
+    scene.SetURL(file)
+    scene.SetRootDirectory(str(tmp_path))
+    scene.Commit(file)
+    scene.Clear(0)
+    folder = panel.logic.study.folder
+    folder.rename(folder.with_name("S moved"))
+    scene.SetURL(file)
+    scene.SetRootDirectory(str(tmp_path))
+    scene.Import()
+    panel.openStudy(str(folder.with_name("S moved")))
+    panel.showCase(caseId)
+    assert panel.ui.inputsMessageLabel.text == ""
+    assert np.array_equal(slicer.util.arrayFromVolume(panel.logic.cases.volumeNode(caseId)), voxels)
+    assert panel.logic.cases.refreshLabels() == []
+
+
 def _uncertainty(two: Two) -> Any:
     two.panel.logic.showPrediction(two.first.caseId)
     return two.panel.logic.display.uncertaintyNode(two.first.caseId)

@@ -22,6 +22,18 @@ from LASegColearnLib.settings import Settings
 FORMAT = 1
 # An hour's training is not lost because a virus scanner or a backup reads the last checkpoint.
 _SECONDS_OF_PATIENCE = 60.0
+# What reading a damaged checkpoint may raise besides UnpicklingError.
+_OF_DAMAGED = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    TypeError,
+    struct.error,
+)
 
 
 @dataclass
@@ -90,10 +102,7 @@ def load_checkpoint(path: Path, *, needed: Sequence[str] = ("networks",)) -> dic
         ) from None
     except PermissionError:
         raise not_readable(name) from None
-    except (
-        *(RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, struct.error),
-        *(AttributeError, TypeError),
-    ) as error:
+    except _OF_DAMAGED as error:
         if is_out_of_memory(error):
             raise
         raise InputError(

@@ -309,39 +309,21 @@ def takeInto(
         As for :meth:`TeacherOpinion.taken` and :meth:`TeacherOpinion.change`.
     """
     import slicer
+    import vtk
 
-    own = slicer.vtkOrientedImageData()
+    own, grid = slicer.vtkOrientedImageData(), slicer.vtkOrientedImageData()
     segmentationNode.GetBinaryLabelmapRepresentation(segmentId, own)
-    grid = _gridOver(own, scan)
-    current = resampled(own, grid) > 0
+    if min(own.GetDimensions()) < 1:
+        matrix = vtk.vtkMatrix4x4()
+        scan.GetImageToWorldMatrix(matrix)
+        own.SetGeometryFromImageToWorldMatrix(matrix)
+    slicer.vtkOrientedImageDataResample.PadImageToContainImage(own, scan, grid)
+    current = arrayOf(grid) > 0
     change = opinion.change(grid, current, opinion.taken(grid, least=least), cut)
     if (change.add & ~current).any() or change.remove.any():
         arrayOf(grid)[:] = (current | change.add) & ~change.remove
         logic = slicer.vtkSlicerSegmentationsModuleLogic
         logic.SetBinaryLabelmapToSegment(grid, segmentationNode, segmentId, logic.MODE_REPLACE)
-
-
-def _gridOver(own: Any, scan: Any) -> Any:
-    """An empty oriented image with the voxels of one, or of the scan if that one is empty, over both."""
-    import slicer
-    import vtk
-
-    isEmpty = min(own.GetDimensions()) < 1
-    matrix = imageToWorld(scan if isEmpty else own)
-    corners = np.array([(i, j, k, 1) for i in (0, 1) for j in (2, 3) for k in (4, 5)])
-    corners[:, :3] = np.array(scan.GetExtent())[corners[:, :3]]
-    places = (corners @ (np.linalg.inv(matrix) @ imageToWorld(scan)).T)[:, :3]
-    low, high = np.floor(places.min(0) + 1e-3).astype(int), np.ceil(places.max(0) - 1e-3).astype(int)
-    if not isEmpty:
-        low, high = np.minimum(low, own.GetExtent()[::2]), np.maximum(high, own.GetExtent()[1::2])
-    grid = slicer.vtkOrientedImageData()
-    grid.SetExtent(*(int(end) for ends in zip(low, high, strict=True) for end in ends))
-    grid.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
-    arrayOf(grid)[:] = 0
-    toWorld = vtk.vtkMatrix4x4()
-    toWorld.DeepCopy(matrix.ravel())
-    grid.SetGeometryFromImageToWorldMatrix(toWorld)
-    return grid
 
 
 def strokeRegion(

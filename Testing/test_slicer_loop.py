@@ -145,9 +145,6 @@ def test_the_opinion_is_accepted_from_the_console_whole_and_where_sure(session: 
     session.accept(case.caseId, case.node, case.segmentId, least=0.8)
     assert np.array_equal(case.voxels(), np.where(sure, case.teacher, own))
     assert (case.voxels() != own).any() and (case.voxels() != case.teacher).any()
-    empty = case.node.GetSegmentation().AddEmptySegment("empty", "Empty")
-    session.accept(case.caseId, case.node, empty)
-    assert np.array_equal(case.voxels(empty), case.teacher)
     session.accept(case.caseId, case.node, case.segmentId, cut=0.8)
     assert np.array_equal(case.voxels(), case.probability > 0.8)
     session.accept(case.caseId, case.node, case.segmentId)
@@ -159,6 +156,18 @@ def test_the_opinion_is_accepted_from_the_console_whole_and_where_sure(session: 
         session.accept(case.caseId, case.node, "another")
     with pytest.raises(InputError, match="This is a prediction, which stays"):
         session.accept(case.caseId, session.showPrediction(case.caseId), case.segmentId)
+
+
+def test_an_empty_segment_takes_the_opinion_on_the_scans_grid(session: Session, tmp_path: Path) -> None:
+    import slicer
+
+    case = makePredictedCase(session, tmp_path / "study", oblique=True)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "New")
+    segmentId = node.GetSegmentation().AddEmptySegment("la", "LA")
+    for cut, expected in ((0.5, case.teacher), (0.8, case.probability > 0.8)):
+        session.accept(case.caseId, node, segmentId, cut=cut)
+        found = slicer.util.arrayFromSegmentBinaryLabelmap(node, segmentId, case.volume) > 0
+        assert np.array_equal(found, expected)
 
 
 def test_accepting_from_the_console_leaves_a_finer_segment_as_fine_as_it_is(session: Session, tmp_path: Path) -> None:

@@ -316,7 +316,10 @@ def takeInto(
     if min(own.GetDimensions()) < 1:
         matrix = vtk.vtkMatrix4x4()
         scan.GetImageToWorldMatrix(matrix)
+        own.SetExtent(scan.GetExtent())
+        own.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
         own.SetGeometryFromImageToWorldMatrix(matrix)
+        arrayOf(own)[:] = 0
     slicer.vtkOrientedImageDataResample.PadImageToContainImage(own, scan, grid)
     current = arrayOf(grid) > 0
     change = opinion.change(grid, current, opinion.taken(grid, least=least), cut)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,8 +104,12 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def predictor() -> Predictor:
-    method = create_method(SETTINGS)
-    return Predictor(Model(SETTINGS, method.networks, method.predictor, 0), device=choose_device("cpu", "float32"))
+    return _untrained(SETTINGS)
+
+
+def _untrained(settings: Settings) -> Predictor:
+    method = create_method(settings)
+    return Predictor(Model(settings, method.networks, method.predictor, 0), device=choose_device("cpu", "float32"))
 
 
 def test_a_cohorts_unlabeled_scans_are_looked_at_once_each(phantoms: Path, predictor: Predictor) -> None:
@@ -118,8 +123,17 @@ def test_a_cohorts_unlabeled_scans_are_looked_at_once_each(phantoms: Path, predi
 def test_a_descriptor_is_the_mean_of_the_coarsest_features_whatever_the_scans_size(predictor: Predictor) -> None:
     array = np.random.default_rng(0).normal(size=(32, 32, 17)).astype(np.float32)
     assert predictor.descriptor(array).shape == (32,)
-    # What is missing to a multiple of 16 is filled with the scan's mean, 0.
-    whole = np.pad(array, ((0, 0), (0, 0), (0, 15)))
+    # Windows overlap where the side is no multiple of theirs.
+    windows = np.concatenate([array[:, :, :16], array[:, :, 1:]], axis=2)
+    np.testing.assert_allclose(predictor.descriptor(array), predictor.descriptor(windows), rtol=1e-5)
+
+
+def test_a_scan_smaller_than_the_windows_is_filled_with_its_mean() -> None:
+    """As for its segmentation; of 16 voxels a side instance normalization would have a single value and refuse it."""
+    settings = replace(SETTINGS, patch_size=(32, 32, 16), normalization="instance")
+    predictor = _untrained(settings)
+    array = np.random.default_rng(0).normal(size=(16, 12, 7)).astype(np.float32)
+    whole = np.pad(array, ((0, 16), (0, 20), (0, 9)))
     np.testing.assert_allclose(predictor.descriptor(array), predictor.descriptor(whole), rtol=1e-5)
 
 

@@ -620,6 +620,22 @@ def test_a_state_is_the_segments_own_state(filled: Any) -> None:
     assert filled.logic.study.case("case_001").state == "in progress"
 
 
+def test_the_states_of_an_older_scene_do_not_replace_the_studys(filled: Any) -> None:
+    import slicer
+
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    node, segmentId = filled.logic.cases.labelSource("case_001")
+    filled.onStateChosen("case_001", "in progress")
+    # As from another scene, or before this one was opened again.
+    filled.logic.study.setState("case_001", "flagged")
+    filled.logic.cases.readStates()
+    assert filled.logic.study.case("case_001").state == "flagged"
+    assert logic.GetSegmentStatus(node.GetSegmentation().GetSegment(segmentId)) == logic.Flagged
+    logic.SetSegmentStatus(node.GetSegmentation().GetSegment(segmentId), logic.Completed)
+    filled.logic.cases.readStates()
+    assert filled.logic.study.case("case_001").state == "completed"
+
+
 def test_a_role_that_needs_a_label_is_refused_and_shown_as_it_was(filled: Any) -> None:
     filled.onRoleChosen("case_003", "labeled")
     assert "Wanted a label for the role labeled" in filled.ui.inputsMessageLabel.text

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -151,6 +153,32 @@ def test_a_study_that_was_moved_meanwhile_is_not_made_anew_at_its_old_place(stud
     with pytest.raises(InputError, match="not at its place any more"):
         study.addScan(tmp_path / "a.nrrd")
     assert study.cases == () and not study.folder.exists()
+
+
+def test_a_study_that_cannot_be_read_for_a_moment_is_waited_for_and_then_told_as_such(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, refusals = Path.read_text, 0
+
+    def refusing(path: Path, *arguments: Any, **options: Any) -> str:
+        nonlocal refusals
+        refusals -= 1
+        if path.name == "study.json" and refusals >= 0:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", refusing)
+    refusals = 2
+    study.addScan(tmp_path / "a.nrrd")
+    refusals = 1000
+    for attempt in (lambda: study.addScan(tmp_path / "b.nrrd"), lambda: Study.at(study.folder)):
+        with pytest.raises(InputError, match="cannot be read now .Permission denied.. Close the program that holds it"):
+            attempt()
+    refusals = 0
+    assert Study.at(study.folder).cases == study.cases
+    (study.folder / "study.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="changed by another Slicer"):
+        study.addScan(tmp_path / "b.nrrd")
 
 
 def test_a_folder_of_scans_is_added_unlabeled(study: Study, phantoms: Path) -> None:

@@ -38,8 +38,13 @@ if sys.platform == "win32":
     # Excel, for one, lets nobody replace what it shows.
     _NOT_PERMITTED += " If it is open in another program, close it there."
 _NO_FOLDER = "Wanted a folder where there is a file. Choose another one."
+_RESUME = "then resume, or start anew if nothing was saved yet."
+_DISK_FAILS = "The disk, or the server that it is of, does not answer rightly. Connect it again or ask who keeps it"
 _SENTENCE_OF_ERRNO: dict[int | None, str] = {
-    errno.ENOSPC: "There is no room left on the disk. Make some, then resume, or start anew if nothing was saved yet.",
+    errno.ENOSPC: f"There is no room left on the disk. Make some, {_RESUME}",
+    errno.EDQUOT: f"Your share of the disk is used up. Delete files of yours or ask for more, {_RESUME}",
+    errno.EIO: f"{_DISK_FAILS}, {_RESUME}",
+    errno.ESTALE: f"{_DISK_FAILS}, {_RESUME}",
     errno.EACCES: _NOT_PERMITTED,
     errno.EPERM: _NOT_PERMITTED,
     errno.EROFS: "The disk cannot be written to. Choose a folder on another one.",

@@ -35,8 +35,6 @@ NIFTI_FILE = "segmentation.nii.gz"
 PROBABILITY_FILE = "probability.nrrd"
 UNCERTAINTY_FILE = "uncertainty.nrrd"
 FIGURES_FILE = "figures.json"
-# Voxels of the scan for one at the networks' coarsest level.
-_COARSENING = 16
 
 
 @dataclass(frozen=True)
@@ -261,13 +259,15 @@ class Predictor:
         After Yang et al., Suggestive annotation, MICCAI 2017, which describes an image by the channel-wise mean of the
         features at the encoder's end.
         """
-        padding = [(0, -side % _COARSENING) for side in array.shape]
+        size = self.model.settings.patch_size
+        # A scan smaller than the windows gets zeros, its mean, as for its segmentation.
+        padding = [(0, max(window - side, 0)) for window, side in zip(size, array.shape, strict=True)]
         image = torch.from_numpy(np.pad(array, padding).astype(np.float32))[None, None].to(self.device.device)
         network: Any = self.model.networks[self.model.predictor]
         total, places = np.zeros(1), 0
         with torch.inference_mode():
             # Window by window, as all else: the whole of a scan would need many times the memory.
-            for windows in _windows(image, self.model.settings.patch_size):
+            for windows in _windows(image, size):
                 with self.device.autocast():
                     features = network.bottom_features(windows).float()
                 if not features.isfinite().all():
@@ -526,9 +526,9 @@ def _write(prediction: Prediction, folder: Path, *, nifti: bool, volumes: bool) 
 
 
 def _windows(image: torch.Tensor, size: Sequence[int]) -> Iterator[torch.Tensor]:
-    """Windows of an image (1, 1, X, Y, Z), some at once; the last of each axis overlaps the one before."""
+    """Windows of an image (1, 1, X, Y, Z), no smaller, some at once; the last of each axis overlaps the one before."""
     starts = [
-        [min(start, max(side - step, 0)) for start in range(0, side, step)]
+        [min(start, side - step) for start in range(0, side, step)]
         for side, step in zip(image.shape[2:], size, strict=True)
     ]
     pieces = [image[:, :, x : x + size[0], y : y + size[1], z : z + size[2]] for x, y, z in product(*starts)]

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.settings import Settings
 
+_Found = TypeVar("_Found")
 _SECONDS_OF_PATIENCE = 2.0
 _BYTES_OF_A_FULL_DISK = 1 << 20
 _SECONDS_UNTIL_UNFINISHED = 3600.0
@@ -55,13 +56,12 @@ def _is_full(folder: Path) -> bool:
         return False
 
 
-def patiently(change: Callable[[], None], patience: float = _SECONDS_OF_PATIENCE) -> None:
-    """Replace or remove a file; Windows refuses as long as somebody reads it, so for some seconds it is tried again."""
+def patiently(change: Callable[[], _Found], patience: float = _SECONDS_OF_PATIENCE) -> _Found:
+    """Replace, remove or read a file; while somebody else does Windows refuses, so for seconds it is tried again."""
     until = time.monotonic() + patience
     while True:
         try:
-            change()
-            return
+            return change()
         except PermissionError:
             if time.monotonic() > until:
                 raise
@@ -76,7 +76,12 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 def write_json_atomically(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON to ``path``, whole or not at all."""
-    write_text_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text_atomically(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """``value`` as indented JSON, as all files of it here are written."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True)

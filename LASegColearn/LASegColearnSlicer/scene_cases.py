@@ -51,6 +51,8 @@ _GRID_ATTRIBUTE = "LASegColearn.grid"
 _FILE_ATTRIBUTE = "LASegColearn.labelFile"
 # What was drawn when the node and the file held the same label.
 _VOXELS_ATTRIBUTE = "LASegColearn.labelVoxels"
+# The segment's state when the study had the same.
+_STATE_ATTRIBUTE = "LASegColearn.labelState"
 _LEFT_ATRIUM_CODE, _TISSUE_CODE = "SCT^82471001", "SCT^85756007"
 # What the engine reads from where it is; other formats (DICOM series) are exported.
 _READABLE = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
@@ -184,6 +186,7 @@ class SceneCases:
         segmentationNode.SetAttribute(_SEGMENT_ATTRIBUTE, segmentId)
         segmentationNode.SetAttribute(_FILE_ATTRIBUTE, _voxelsHash(file))
         segmentationNode.SetAttribute(_VOXELS_ATTRIBUTE, placedVoxelsDigest(segmentationNode))
+        segmentationNode.RemoveAttribute(_STATE_ATTRIBUTE)
         if self._study.case(caseId).state in ("not started", "in progress", "predicted"):
             self.setState(caseId, "completed")
 
@@ -254,7 +257,10 @@ class SceneCases:
         return True
 
     def readStates(self) -> None:
-        """Take over the states that the segments of the scene have in Slicer's Segment Editor."""
+        """Take over the states that segments were given in Slicer's Segment Editor since the study had the same.
+
+        Of other segments, as an older scene has them, the study knows better, and they get its state.
+        """
         import slicer
 
         for case in self._study.cases:
@@ -263,19 +269,30 @@ class SceneCases:
                 continue
             segment = source[0].GetSegmentation().GetSegment(source[1])
             number = slicer.vtkSlicerSegmentationsModuleLogic.GetSegmentStatus(segment)
+            known = source[0].GetAttribute(_STATE_ATTRIBUTE)
+            if known == str(number):
+                self._tellSegment(case.id, case.state)
             # A segment that nobody has given a state tells nothing.
-            if 0 < number < len(_STATES) and _STATES[number] != case.state:
-                self._study.setState(case.id, _STATES[number])
+            elif 0 < number < len(_STATES):
+                self.setState(case.id, _STATES[number])
 
     def setState(self, caseId: str, state: State) -> None:
         """Change a case's state, in the scene's segment as well."""
+        if self._study.case(caseId).state != state:
+            self._study.setState(caseId, state)
+        self._tellSegment(caseId, state)
+
+    def _tellSegment(self, caseId: str, state: State) -> None:
         import slicer
 
-        self._study.setState(caseId, state)
         source = self.labelSource(caseId)
-        if source is not None and state in _STATES:
-            segment = source[0].GetSegmentation().GetSegment(source[1])
-            slicer.vtkSlicerSegmentationsModuleLogic.SetSegmentStatus(segment, _STATES.index(state))
+        if source is None or state not in _STATES:
+            return
+        node, number = source[0], _STATES.index(state)
+        segment = node.GetSegmentation().GetSegment(source[1])
+        if slicer.vtkSlicerSegmentationsModuleLogic.GetSegmentStatus(segment) != number:
+            slicer.vtkSlicerSegmentationsModuleLogic.SetSegmentStatus(segment, number)
+        node.SetAttribute(_STATE_ATTRIBUTE, str(number))
 
     def load(self, caseId: str) -> Any:
         """The case's scan as a node; loaded if it is not in the scene.

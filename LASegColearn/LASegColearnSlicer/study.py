@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from LASegColearnLib.cohort import Case, Cohort, id_problems, save_cohort
 from LASegColearnLib.cohort_import import cohort_from_folders, import_cohort
 from LASegColearnLib.errors import InputError, Problem
-from LASegColearnLib.run_folder import RunFolder, write_json_atomically
+from LASegColearnLib.run_folder import RunFolder, json_text, patiently, write_text_atomically
 
 Role = Literal["labeled", "unlabeled", "validation", "left out"]
 # The first four are Slicer's own segment states.
@@ -24,6 +24,7 @@ State = Literal["not started", "in progress", "completed", "flagged", "predicted
 
 _FILE = "study.json"
 _VERSION = 1
+_SECONDS_OF_PATIENCE = 0.5
 _LABELED_ROLES = ("labeled", "validation")
 # Figures of a prediction that are set against the case's label.
 _AGAINST_LABEL = ("dice", "hd95_mm", "asd_mm")
@@ -163,7 +164,7 @@ class Study:
         Raises
         ------
         InputError
-            If the study's file is not there any more, or holds something else.
+            If the study's file is not there any more, cannot be read now, or holds something else.
         """
         if self._written is None:
             return
@@ -401,21 +402,25 @@ class Study:
             "given": self._given,
             "cases": [self._plain(case) for case in self.cases],
         }
+        text = json_text(content)
         try:
-            write_json_atomically(self.folder / _FILE, content)
+            write_text_atomically(self.folder / _FILE, text)
         except OSError as error:
             cause = f"The study's folder cannot be written to ({error.strerror})."
             raise InputError(Problem(self.folder.name, cause, "Make room, or choose a folder of your own.")) from error
         except UnicodeEncodeError as error:
             raise InputError([problem for case in self.cases for problem in _unwritableNames(case)]) from error
-        self._written = self._inFile()
+        self._written = text
 
     def _inFile(self) -> str | None:
-        """What the study's file holds; None if it is not there or cannot be read now."""
+        """What the study's file holds; None if it is not there. Raises :class:`InputError` if it cannot be read now."""
         try:
-            return (self.folder / _FILE).read_text(encoding="utf-8")
-        except (OSError, ValueError):
+            return _textOf(self.folder / _FILE)
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except ValueError:
+            # No text any more, so not what was written.
+            return ""
 
     def _plain(self, case: StudyCase) -> dict[str, Any]:
         content = asdict(case)
@@ -433,7 +438,7 @@ class Study:
     @classmethod
     def _opened(cls, folder: Path, file: Path) -> Study:
         try:
-            text = file.read_text(encoding="utf-8")
+            text = _textOf(file)
             content = json.loads(text)
             if content["version"] > _VERSION:
                 raise InputError(
@@ -450,6 +455,29 @@ class Study:
             cause = f"The study's file {_FILE} is damaged."
             remedy = "Restore it from a backup, or make a new study and add the scans again."
             raise InputError(Problem(folder.name, cause, remedy)) from error
+
+
+def _textOf(file: Path) -> str:
+    """What a study's file holds.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError
+        If it is not there.
+    ValueError
+        If it is no text.
+    InputError
+        If it cannot be read now.
+    """
+    try:
+        # Who waits is in front of the panel.
+        return patiently(partial(file.read_text, encoding="utf-8"), _SECONDS_OF_PATIENCE)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        cause = f"The study's file cannot be read now ({error.strerror})."
+        remedy = "Close the program that holds it, or connect its disk again, then try once more."
+        raise InputError(Problem(file.parent.name, cause, remedy)) from error
 
 
 def _case(entry: dict[str, Any], folder: Path) -> StudyCase:

@@ -15,6 +15,7 @@ from batches import noise_batch
 from LASegColearnLib.case_cache import CachedCase
 from LASegColearnLib.device import Device, choose_device
 from LASegColearnLib.methods.base import Batch
+from LASegColearnLib.networks import VNet
 from LASegColearnLib.patches import PatchSource
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.training_step import TrainingStep
@@ -138,6 +139,27 @@ def test_float16_that_finds_no_scale_at_which_gradients_are_finite_says_so() -> 
     for number in range(3):
         losses = step([_batch(number)], 0.5, 0.1)
     assert not torch.equal(_weights(step)["student_1.head.weight"], before)
+
+
+@pytest.mark.parametrize(("factor", "reason"), [(1.0, None), (1.5, "its results are wrong"), (math.nan, "its results")])
+def test_a_compiler_whose_networks_say_something_else_is_not_used(
+    factor: float, reason: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+
+    def compile_otherwise(network: torch.nn.Module) -> None:
+        compiled.append(network)
+        network.register_forward_hook(lambda _module, _inputs, found: found * factor)
+
+    monkeypatch.setattr(VNet, "compile", compile_otherwise)
+    step = TrainingStep(replace(SETTINGS, normalization="batch", dropout=0.5), PLACE)
+    before = _weights(step)
+    found = step.compile_networks()
+    assert found is None if reason is None else found is not None and reason in found
+    own = list(step.method.networks.values())
+    assert [network in own for network in compiled] == [False, *([True] * len(own) if reason is None else [])]
+    assert all(torch.equal(value, before[name]) for name, value in _weights(step).items())
+    assert any(module.p == 0.5 for network in own for module in network.modules() if hasattr(module, "p"))
 
 
 def test_without_a_compiler_the_networks_run_as_they_were() -> None:

@@ -63,10 +63,35 @@ def _is_right(place: Place, processor: Place, layers: nn.Module, images: torch.T
         if is_out_of_memory(error):
             raise
         return False
-    wanted = _answer(processor, layers, images)
+    return _are_alike(found, _answer(processor, layers, images), place.precision)
+
+
+def compiles_rightly(place: Place, network: nn.Module, images: torch.Tensor) -> bool:
+    """Whether `torch.compile` keeps what a network says of images (N, 1, X, Y, Z) there; of gradients that they exist.
+
+    Whatever a compiler raises passes through. The network itself is not changed; it is tried in training, without
+    dropout, which a compiled network draws otherwise.
+    """
+    plain = copy.deepcopy(network).requires_grad_(True).train()
+    for module in plain.modules():
+        if isinstance(module, nn.Dropout3d):
+            module.p = 0.0
+    fused = copy.deepcopy(plain)
+    fused.compile()
+    shown = images.to(place.device)
+    with torch.enable_grad(), place.autocast():
+        found, wanted = fused(shown), plain(shown)
+    found.float().mean().backward()
+    # A whole network's gradients are not compared: in bfloat16 they are rounded differently by most of their length.
+    gradients = [parameter.grad for parameter in fused.parameters() if parameter.grad is not None]
+    finite = bool(gradients) and all(bool(gradient.isfinite().all()) for gradient in gradients)
+    return finite and _are_alike([found.detach().float()], [wanted.detach().float()], place.precision)
+
+
+def _are_alike(found: list[torch.Tensor], wanted: list[torch.Tensor], precision: torch.dtype) -> bool:
     # A comparison with NaN is false.
     return all(
-        float((one - other).norm()) <= _TOLERANCE[place.precision] * float(other.norm())
+        float((one - other).norm()) <= _TOLERANCE[precision] * float(other.norm())
         for one, other in zip(found, wanted, strict=True)
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from LASegColearnLib.device import Device
+from LASegColearnLib.device_trial import compiles_rightly
 from LASegColearnLib.methods import create_method
 from LASegColearnLib.methods.base import Batch, Loss, Method
 from LASegColearnLib.processes import ALONE, Processes
@@ -64,15 +64,12 @@ class TrainingStep:
     def compile_networks(self) -> str | None:
         """Let `torch.compile` fuse the networks; returns why not if it cannot, after which they run as they were.
 
-        Tried on a copy first: a compiler that is missing or fails shows only when a network is run.
+        Tried on a copy first: a compiler that is missing, fails or errs shows only when a network is run.
         """
+        patches = torch.randn(2, 1, *self.settings.patch_size, generator=torch.Generator().manual_seed(0))
         try:
-            trial = copy.deepcopy(self.method.networks[self.method.predictor]).requires_grad_(True)
-            trial.compile()
-            patch = torch.zeros(1, 1, *self.settings.patch_size, device=self.device.device)
-            with self.device.autocast():
-                result = trial(patch)
-            result.float().mean().backward()
+            if not compiles_rightly(self.device, self.method.networks[self.method.predictor], patches):
+                return "its results are wrong"
         except Exception as error:  # noqa: BLE001 - whatever a compiler says, training goes on without it
             return type(error).__name__
         for network in self.method.networks.values():

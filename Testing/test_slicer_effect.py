@@ -639,6 +639,10 @@ def test_keys_are_bound_while_the_effect_is_active(editor: Editor, monkeypatch: 
     editor.widget.setActiveEffect(None)
     editor.embedded.activateColearning()
     assert set(keys()) == {"A", "N", "Shift+N"}
+    before = editor.case.voxels()
+    keys()["A"].activated.emit()
+    assert np.array_equal(editor.case.voxels(), before), "Nobody sees the editor."
+    bare(editor.widget).show()
     keys()["N"].activated.emit()
     assert editor.message == "Doubtful place 1 of 2"
     keys()["Shift+N"].activated.emit()

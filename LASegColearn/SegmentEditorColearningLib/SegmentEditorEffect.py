@@ -599,11 +599,21 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         window = slicer.util.mainWindow()
         if window is None:
             return
-        for key, receiver in (("a", self.onAccept), ("n", self.onNextDoubt), ("Shift+n", self.onPreviousDoubt)):
+        for key, action in (("a", self.onAccept), ("n", self.onNextDoubt), ("Shift+n", self.onPreviousDoubt)):
+            receiver = self._whenShown(action)
             shortcut = qt.QShortcut(window)
             shortcut.setKey(qt.QKeySequence(key))
             shortcut.connect("activated()", receiver)
             self._shortcuts.append((shortcut, receiver))
+
+    def _whenShown(self, action: Callable[[], None]) -> Callable[[], None]:
+        """A scene can be opened with this effect active in an editor that nobody sees: it would be edited unnoticed."""
+
+        def act() -> None:
+            if self.acceptButton.visible:
+                action()
+
+        return act
 
     def _removeShortcuts(self) -> None:
         for shortcut, receiver in self._shortcuts:

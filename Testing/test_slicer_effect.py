@@ -307,6 +307,29 @@ def test_a_teacher_that_the_effect_has_loaded_is_not_shown_without_it(editor: Ed
     assert not display.GetVisibility()
 
 
+def test_a_transform_that_comes_later_moves_no_opinion(editor: Editor) -> None:
+    """Of the scan or the segmentation it is said; the teacher is loaded anew where it belongs."""
+    import slicer
+    import vtk
+
+    move = vtk.vtkTransform()
+    move.Translate(0, 0, 6)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(move.GetMatrix())
+    case, before = editor.case, editor.case.voxels()
+    for node in (case.node, case.volume):
+        node.SetAndObserveTransformNodeID(transform.GetID())
+        editor.effect.onAccept()
+        assert f"{node.GetName()}: It is inside a transform that is not hardened" in editor.message
+        node.SetAndObserveTransformNodeID(None)
+        assert np.array_equal(case.voxels(), before)
+    moved = case.logic.display.teacherNode(case.caseId)
+    moved.SetAndObserveTransformNodeID(transform.GetID())
+    editor.effect.onAccept()
+    assert case.logic.display.teacherNode(case.caseId).GetParentTransformNode() is None
+    assert np.array_equal(case.voxels(), case.teacher)
+
+
 def test_a_case_that_was_removed_is_said(editor: Editor) -> None:
     before = editor.case.voxels()
     editor.case.logic.study.remove(editor.case.caseId)

@@ -136,15 +136,54 @@ def test_a_prediction_that_was_edited_is_kept_when_the_next_one_comes(
     assert np.array_equal(slicer.util.arrayFromSegmentBinaryLabelmap(second, segmentId, volume), voxels)
     assert display.teacherNode("case_001") is third
     # Of a scene that was saved before edits were noted.
-    third.RemoveAttribute("LASegColearn.voxels")
+    third.RemoveAttribute("LASegColearn.placedVoxels")
     fourth, _ = display.show(volume, "case_001", files, surface=False)
     assert not core.scene.IsNodePresent(third)
-    fourth.RemoveAttribute("LASegColearn.voxels")
+    fourth.RemoveAttribute("LASegColearn.placedVoxels")
     slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, fourth, segmentId, volume)
     fifth, _ = display.show(volume, "case_001", files, surface=False)
     assert core.scene.IsNodePresent(fourth) and fourth.GetAttribute(KIND_ATTRIBUTE) is None
     display.remove("case_001")
     assert core.scene.IsNodePresent(second) and not core.scene.IsNodePresent(fifth)
+
+
+@pytest.mark.parametrize("which", ["teacher", "uncertainty"])
+@pytest.mark.parametrize("hardened", [True, False])
+def test_a_prediction_that_was_moved_is_loaded_anew(
+    core: SlicerCore, display: PredictionDisplay, files: Path, which: str, hardened: bool
+) -> None:
+    """Slicer hardens a scan's transform for all that is under it in Data; the scan's file lies where it was."""
+    import slicer
+    import vtk
+
+    volume = core.loadVolume(files / "scan.nrrd")
+    teacher, _ = display.show(volume, "case_001", files, surface=False)
+    assert display.isCurrent("case_001", files)
+    moved = teacher if which == "teacher" else display.uncertaintyNode("case_001")
+    move = vtk.vtkTransform()
+    move.Translate(0, 0, 6)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(move.GetMatrix())
+    moved.SetAndObserveTransformNodeID(transform.GetID())
+    assert not hardened or moved.HardenTransform()
+    assert not display.isCurrent("case_001", files)
+    display.show(volume, "case_001", files, surface=False)
+    assert display.isCurrent("case_001", files)
+    # Nobody's work is lost: what was hardened may be wanted there.
+    assert bool(core.scene.IsNodePresent(moved)) == (hardened and which == "teacher")
+
+
+def test_a_prediction_of_a_scene_of_an_early_version_is_compared_without_its_place(
+    core: SlicerCore, display: PredictionDisplay, files: Path
+) -> None:
+    from LASegColearnSlicer.segment_voxels import voxelsDigest
+
+    teacher, _ = display.show(core.loadVolume(files / "scan.nrrd"), "case_001", files, surface=False)
+    teacher.RemoveAttribute("LASegColearn.placedVoxels")
+    teacher.SetAttribute("LASegColearn.voxels", voxelsDigest(teacher))
+    assert display.isCurrent("case_001", files)
+    teacher.SetAttribute("LASegColearn.voxels", "others")
+    assert not display.isCurrent("case_001", files)
 
 
 def test_a_saved_scene_keeps_a_prediction_that_was_painted_into_apart_from_the_engines_file(

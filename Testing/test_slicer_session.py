@@ -433,8 +433,7 @@ def test_a_label_is_shown_as_the_engine_reads_it_and_stays_as_it_is_unless_it_is
     assert np.array_equal(shown > 0, _structures(shown.shape) == 420)
     assert session.cases.refreshLabels() == []
     assert session.study.case("case_001").label == LabelSource(file, segment)
-    storage = node.GetStorageNode()
-    assert storage is None or storage.GetFileName() == str(file), "A saved scene writes where nothing is."
+    assert node.GetStorageNode() is None, "A saved scene writes over the label, or where nothing is."
     _layer((volume, *source), 9)
     assert session.cases.refreshLabels() == ["case_001"]
     assert session.study.case("case_001").label.file != file
@@ -506,7 +505,6 @@ def test_a_newer_label_is_kept_when_the_older_one_leaves_the_scene(
     assert session.cases.refreshLabels() == ["case_001"], "A label that was loaded from its file is edited as well."
     newer = file.read_bytes()
     loaded.SetAttribute("LASegColearn.labelFile", "of another day")
-    loaded.GetStorageNode().SetFileName(str(tmp_path / "elsewhere.seg.nrrd"))
     _layer((source[0], *session.cases.labelSource("case_001")), 2)
     with pytest.raises(InputError, match="remove the segmentation A label from the scene"):
         session.cases.refreshLabels()
@@ -522,19 +520,30 @@ def test_a_segmentation_that_is_the_label_no_more_is_not_saved_over_the_one_that
     session.setupCohort(tmp_path / "s", labeled=[source])
     file = session.study.case("case_001").label.file
     core.scene.RemoveNode(source[1])
-    earlier = session.cases.loadLabel("case_001")
-    assert earlier.GetStorageNode().GetFileName() == str(file)
-    chosen = _volume("A", labeled=True)
-    _layer((source[0], *chosen[1:]), 1)
-    session.useAsLabel("case_001", *chosen[1:])
-    # The scene's Save gives it a file of its own.
-    assert earlier.GetStorageNode() is None
+    # As somebody loads it in Add Data.
+    earlier, own = core.loadSegmentation(file), core.loadSegmentation(file)
+    assert earlier.GetStorageNode().GetFileName() == own.GetStorageNode().GetFileName() == str(file)
+    session.useAsLabel("case_001", own, str(own.GetSegmentation().GetNthSegmentID(0)))
+    # The scene's Save gives each a file of its own: the study would not know what was written over its label.
+    assert earlier.GetStorageNode() is None and own.GetStorageNode() is None
     assert earlier.GetSegmentation().GetNumberOfSegments() == 1
-    # One that is the label again, or still, goes on where it is.
-    core.scene.RemoveNode(chosen[1])
-    again = session.cases.loadLabel("case_001")
-    session.useAsLabel("case_001", *session.cases.labelSource("case_001"))
-    assert again.GetStorageNode().GetFileName() == str(file)
+
+
+def test_what_is_shown_of_a_case_is_not_saved_beside_its_files_under_its_name_in_the_scene(
+    session: Session, core: SlicerCore, tmp_path: Path
+) -> None:
+    """Slicer's Save writes each node whose name is not its file's anew, in the folder that it was loaded from."""
+    session.setupCohort(tmp_path / "s", labeled=[_volume("DOE JANE", labeled=True)])
+    shutil.copy(session.study.case("case_001").scan, tmp_path / "la_007.nrrd")
+    session.study.addScan(tmp_path / "la_007.nrrd")
+    core.scene.Clear(0)
+    assert session.cases.load("case_001").GetName() == "DOE JANE"
+    label = session.cases.loadLabel("case_001")
+    where = session.cases.load("case_002")
+    assert where.GetName() == session.study.case("case_002").name == "la_007"
+    assert where.GetStorageNode().GetFileName() == str(tmp_path / "la_007.nrrd")
+    assert session.cases.load("case_001").GetStorageNode() is None and label.GetStorageNode() is None
+    assert session.cases.refreshLabels() == []
 
 
 def test_a_label_that_the_study_refuses_replaces_no_file_and_is_none_in_the_scene(

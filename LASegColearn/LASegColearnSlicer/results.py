@@ -7,16 +7,23 @@ import json
 from pathlib import Path
 from typing import Any
 
-from LASegColearnSlicer.segment_voxels import voxelsDigest
+import numpy as np
+
+from LASegColearnSlicer.scene_export import GRID_TOLERANCE, gridOf
+from LASegColearnSlicer.segment_voxels import placedVoxelsDigest, voxelsDigest
 
 CASE_ATTRIBUTE = "LASegColearn.caseId"
 KIND_ATTRIBUTE = "LASegColearn.kind"
 STUDY_ATTRIBUTE = "LASegColearn.study"
 # Name of the run whose model made a segmentation; of a segment that was made from one it is a tag.
 MODEL_ATTRIBUTE = "LASegColearn.model"
-# Which prediction a segmentation shows, and the voxels that it had when it was loaded.
+# Which prediction a segmentation shows, and the voxels that it had when it was loaded, with their places.
 _PREDICTION_ATTRIBUTE = "LASegColearn.prediction"
+_PLACED_ATTRIBUTE = "LASegColearn.placedVoxels"
+# In scenes of early versions, without the places.
 _VOXELS_ATTRIBUTE = "LASegColearn.voxels"
+# Where a scan lay when it became the case, and an uncertainty when it was loaded.
+GRID_ATTRIBUTE = "LASegColearn.grid"
 _TEACHER, _UNCERTAINTY = "teacher", "uncertainty"
 # A copy of one of these that somebody has made in Data.
 CLONE = "clone"
@@ -88,8 +95,8 @@ class PredictionDisplay:
         if surface:
             segmentation.CreateClosedSurfaceRepresentation()
         segmentation.SetAttribute(_PREDICTION_ATTRIBUTE, _identity(folder))
-        voxels = voxelsDigest(segmentation)
-        segmentation.SetAttribute(_VOXELS_ATTRIBUTE, voxels)
+        voxels = placedVoxelsDigest(segmentation)
+        segmentation.SetAttribute(_PLACED_ATTRIBUTE, voxels)
         self._putUnder(segmentation, volumeNode)
         uncertainty = folder / "uncertainty.nrrd"
         if uncertainty.exists():
@@ -122,9 +129,15 @@ class PredictionDisplay:
                 clone.SetAttribute(KIND_ATTRIBUTE, CLONE)
 
     def isCurrent(self, caseId: str, folder: Path) -> bool:
-        """Whether the prediction in this folder is in the scene, whole and as the engine made it."""
-        # One that was painted into, or whose segment was deleted, is no prediction any more.
-        return self.isNewest(caseId, folder) and not _wasEdited(self.teacherNode(caseId), None)
+        """Whether the prediction in this folder is in the scene, whole, as the engine made it and where it made it."""
+        # One that was painted into, or whose segment was deleted, is no prediction any more; nor is one that was moved,
+        # as Slicer does with all that is under a scan whose transform is hardened.
+        nodes = (self.teacherNode(caseId), self.uncertaintyNode(caseId))
+        return (
+            self.isNewest(caseId, folder)
+            and not _wasEdited(nodes[0], None)
+            and not any(_wasMoved(node) for node in nodes if node is not None)
+        )
 
     def isNewest(self, caseId: str, folder: Path) -> bool:
         """Whether what is in the scene was loaded from the prediction in this folder, all of it."""
@@ -145,7 +158,10 @@ class PredictionDisplay:
         node = self._loadVolume(file)
         if node is None:
             raise RuntimeError(f"{caseId}: The uncertainty cannot be loaded. Predict the case again.")
+        # Slicer would save it anew beside its file, under the name that it has in the scene.
+        forgetFile(node)
         self._mark(node, caseId, _UNCERTAINTY)
+        node.SetAttribute(GRID_ATTRIBUTE, json.dumps(gridOf(node)))
         node.SetName(f"{volumeNode.GetName()} uncertainty")
         node.CreateDefaultDisplayNodes()
         display = node.GetDisplayNode()
@@ -201,10 +217,23 @@ def _identity(folder: Path) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
+def _wasMoved(node: Any) -> bool:
+    """Whether a node is in a transform, or an uncertainty lies elsewhere than it did; a segmentation's voxels tell."""
+    known = node.GetAttribute(GRID_ATTRIBUTE)
+    return node.GetParentTransformNode() is not None or (bool(known) and not liesWhere(node, known))
+
+
+def liesWhere(volumeNode: Any, grid: str) -> bool:
+    """Whether a volume lies where this attribute of it says."""
+    return np.allclose(json.loads(grid), gridOf(volumeNode), rtol=0, atol=GRID_TOLERANCE)
+
+
 def _wasEdited(segmentation: Any, successor: str | None) -> bool:
+    placed = placedVoxelsDigest(segmentation)
+    known = segmentation.GetAttribute(_PLACED_ATTRIBUTE)
+    if placed == successor or known:
+        return placed not in (successor, known)
     voxels = voxelsDigest(segmentation)
-    if voxels == successor:
-        return False
     # Of one from a scene that was saved before this was noted, a successor that differs is all there is to go by.
     loaded = segmentation.GetAttribute(_VOXELS_ATTRIBUTE) or (None if successor is not None else voxels)
     return loaded != voxels

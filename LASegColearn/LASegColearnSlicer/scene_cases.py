@@ -15,23 +15,24 @@ from typing import Any
 import numpy as np
 
 from LASegColearnLib.errors import InputError, Problem
-from LASegColearnLib.scan_files import read_label
+from LASegColearnLib.scan_files import read_label, stem
 from LASegColearnLib.segmentation_files import SEGMENT_NAME, write_segmentation
 from LASegColearnSlicer.results import (
     CASE_ATTRIBUTE,
     CLONE,
+    GRID_ATTRIBUTE,
     KIND_ATTRIBUTE,
     STUDY_ATTRIBUTE,
     forgetFile,
     hasVoxels,
     isOurs,
+    liesWhere,
     markNode,
     modelOf,
     nodesOf,
     removeNode,
 )
 from LASegColearnSlicer.scene_export import (
-    GRID_TOLERANCE,
     checkScan,
     gridOf,
     hasGridOf,
@@ -45,8 +46,6 @@ from LASegColearnSlicer.study import LabelSource, State, Study, StudyCase
 
 _SCAN, _LABEL, _CORRECTED = "scan", "label", "corrected"
 _SEGMENT_ATTRIBUTE = "LASegColearn.segment"
-# Where the scan lay when it became the case.
-_GRID_ATTRIBUTE = "LASegColearn.grid"
 # What the label's file held when the node had the same.
 _FILE_ATTRIBUTE = "LASegColearn.labelFile"
 # What was drawn when the node and the file held the same label.
@@ -180,7 +179,7 @@ class SceneCases:
             node.RemoveAttribute(KIND_ATTRIBUTE)
         # What was loaded from there would be saved there with the scene, over the label that has replaced it.
         for node in self._nodes("vtkMRMLSegmentationNode"):
-            if node is not segmentationNode and _isStoredIn(node, file):
+            if _isStoredIn(node, file):
                 forgetFile(node)
         markNode(segmentationNode, self._study.identity, caseId, _LABEL)
         segmentationNode.SetAttribute(_SEGMENT_ATTRIBUTE, segmentId)
@@ -304,9 +303,9 @@ class SceneCases:
         """
         node, case = self.volumeNode(caseId), self._study.case(caseId)
         if node is not None:
-            known = node.GetAttribute(_GRID_ATTRIBUTE)
+            known = node.GetAttribute(GRID_ATTRIBUTE)
             # Scenes of early versions do not say.
-            if known and not np.allclose(json.loads(known), gridOf(node), rtol=0, atol=GRID_TOLERANCE):
+            if known and not liesWhere(node, known):
                 raise InputError(
                     Problem(
                         case.name,
@@ -329,13 +328,17 @@ class SceneCases:
             _takeVoxels(empty, node)
             removeNode(node)
             node = empty
-        node.SetName(case.name)
+        # Early versions took a file's whole name.
+        node.SetName(stem(case.scan) if case.name == case.scan.name else case.name)
+        if node.GetName() != stem(case.scan):
+            # Slicer would save it anew beside its file, under the name that it has in the scene.
+            forgetFile(node)
         self._markScan(node, caseId)
         return node
 
     def _markScan(self, volumeNode: Any, caseId: str) -> None:
         markNode(volumeNode, self._study.identity, caseId, _SCAN)
-        volumeNode.SetAttribute(_GRID_ATTRIBUTE, json.dumps(gridOf(volumeNode)))
+        volumeNode.SetAttribute(GRID_ATTRIBUTE, json.dumps(gridOf(volumeNode)))
 
     def loadLabel(self, caseId: str) -> Any | None:
         """The segmentation node with the case's label; loaded if it is not in the scene, None if there is no label.
@@ -354,6 +357,8 @@ class SceneCases:
             raise InputError(Problem(caseId, cause, "Put it back, or choose another label."))
         volume = self.load(caseId)
         node, segmentId = self._labelOfSlicer(file, segment) or self._labelOfEngine(caseId, file, segment, volume)
+        # Slicer would write it there without a word to the study, or anew beside it, under its name in the scene.
+        forgetFile(node)
         node.SetName(f"{volume.GetName()} label")
         node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
         markNode(node, self._study.identity, caseId, _LABEL)
@@ -384,8 +389,6 @@ class SceneCases:
             raise InputError(
                 Problem(caseId, f"Slicer cannot load the label's file {file.name}.", "Convert it to NRRD.")
             )
-        # The copy is gone.
-        forgetFile(node)
         return node, str(node.GetSegmentation().GetNthSegmentID(0))
 
     def _candidate(self, volume: Any) -> Candidate:

@@ -17,6 +17,7 @@ from LASegColearnLib.cohort import Case, Cohort, id_problems, save_cohort
 from LASegColearnLib.cohort_import import cohort_from_folders, import_cohort
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.run_folder import RunFolder, json_text, patiently, write_text_atomically
+from LASegColearnLib.scan_files import stem
 
 Role = Literal["labeled", "unlabeled", "validation", "left out"]
 # The first four are Slicer's own segment states.
@@ -359,7 +360,7 @@ class Study:
                 cause = f"Wanted each scan once, found it in the study already: {scan.name}."
                 raise InputError(Problem(other.id, cause, "Use the case that is there."))
         state: State = "not started" if label is None else "completed"
-        case = StudyCase(caseId or self.nextId, name or scan.name, scan, role, state, label)
+        case = StudyCase(caseId or self.nextId, name or stem(scan), scan, role, state, label)
         with self._saved():
             self._given = max(self._given, _numberOf(case.id))
             self._cases[case.id] = case

@@ -75,7 +75,7 @@ class TeacherOpinion:
     def isNewest(self, logic: Any) -> bool:
         """Whether it is that of the newest prediction, still in the scene, of a case of the study that is open."""
         nodes = (self.segmentationNode, self.uncertaintyNode)
-        if any(node is not None and node.GetScene() is None for node in nodes):
+        if any(node is not None and (node.GetScene() is None or node.GetParentTransformNode()) for node in nodes):
             return False
         segment = self.segmentationNode.GetSegmentation().GetSegment(self.segmentId)
         if segment is None or segment.GetRepresentation("Binary labelmap") is None:
@@ -273,10 +273,7 @@ def findOpinion(logic: Any, volumeNode: Any | None, segmentationNode: Any | None
         logic.study.checkUnchanged()
         cause = "The case was not predicted yet."
         raise InputError(Problem(case.name, cause, f"Predict it in the module {MODULE_TITLE}."))
-    for node in (volumeNode, segmentationNode):
-        if node.GetParentTransformNode() is not None:
-            cause = "It is inside a transform that is not hardened, so the teacher's segment does not lie on it."
-            raise InputError(Problem(node.GetName(), cause, "In Data, move it out of the transform."))
+    checkOutsideOfTransforms(volumeNode, segmentationNode)
     wasThere = logic.display.teacherNode(case.id) is not None
     teacher = logic.showPrediction(case.id, surface=False)
     if not wasThere:
@@ -292,6 +289,14 @@ def findOpinion(logic: Any, volumeNode: Any | None, segmentationNode: Any | None
         cause = "The teacher has found no left atrium in it."
         raise InputError(Problem(case.name, cause, "Outline it with the other effects."))
     return opinion
+
+
+def checkOutsideOfTransforms(*nodes: Any) -> None:
+    """Raise :class:`InputError` if a node is in a transform that is not hardened, which an opinion does not follow."""
+    for node in nodes:
+        if node is not None and node.GetParentTransformNode() is not None:
+            cause = "It is inside a transform that is not hardened, so the teacher's segment does not lie on it."
+            raise InputError(Problem(node.GetName(), cause, "In Data, move it out of the transform."))
 
 
 def takeInto(

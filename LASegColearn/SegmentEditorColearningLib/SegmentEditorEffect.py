@@ -31,6 +31,7 @@ from LASegColearnSlicer.teacher_opinion import (
     USUAL_CUT,
     TeacherOpinion,
     arrayOf,
+    checkOutsideOfTransforms,
     findOpinion,
     loopRegion,
     matrixArray,
@@ -402,10 +403,12 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         with self._tellingErrors():
             opinion = self._opinionNow()
             effect = self.scriptedEffect
+            editorNode = effect.parameterSetNode()
+            checkOutsideOfTransforms(editorNode.GetSourceVolumeNode(), editorNode.GetSegmentationNode())
             if effect.confirmCurrentSegmentVisible() == effect.NotConfirmed:
                 return
             image = self._grid()
-            note = opinion.checkGeometry(image, effect.parameterSetNode().GetSegmentationNode().GetName())
+            note = opinion.checkGeometry(image, editorNode.GetSegmentationNode().GetName())
             current = self._current(image)
             taken = opinion.taken(image, least=least, region=None if region is None else region(image))
             cut = self._cut(opinion)
@@ -416,8 +419,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
                 self._modify(image, change.add, change.remove)
                 # So that a label that is made of it knows where it came from.
                 model = opinion.segmentationNode.GetAttribute(MODEL_ATTRIBUTE)
-                node = effect.parameterSetNode()
-                markModel(node.GetSegmentationNode(), node.GetSelectedSegmentID(), model)
+                markModel(editorNode.GetSegmentationNode(), editorNode.GetSelectedSegmentID(), model)
                 if cut != USUAL_CUT:
                     # The outline that is shown is another.
                     note = f"{_('Taken at a probability of {cut:.2f}.').format(cut=cut)} {note}".strip()

@@ -248,6 +248,28 @@ def test_unlabeled_losses_ramp_up_after_the_pretraining(progress: float, expecte
     assert method.ramp(progress) == pytest.approx(expected, rel=1e-5)
 
 
+def test_in_a_run_that_is_resumed_to_be_longer_unlabeled_losses_go_on_counting() -> None:
+    settings = replace(PLAIN, pretraining=0.2, ramp_up=0.5)
+    method, resumed = CoLearning(settings), CoLearning(settings)
+    assert method.ramp(1.0) == 1.0
+    # Of three times the length it is at a third, and further on beyond what it had pretrained.
+    resumed.load_state(method.state())
+    assert resumed.ramp(0.1) == resumed.ramp(0.33) == 1.0
+    early = {name: value for name, value in method.state().items() if name != "risen"}
+    resumed = CoLearning(settings)
+    resumed.load_state(early)
+    assert resumed.ramp(0.1) < 0.01
+
+
+@pytest.mark.parametrize("statistics", ["average", "reestimate"])
+def test_the_teacher_that_labels_drops_nothing_out(statistics: str) -> None:
+    method = _method(dropout=0.5, teacher_statistics=statistics, normalization="batch")
+    batch = _batch()
+    first = method._pseudo_labels(batch)
+    assert 0 < float(first.mean()) < 1
+    assert torch.equal(method._pseudo_labels(batch), first)
+
+
 def test_paper_preset_has_no_ramp() -> None:
     assert CoLearning(PLAIN).ramp(0.0) == 1.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -111,6 +112,30 @@ def test_a_full_disk_is_told_as_such_whatever_was_written(tmp_path: Path, monkey
     # What a person can mend otherwise is told as it is.
     with pytest.raises(InputError), replacing(tmp_path / "last.pt"):
         raise InputError(Problem("case", "Wrong.", "Right it."))
+
+
+def test_a_quota_that_is_used_up_is_told_as_such_whatever_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`disk_usage` does not see a quota, and what writes forgets the system's number."""
+
+    def refuse(_file: int) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    def attempt(error: Exception) -> str:
+        with pytest.raises(type(error)) as raised, replacing(tmp_path / "last.pt") as temporary:
+            temporary.write_bytes(b"half")
+            raise error
+        return sentence_for(raised.value)
+
+    assert "unexpected went wrong" in attempt(OSError("1440000 requested and 786400 written"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        assert attempt(OSError("1440000 requested and 786400 written")).startswith("Your share of the disk is used up.")
+        with pytest.raises(OSError) as raised, replacing(tmp_path / "last.pt"):
+            raise RuntimeError("unexpected pos 64 vs 0")
+        assert sentence_for(raised.value).startswith("Your share of the disk is used up.")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_kept_of_a_refusal_names_cases_and_no_files(tmp_path: Path) -> None:

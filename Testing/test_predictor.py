@@ -559,15 +559,16 @@ def test_scans_that_cannot_be_read_do_not_stop_the_others_and_are_named_together
     assert contents(tmp_path / "out") == ["z"]
 
 
+@pytest.mark.parametrize("name", ["segmentation.seg.nrrd", "uncertainty.nrrd"])
 def test_a_result_that_another_program_has_open_does_not_stop_the_others(
-    tmp_path: Path, scan_file: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, scan_file: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     scans = [("open", scan_file), ("z", scan_file)]
-    predict_files(predictor, scans, tmp_path / "out")
+    predict_files(predictor, scans, tmp_path / "out", volumes=True)
     remove = Path.unlink
 
     def held(file: Path, missing_ok: bool = False) -> None:
-        if file.parent.name == "open" and file.exists():
+        if file.parent.name == "open" and file.name == name and file.exists():
             raise PermissionError(13, "The process cannot access the file")
         remove(file, missing_ok=missing_ok)
 

@@ -147,6 +147,15 @@ def test_with_fewer_labels_a_case_that_was_held_out_before_is_left_out(cohort: P
     assert (len(used.labeled), len(used.unlabeled)) == (2, len(whole.unlabeled) + 2)
     assert held.id not in {case.id for case in used.cases}
     assert any(event.get("message", "").endswith(f"held them out for validation: {held.id}.") for event in seen)
+    # Without any unlabeled scan, training would fail when the first one is due.
+    _write(tmp_path / "other", Cohort(labeled, (), ()))
+    with pytest.raises(
+        InputError, match=f"Wanted at least 2 unlabeled cases to train on, found 1: {held.id} were held"
+    ):
+        train(study, tmp_path / "none", replace(SETTINGS, iterations=1), labeled=len(labeled) - 2)
+    supervised = replace(SETTINGS, iterations=1, method="supervised")
+    train(study, tmp_path / "alone", supervised, labeled=len(labeled) - 2)
+    assert (tmp_path / "alone" / "checkpoints" / "last.pt").exists()
 
 
 def test_with_few_labeled_cases_none_is_held_out_and_it_is_said(cohort: Path, tmp_path: Path) -> None:

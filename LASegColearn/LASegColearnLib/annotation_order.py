@@ -77,7 +77,8 @@ def annotation_order(unlabeled: Mapping[str, Opinion], labeled: Sequence[np.ndar
     doubts = _ranks([1.0 if o.uncertainty is None else o.uncertainty for o in opinions])
     splits = None
     if all(o.disagreement is not None for o in opinions):
-        splits = _ranks([o.disagreement or 0.0 for o in opinions])
+        # Networks that all find nothing agree, and know no more for that.
+        splits = _ranks([1.0 if o.uncertainty is None else o.disagreement or 0.0 for o in opinions])
     own = np.stack([o.descriptor for o in opinions])
     known = np.stack(labeled) if len(labeled) else np.empty((0, own.shape[1]))
     apart = _distances(own, np.concatenate([own, known]))
@@ -103,7 +104,7 @@ def annotation_order(unlabeled: Mapping[str, Opinion], labeled: Sequence[np.ndar
         found.append(
             Suggestion(
                 names[chosen],
-                float(gains[best]),
+                min(float(gains[best]), 1.0),
                 opinion.uncertainty,
                 opinion.disagreement,
                 float(closer[best]),

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from LASegColearnLib.errors import is_out_of_memory
+from LASegColearnLib.networks import stop_dropout
 
 # Largest difference from the processor's float32, as a share of its norm. A convolution in float32 on a GPU may round
 # its inputs to TF32; a wrong kernel is wrong by far more than any precision.
@@ -73,9 +74,7 @@ def compiles_rightly(place: Place, network: nn.Module, images: torch.Tensor) -> 
     dropout, which a compiled network draws otherwise.
     """
     plain = copy.deepcopy(network).requires_grad_(True).train()
-    for module in plain.modules():
-        if isinstance(module, nn.Dropout3d):
-            module.p = 0.0
+    stop_dropout(plain)
     fused = copy.deepcopy(plain)
     fused.compile()
     shown = images.to(place.device)

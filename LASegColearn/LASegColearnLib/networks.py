@@ -152,6 +152,13 @@ class VNet(nn.Module):
         return self.encoder[-1](x), skips
 
 
+def stop_dropout(network: nn.Module) -> None:
+    """Let a network that is in training drop nothing, until it is set to training again."""
+    for module in network.modules():
+        if isinstance(module, nn.Dropout3d):
+            module.eval()
+
+
 @torch.no_grad()
 def average_into(teacher: nn.Module, students: Mapping[nn.Module, float], keep: float, statistics: bool = True) -> None:
     """Move the teacher's weights towards the students': theta_t <- keep * theta_t + sum(weight * theta_s), eq. 1.

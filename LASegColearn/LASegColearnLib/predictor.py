@@ -401,10 +401,11 @@ def predict_files(
             continue
         prediction = replace(prediction, figures={**prediction.figures, "scan": content_hash(scan)})
         case = PredictedCase(case_id, output / case_id, prediction.figures)
+        had_results = bool(_with_results([(case_id, path)], output))
         try:
             _write(prediction, case.folder, nifti=nifti, volumes=volumes)
         except PermissionError:
-            if not (case.folder / SEGMENTATION_FILE).exists():
+            if not had_results:
                 # Not one file: nothing can be written here.
                 raise
             problems.append(

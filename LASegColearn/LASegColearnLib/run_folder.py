@@ -39,9 +39,12 @@ def replacing(path: Path, patience: float = _SECONDS_OF_PATIENCE) -> Iterator[Pa
         yield temporary
         patiently(lambda: os.replace(temporary, path), patience)
     except (OSError, RuntimeError) as error:
-        # PyTorch, NumPy and ITK each say in their own way that a disk is full.
+        # PyTorch, NumPy and ITK each say in their own way that a disk is full, and not what else the system refuses.
         if _is_full(path.parent):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        refusal = _refusal_to_write(path.parent) if getattr(error, "errno", None) is None else None
+        if refusal is not None:
+            raise refusal from error
         raise
     finally:
         # What has failed may have left it open, which Windows does not let go of; remove_unfinished() does it later.
@@ -54,6 +57,21 @@ def _is_full(folder: Path) -> bool:
         return shutil.disk_usage(folder).free < _BYTES_OF_A_FULL_DISK
     except OSError:
         return False
+
+
+def _refusal_to_write(folder: Path) -> OSError | None:
+    """Why the system lets nothing more be written here, if it does not, as where a quota is used up."""
+    probe = folder / f".{uuid.uuid4().hex[:8]}-probe"
+    try:
+        with probe.open("wb", buffering=0) as file:
+            file.write(bytes(_BYTES_OF_A_FULL_DISK))
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return None
 
 
 def patiently(change: Callable[[], _Found], patience: float = _SECONDS_OF_PATIENCE) -> _Found:

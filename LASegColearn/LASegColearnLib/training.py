@@ -157,7 +157,8 @@ def train(
         checked, cached = _prepare(members, settings, cache, events, needs_unlabeled, should_stop)
         ledger = RoleLedger.load(cohort.parent / _LEDGER_NAME)
         earlier = _earlier_roles(ledger, initial)
-        chosen, left_out = (members, []) if labeled is None else _without_held_out(members, checked, earlier)
+        fewest = 2 if needs_unlabeled else 0
+        chosen, left_out = (members, []) if labeled is None else _without_held_out(members, checked, earlier, fewest)
         kept, notes = _with_holdout(chosen, checked.content_hashes, settings, earlier, 2 if needs_unlabeled else 1)
         cases = _training_cases(kept, checked.content_hashes, cached, earlier, needs_unlabeled)
         write_json_atomically(folder.settings, settings.to_dict())
@@ -442,15 +443,31 @@ def _earlier_roles(ledger: RoleLedger, initial: dict[str, Any] | None) -> RoleLe
     return RoleLedger(ledger.trained | set(lineage["trained"]), ledger.validated | set(lineage["validated"]))
 
 
-def _without_held_out(members: Cohort, checked: CheckedCohort, earlier: RoleLedger) -> tuple[Cohort, list[str]]:
+def _without_held_out(
+    members: Cohort, checked: CheckedCohort, earlier: RoleLedger, min_unlabeled: int
+) -> tuple[Cohort, list[str]]:
     """Leave out the unlabeled cases that earlier rounds have validated on; says which.
 
     With fewer labels than there are, such a case counts as unlabeled, and nobody has chosen it for that.
+
+    Raises
+    ------
+    InputError
+        If fewer unlabeled cases than ``min_unlabeled`` are left.
     """
     held = [case.id for case in members.unlabeled if checked.content_hashes[case.id] in earlier.validated]
     if not held:
         return members, []
     rest = tuple(case for case in members.unlabeled if case.id not in held)
+    if len(rest) < min_unlabeled:
+        raise InputError(
+            Problem(
+                "cohort",
+                f"Wanted at least {min_unlabeled} unlabeled cases to train on, found {len(rest)}: "
+                f"{', '.join(sorted(held))} were held out for validation in earlier rounds.",
+                "Add scans without labels, or use --method supervised.",
+            )
+        )
     message = f"Left out, since earlier rounds have held them out for validation: {', '.join(sorted(held))}."
     return replace(members, unlabeled=rest), [message]
 

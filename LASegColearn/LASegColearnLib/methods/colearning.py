@@ -11,7 +11,7 @@ from torch import nn
 from LASegColearnLib.losses import dice_loss, foreground_probability, label_loss, mix_loss, pseudo_label
 from LASegColearnLib.methods.base import Batch, Loss, TwoStageMethod, gaussian_ramp
 from LASegColearnLib.mixing import mix, mixing_mask
-from LASegColearnLib.networks import VNet, average_into
+from LASegColearnLib.networks import VNet, average_into, stop_dropout
 from LASegColearnLib.settings import Settings
 
 _LEAKY_SLOPE = 0.1
@@ -74,6 +74,7 @@ class CoLearning(TwoStageMethod):
         self.networks = {"student_1": self.student_1, "student_2": self.student_2, "teacher": self.teacher}
         self.predictor = "teacher"
         self.steps = 0
+        self._risen = 0.0
         self.pretrained = self._alone == 0
         self.teacher.requires_grad_(False)
         self.start_from(self.student_1.state_dict())
@@ -131,11 +132,13 @@ class CoLearning(TwoStageMethod):
             self.start_from(self.teacher.state_dict())
 
     def state(self) -> dict[str, Any]:
-        return {"steps": self.steps, **super().state()}
+        return {"steps": self.steps, "risen": self._risen, **super().state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
         self.steps = int(state["steps"])
+        # Checkpoints of early versions do not say.
+        self._risen = float(state.get("risen", 0.0))
 
     def warm_start(self, networks: dict[str, dict[str, torch.Tensor]], predictor: str, state: dict[str, Any]) -> None:
         """As :meth:`Method.warm_start`; the teacher that is there is worth keeping, so its average does not start anew.
@@ -147,11 +150,15 @@ class CoLearning(TwoStageMethod):
         self.steps = _SETTLED
 
     def ramp(self, progress: float) -> float:
-        """How much of lambda and mu counts: a Gaussian rise over ``ramp_up`` of the co-learning, then 1."""
+        """How much of lambda and mu counts: a Gaussian rise over ``ramp_up`` of the co-learning, then 1.
+
+        It never falls: a run that is resumed to be longer is at a smaller share of its length than it was.
+        """
         if self.settings.ramp_up == 0:
             return 1.0
         done = (progress - self._alone) / (1.0 - self._alone)
-        return gaussian_ramp(done / self.settings.ramp_up)
+        self._risen = max(self._risen, gaussian_ramp(done / self.settings.ramp_up))
+        return self._risen
 
     @property
     def _alone(self) -> float:
@@ -179,6 +186,7 @@ class CoLearning(TwoStageMethod):
         if len(batch.taught):
             return batch.taught
         self.teacher.train(self.settings.teacher_statistics == "reestimate")
+        stop_dropout(self.teacher)
         with torch.no_grad():
             return pseudo_label(self.teacher(self.teacher_sees(batch)))
 

@@ -64,7 +64,7 @@ def set_up() -> None:
     key = hashlib.sha256(b"".join(path.read_bytes() for path in wanted) + str(ROOT).encode()).hexdigest()
     if PYTHON.exists() and STAMP.exists() and STAMP.read_text() == key:
         return
-    say("Setting up .venv (once; several hundred MB are downloaded) ...")
+    say("Setting up .venv (once; several hundred MB are downloaded, under Linux some GB) ...")
     if not PYTHON.exists():
         venv.create(ENVIRONMENT, with_pip=True)
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]

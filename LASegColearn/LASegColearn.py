@@ -940,6 +940,13 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.modelLabel.text = _("None yet") if model is None else _modelText(knownProgress(model), model.path.name)
         self.ui.trainButton.enabled = not reason
         self.ui.trainButton.toolTip = reason or _("Train a new model on this study")
+        byIterations = self._parameterNode is not None and self._parameterNode.byIterations
+        self.ui.minutesSpinBox.enabled, self.ui.iterationsSpinBox.enabled = not byIterations, byIterations
+        self.ui.minutesSpinBox.toolTip = (
+            _("The length is counted in iterations: see Advanced.")
+            if byIterations
+            else _("How long to train. The schedule of the training fits itself to it.")
+        )
         self.ui.resumeButton.enabled = not running and self._canResume()
         self.ui.pauseButton.enabled = self.logic.canPause
         self.ui.cancelButton.enabled = running

@@ -201,7 +201,7 @@ def test_scans_too_few_for_a_later_method_and_a_device_that_is_not_there_are_ref
         "a smaller --labeled."
     ]
     assert replace(plan, methods=("supervised",)).problems(whole) == []
-    with pytest.raises(InputError, match="--device: Wanted auto, cuda, mps or cpu, found 'abacus'"):
+    with pytest.raises(InputError, match="--device: Wanted auto, cuda, cuda:N, mps or cpu, found 'abacus'"):
         compare(cohort, tmp_path / "out", plan, device="abacus")
     assert not (tmp_path / "out").exists()
 

@@ -316,6 +316,8 @@ def test_a_preset_that_is_chosen_brings_its_length(opened: tuple[Any, Any]) -> N
         bare(combo).activated.emit(combo.currentIndex)
         options = panel.options()
         lengths[name] = (options.minutes, options.iterations if options.minutes is None else None)
+        # What is typed into the other would not count.
+        assert panel.ui.minutesSpinBox.enabled == (options.minutes is not None) != panel.ui.iterationsSpinBox.enabled
     # The box has one decimal.
     assert lengths["demo"] == (pytest.approx(PRESETS["demo"].minutes, abs=0.06), None)
     assert (lengths["paper"], lengths["cpu"]) == ((None, 6000), (60.0, None))

@@ -403,7 +403,7 @@ def _label_value(labels: Any, wanted: str | None, name: str) -> str | None:
                 Problem(
                     name,
                     f"Wanted the label {wanted!r}, found {', '.join(values) or 'none'}.",
-                    "Name one of these with --segment.",
+                    "Name one of these (`lasegcolearn cohort --segment`).",
                 )
             )
         return values.get(wanted.lower(), wanted)
@@ -419,7 +419,7 @@ def _label_value(labels: Any, wanted: str | None, name: str) -> str | None:
             Problem(
                 name,
                 f"Wanted to know which label is the left atrium, found {', '.join(values)}.",
-                "Say which with --segment.",
+                "Say which (`lasegcolearn cohort --segment`).",
             )
         )
     return named[0]

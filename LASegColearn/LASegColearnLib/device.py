@@ -71,7 +71,9 @@ def choose_device(wanted: str = "auto", precision: str = "auto") -> Device:
     """
     kind = wanted.partition(":")[0]
     if kind not in ("auto", "cuda", "mps", "cpu"):
-        raise InputError(Problem("--device", f"Wanted auto, cuda, mps or cpu, found {wanted!r}.", "Choose one."))
+        raise InputError(
+            Problem("--device", f"Wanted auto, cuda, cuda:N, mps or cpu, found {wanted!r}.", "Choose one.")
+        )
     if kind == "cpu":
         return _processor(precision)
     if kind != "auto":

@@ -59,7 +59,8 @@ class RoleLedger:
             Problem(
                 case,
                 "This scan was for validation in an earlier round, and is to be trained on now.",
-                "Keep it for validation, or start a new study in another folder, from a model that never saw it.",
+                "Keep it for validation, or begin anew, from a model that never saw it, with the cohort file in "
+                "another folder (in Slicer: in a new study).",
             )
             for case, content in trained.items()
             if content in self.validated
@@ -68,7 +69,8 @@ class RoleLedger:
             Problem(
                 case,
                 "This scan was trained on in an earlier round, and is for validation now.",
-                "Choose another scan for validation, or start a new study in another folder, without --init.",
+                "Choose another scan for validation, or begin anew, without --init, with the cohort file in another "
+                "folder (in Slicer: in a new study).",
             )
             for case, content in validated.items()
             if content in self.trained

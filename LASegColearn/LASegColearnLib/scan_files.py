@@ -472,7 +472,11 @@ def _segment_mask(
     chosen = segments if wanted is None else _segments_named(segments, wanted)
     if not chosen:
         raise InputError(
-            Problem(name, f"Wanted a segment named {wanted!r}, found {names}.", "Name one of these as the segment.")
+            Problem(
+                name,
+                f"Wanted a segment named {wanted!r}, found {names}.",
+                "Name one of these (`lasegcolearn cohort --segment`).",
+            )
         )
     if len(chosen) > 1:
         if len({segment.name for segment in chosen}) < len(chosen):
@@ -481,7 +485,7 @@ def _segment_mask(
             Problem(
                 name,
                 f"Wanted one segment, found {len(chosen)}: {names}.",
-                "Say which, with its name or id as the segment.",
+                "Say which, by name or id (`lasegcolearn cohort --segment`).",
             )
         )
     if not 0 <= chosen[0].layer < len(layers):
@@ -537,7 +541,7 @@ def _label_mask(image: sitk.Image, wanted: str | None, name: str) -> sitk.Image:
                 Problem(
                     name,
                     f"Wanted a label of 0 and one other value, found {len(foreground)} others: {listed}.",
-                    "Say which value is the left atrium, as the segment, or export it by itself.",
+                    "Say which value is the left atrium (`lasegcolearn cohort --segment`), or export it by itself.",
                 )
             )
         return sitk.Cast(image != 0, sitk.sitkUInt8)

@@ -176,7 +176,7 @@ class Settings:
         def require(holds: bool, name: str, wanted: str) -> None:
             if not holds:
                 value = getattr(self, name)
-                found.append(Problem(name, f"Wanted {wanted}, found {value}.", f"Set it with --set {name}=…"))
+                found.append(Problem(name, f"Wanted {wanted}, found {value}.", f"Give {name} such a value."))
 
         for name, value in self.to_dict().items():
             numbers = value if isinstance(value, list) else [value]

@@ -37,7 +37,7 @@ _FEWEST_FOR_HOLDOUT = 5
 _LEDGER_NAME = "lasegcolearn-roles.json"
 # Of a checkpoint, by a run that is resumed or starts from another's model.
 _TO_GO_ON_FROM = ("networks", "settings", "lineage")
-_ANOTHER_RUN = "Leave it out, or start a new run, with --init to start from this one."
+_ANOTHER_RUN = "Leave it out, or start a new run; with the same networks and voxel size --init starts it from this one."
 _PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 # Networks and optimizer fit a run whatever these are.
 _CHANGED_ON_THE_WAY = ("learning_rate", "batch_parts", "precision", "gradient_clip", "compile")

@@ -37,7 +37,7 @@ def main() -> None:
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
     options.output.mkdir(parents=True, exist_ok=True)
     cohort = options.output / "cohort.json"
-    save_cohort(_cohort(options.scans, max(options.labeled)), cohort)
+    save_cohort(left_atrium_cohort(options.scans, max(options.labeled)), cohort)
     methods = tuple(method_names() if options.methods == ["all"] else options.methods)
     plan = Plan(
         methods=methods,
@@ -146,7 +146,7 @@ def case(scans: Path, number: int, with_label: bool) -> Case:
     return Case(folder.name, folder / "image.nrrd", folder / "label.nrrd" if with_label else None)
 
 
-def _cohort(scans: Path, labeled: int) -> Cohort:
+def left_atrium_cohort(scans: Path, labeled: int) -> Cohort:
     """The published split's first labels; the labels of the other training scans are not even named."""
     return Cohort(
         labeled=tuple(case(scans, n, True) for n in range(1, labeled + 1)),

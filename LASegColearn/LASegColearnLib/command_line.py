@@ -217,16 +217,29 @@ opens as one segment named Left atrium, and `figures.json` (volume, uncertainty,
 
   lasegcolearn predict --run my-run --output results scan-1.nrrd scan-2.nii.gz
   lasegcolearn predict --run my-run --output results --cohort cohort.json      every case of it, under its id
+  lasegcolearn predict --run my-run --run other-run --output results scan-1.nrrd   the mean of both models
 """,
     )
     model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--run", type=Path, metavar="FOLDER", help="run folder; its last checkpoint is used")
     model.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="a checkpoint, such as my-run/checkpoints/best.pt (best Dice)"
+        "--run",
+        type=Path,
+        action="append",
+        metavar="FOLDER",
+        help="run folder; its last checkpoint is used. Given more than once, the models predict together",
+    )
+    model.add_argument(
+        "--checkpoint",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="a checkpoint, such as my-run/checkpoints/best.pt (best Dice), or several likewise",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where results are written")
     parser.add_argument(
-        "--network", metavar="NAME", help="default: teacher; or student_1, student_2, or mean: the average of all"
+        "--network",
+        metavar="NAME",
+        help="default: teacher, of several runs committee; or student_1, student_2, or mean: the average of all",
     )
     parser.add_argument("--overlap", type=float, metavar="SHARE", help="overlap of windows (default: the model's)")
     parser.add_argument(
@@ -546,9 +559,8 @@ def _predict(options: argparse.Namespace) -> int:
     from LASegColearnLib.run_folder import RunFolder
 
     keep_freed_memory()
-    checkpoint = options.checkpoint or RunFolder(options.run).last_checkpoint
     predict(
-        checkpoint,
+        options.checkpoint or [RunFolder(run).last_checkpoint for run in options.run],
         options.scans if options.cohort is None else _scans_of(options.cohort),
         options.output,
         network=options.network,

@@ -8,6 +8,7 @@ from typing import Any
 
 from LASegColearnLib.checkpoints import load_model
 from LASegColearnLib.cohort import id_problems
+from LASegColearnLib.committee import together
 from LASegColearnLib.device import device_for_model
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.events import EventLog, Listener
@@ -16,7 +17,7 @@ from LASegColearnLib.processes import own_device, started_together
 
 
 def predict(
-    checkpoint: Path,
+    checkpoint: Path | Sequence[Path],
     scans: Sequence[Path] | Sequence[tuple[str, Path]],
     output: Path,
     *,
@@ -36,13 +37,14 @@ def predict(
     Parameters
     ----------
     checkpoint
-        The model, for example a run's ``checkpoints/last.pt``.
+        The model, for example a run's ``checkpoints/last.pt``; several predict together, as the mean of their
+        probabilities (:func:`~LASegColearnLib.committee.together`).
     scans
         Scan files, or pairs of an id and a file; without ids the files' names give them.
     output
         Folder in which each scan gets a folder with ``segmentation.seg.nrrd`` and ``figures.json``.
     network
-        The teacher by default, a student's name, or ``mean`` of all.
+        The teacher by default, a student's name, or ``mean`` of all; of several models the ``committee`` by default.
     overlap, mirror
         Overlap of windows, and averaging over mirrored copies.
     nifti, volumes, figures, overwrite
@@ -80,7 +82,7 @@ def predict(
     problems = list(id_problems([case_id for case_id, _ in named], "Give it another id."))
     if problems:
         raise InputError(problems)
-    model = load_model(checkpoint)
+    model = together([load_model(path) for path in ([checkpoint] if isinstance(checkpoint, Path) else checkpoint)])
     place = device_for_model(own_device(device), model.settings.precision)
     predictor = Predictor(model, device=place, network=network, overlap=overlap, mirror=mirror)
     share = started_together().share(named)

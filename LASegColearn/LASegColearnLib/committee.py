@@ -1,0 +1,79 @@
+"""Models that were trained apart and predict together: their errors are not the same, so their mean has fewer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from LASegColearnLib.checkpoints import Model
+from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.losses import foreground_probability
+from LASegColearnLib.settings import setting_text
+
+COMMITTEE = "committee"
+# What decides how scans are shown to the networks, and what is made of their answers.
+_ALIKE = (
+    "spacing_mm",
+    "region_mm",
+    "patch_size",
+    "overlap",
+    "mirror",
+    "axial_flips",
+    "axial_rotations",
+    "precision",
+    "logit_shift",
+)
+# A probability of 0 or 1 has no logit.
+_LEAST = 1e-6
+
+
+class Committee(nn.Module):
+    """A network whose foreground probability is the mean of its members'."""
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (N, 2, X, Y, Z) of patches (N, 1, X, Y, Z): 0, and that of the members' mean probability."""
+        each = torch.stack([foreground_probability(member(x)) for member in self.members])
+        logit = torch.logit(each.mean(dim=0), eps=_LEAST)[:, None]
+        return torch.cat([torch.zeros_like(logit), logit], dim=1)
+
+    def bottom_features(self, x: torch.Tensor) -> torch.Tensor:
+        """The members' :meth:`~LASegColearnLib.networks.VNet.bottom_features`, one after another in the channels."""
+        members: Any = self.members
+        return torch.cat([member.bottom_features(x) for member in members], dim=1)
+
+
+def together(models: Sequence[Model]) -> Model:
+    """One model of several: ``committee`` predicts, and ``model_1``, ``model_2`` and so on are what each would say.
+
+    Parameters
+    ----------
+    models
+        At least one, as read by :func:`~LASegColearnLib.checkpoints.load_model`; one alone stays as it is.
+
+    Raises
+    ------
+    InputError
+        If they see scans in different ways, as at another voxel size.
+    """
+    first = models[0]
+    if len(models) == 1:
+        return first
+    problems = []
+    for number, model in enumerate(models[1:], start=2):
+        for name in _ALIKE:
+            own, wanted = getattr(model.settings, name), getattr(first.settings, name)
+            if own != wanted:
+                cause = f"Wanted {name} {setting_text(wanted)}, as the first model has it, found {setting_text(own)}."
+                problems.append(Problem(f"model {number}", cause, "Predict together with models of one kind alone."))
+    if problems:
+        raise InputError(problems)
+    members = {f"model_{n}": model.networks[model.predictor] for n, model in enumerate(models, start=1)}
+    networks = {COMMITTEE: Committee(list(members.values())).eval(), **members}
+    return Model(first.settings, networks, COMMITTEE, min(model.iteration for model in models))

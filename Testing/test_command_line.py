@@ -87,6 +87,24 @@ def test_every_verb_explains_itself(verb: str) -> None:
     assert len(result.stdout) > 300
 
 
+def test_labels_that_were_taken_for_scans_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from LASegColearnLib.command_line import main
+
+    for number in range(6):
+        for name in ("image", "laendo"):
+            file = tmp_path / "data" / f"case_{number}" / f"{name}.nrrd"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+    command = ["cohort", "--images", str(tmp_path / "data"), "--output"]
+    assert main([*command, str(tmp_path / "wrong.json")]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("0 labeled, 12 unlabeled, 0 for validation.\nTaken for scans, though named like labels: ")
+    assert said.endswith(" and 2 more. If they are labels, name them with --labels or --label-pattern.\n")
+    patterns = ["--image-pattern", "*/image.nrrd", "--label-pattern", "{folder}/laendo.nrrd"]
+    assert main([*command, str(tmp_path / "right.json"), *patterns]) == 0
+    assert capsys.readouterr().out == "6 labeled, 0 unlabeled, 0 for validation.\n"
+
+
 def test_from_cohort_to_report(phantoms: Path, tmp_path: Path) -> None:
     cohort, run, output = tmp_path / "cohort.json", tmp_path / "run", tmp_path / "results"
     made = _run("cohort", "--from", phantoms, "--output", cohort)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -27,7 +28,14 @@ from LASegColearnLib.scan_files import SUFFIXES, stem
 
 _LAYOUT = "a folder with imagesTr/ (and labelsTr/, imagesTs/), with or without dataset.json, or a .json datalist"
 _SEPARATORS = (" ", "_", ".", "-")
+# "laendo" is what the 2018 Atrial Segmentation Challenge calls them.
+_NAMED_LIKE_A_LABEL = re.compile(r"(^|[ ._-])(labels?|seg|segmentation|mask|gt|laendo)([ ._-]|$)", re.IGNORECASE)
 _LEFT_ATRIUM_NAMES = ("left atrium", "left_atrium", "la", "atrium")
+
+
+def is_named_like_a_label(image: Path) -> bool:
+    """Whether a file that is taken for a scan has a name that labels have."""
+    return _NAMED_LIKE_A_LABEL.search(stem(image)) is not None
 
 
 def cohort_from_folders(

@@ -447,7 +447,7 @@ def _names_set(options: argparse.Namespace) -> list[str]:
 
 def _cohort(options: argparse.Namespace) -> int:
     from LASegColearnLib.cohort import save_cohort, save_monai_datalist
-    from LASegColearnLib.cohort_import import cohort_from_folders, import_cohort
+    from LASegColearnLib.cohort_import import cohort_from_folders, import_cohort, is_named_like_a_label
 
     _refuse_to_replace(options.output, "Give another --output.")
     if options.source is not None:
@@ -477,6 +477,13 @@ def _cohort(options: argparse.Namespace) -> int:
     sys.stdout.write(
         f"{len(cohort.labeled)} labeled, {len(cohort.unlabeled)} unlabeled, {len(cohort.validation)} for validation.\n"
     )
+    doubtful = [case.id for case in cohort.unlabeled if is_named_like_a_label(case.image)]
+    if doubtful:
+        sys.stdout.write(
+            f"Taken for scans, though named like labels: {', '.join(doubtful[:4])}"
+            f"{f' and {len(doubtful) - 4} more' if len(doubtful) > 4 else ''}. "
+            "If they are labels, name them with --labels or --label-pattern.\n"
+        )
     return 0
 
 

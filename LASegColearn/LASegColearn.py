@@ -25,6 +25,7 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
+from LASegColearnLib.cohort_import import is_named_like_a_label
 from LASegColearnLib.errors import InputError, Problem, sentence_for
 from LASegColearnLib.methods import method_names, method_titles
 from LASegColearnLib.settings import Settings, preset, setting_text
@@ -458,7 +459,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onDropped(self, paths: list[str]) -> None:
         """Folders, cohort files and scans dropped onto the table."""
         with self._tellingErrors("inputs"):
+            assert self.logic is not None
             problems: list[Problem] = []
+            present = {case.id for case in self.logic.study.cases}
             for path in map(Path, paths):
                 try:
                     self._addPath(path)
@@ -466,6 +469,11 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                     problems += error.problems
             if problems:
                 raise InputError(problems)
+            added = [case for case in self.logic.study.cases if case.id not in present and case.label is None]
+            doubtful = [case.name for case in added if is_named_like_a_label(case.scan)]
+            if doubtful:
+                told = _("Taken for scans, though named like labels: {names}. If they are labels, remove them here.")
+                self._say("inputs", told.format(names=", ".join(doubtful[:4]) + (", ..." if doubtful[4:] else "")))
         self.update()
 
     def _addPath(self, path: Path) -> None:

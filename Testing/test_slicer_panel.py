@@ -563,6 +563,19 @@ def test_files_and_folders_are_dropped_onto_the_table(panel: Any, phantoms: Path
     assert "README.md: Wanted a folder, a cohort file or a scan" in panel.ui.inputsMessageLabel.text
 
 
+def test_labels_that_come_in_as_scans_are_said(panel: Any, tmp_path: Path) -> None:
+    panel.ui.studyFolderButton.directory = str(tmp_path / "study")
+    for name in ("p1.nrrd", "p1_label.nrrd", "p2.nrrd", "p2-mask.nrrd"):
+        (tmp_path / "scans" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "scans" / name).touch()
+    panel.onDropped([str(tmp_path / "scans")])
+    assert len(panel.logic.study.cases) == 4
+    said = panel.ui.inputsMessageLabel.text
+    assert said == (
+        "Taken for scans, though named like labels: p1_label, p2-mask. If they are labels, remove them here."
+    )
+
+
 def test_a_double_click_loads_and_shows_a_case_and_removing_deletes_nothing(
     panel: Any, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -255,7 +255,7 @@ def test_in_a_run_that_is_resumed_to_be_longer_unlabeled_losses_go_on_counting()
     # Of three times the length it is at a third, and further on beyond what it had pretrained.
     resumed.load_state(method.state())
     assert resumed.ramp(0.1) == resumed.ramp(0.33) == 1.0
-    early = {name: value for name, value in method.state().items() if name != "risen"}
+    early = {name: value for name, value in method.state().items() if name != "furthest"}
     resumed = CoLearning(settings)
     resumed.load_state(early)
     assert resumed.ramp(0.1) < 0.01

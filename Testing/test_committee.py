@@ -100,7 +100,7 @@ def test_the_command_predicts_with_several_runs(runs: list[RunFolder], tmp_path:
     assert main([*command, "--run", str(runs[0].path), "--run", str(runs[1].path)]) == 0
     figures = json.loads((tmp_path / "out" / "vorhof" / "figures.json").read_text("utf-8"))
     assert (figures["network"], figures["model"]["iteration"]) == ("committee", 4)
-    assert set(figures["agreement"]) > {"mean"}
+    assert set(figures["agreement"]) == {"mean", "model_1, model_2"}
     single = {}
     for run in runs[:2]:
         predict(run.last_checkpoint, [("vorhof", scan)], tmp_path / run.path.name, volumes=True, device="cpu")

@@ -281,3 +281,19 @@ def test_every_method_learns_to_segment_unseen_phantoms(phantoms: Path, tmp_path
     (dice,) = (event["dice"][predictor] for event in seen if event["event"] == "validated")
     # An untrained network calls everything left atrium, or nothing: a Dice of 0.1 at most.
     assert dice > 0.4
+
+
+@pytest.mark.parametrize("name", ["dtc", "mc_net", "sassnet", "ss_net", "ua_mt", "urpc", "colearning"])
+def test_what_has_risen_does_not_fall_in_a_run_that_is_resumed_to_be_longer(name: str) -> None:
+    settings = Settings(method=name, filters=2, ramp_up=0.5, normalization="group", dropout=0.0)
+
+    def total(progress: float, before: float) -> float:
+        torch.manual_seed(0)
+        method = create_method(settings)
+        method.load_state({**method.state(), "furthest": before})
+        found = float(method.loss(noise_batch((16, 16, 16)), progress).total.detach())
+        assert method.state()["furthest"] == max(progress, before)
+        return found
+
+    assert total(0.05, 1.0) == pytest.approx(total(1.0, 0.0), rel=1e-5)
+    assert total(0.05, 0.0) != pytest.approx(total(1.0, 0.0), rel=1e-5)

@@ -58,10 +58,6 @@ def test_settings_are_read_from_text_by_their_type() -> None:
         ("optimizer=lion", "one of sgd, adamw"),
         ("patch_size=100,100,80", "multiples of 16"),
         ("patch_size=64,64", "three values"),
-        ("patch_size=16,16,16 normalization=instance", "a side of at least 32: .* instance normalization needs more"),
-        ("patch_size=16,16,16 labeled_batch=1", "a side of at least 32: .* batch normalization needs more"),
-        ("patch_size=16,16,16 batch_parts=2", "a side of at least 32"),
-        ("patch_size=16,16,16 method=bcp pretraining=0.4", "a side of at least 32"),
         ("dropout=1.5", "below 1"),
         ("seed=-1", "seed: Wanted 0 or more, found -1"),
         ("mirror=yes", "true or false"),
@@ -75,11 +71,6 @@ def test_settings_are_read_from_text_by_their_type() -> None:
 def test_wrong_settings_are_refused_with_what_was_wanted(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Settings().with_text(text.split() or [text])
-
-
-def test_a_patch_of_a_single_coarsest_voxel_is_taken_where_that_can_be_normalized() -> None:
-    for text in ("normalization=group labeled_batch=1", "normalization=batch"):
-        assert Settings().with_text(["patch_size=16,16,16", *text.split()]).patch_size == (16, 16, 16)
 
 
 @pytest.mark.parametrize("content", [b'{"preset": "pap', b"", b"[1]", b"\xff\xfe\x00"])

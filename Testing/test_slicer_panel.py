@@ -649,6 +649,20 @@ def test_the_states_of_an_older_scene_do_not_replace_the_studys(filled: Any) -> 
     logic.SetSegmentStatus(node.GetSegmentation().GetSegment(segmentId), logic.Completed)
     filled.logic.cases.readStates()
     assert filled.logic.study.case("case_001").state == "completed"
+    # Nor after the label was edited and written.
+    volume = filled.logic.cases.volumeNode("case_001")
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(node, segmentId, volume)
+    array[:3] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, node, segmentId, volume)
+    assert filled.logic.cases.refreshLabels() == ["case_001"]
+    filled.logic.study.setState("case_001", "flagged")
+    filled.logic.cases.readStates()
+    assert filled.logic.study.case("case_001").state == "flagged"
+    # Nor by the state in a label's own file.
+    slicer.mrmlScene.RemoveNode(node)
+    node = filled.logic.cases.loadLabel("case_001")
+    segment = node.GetSegmentation().GetSegment(filled.logic.cases.labelSource("case_001")[1])
+    assert logic.GetSegmentStatus(segment) == logic.Flagged
 
 
 def test_a_role_that_needs_a_label_is_refused_and_shown_as_it_was(filled: Any) -> None:

@@ -173,6 +173,34 @@ def test_a_prediction_that_was_moved_is_loaded_anew(
     assert bool(core.scene.IsNodePresent(moved)) == (hardened and which == "teacher")
 
 
+def test_a_prediction_in_its_scans_transform_stays_with_it(
+    core: SlicerCore, display: PredictionDisplay, files: Path
+) -> None:
+    import slicer
+    import vtk
+
+    from LASegColearnSlicer.results import SCAN, markNode
+
+    volume = core.loadVolume(files / "scan.nrrd")
+    markNode(volume, "", "case_001", SCAN)
+    teacher, _ = display.show(volume, "case_001", files, surface=False)
+    move = vtk.vtkTransform()
+    move.Translate(0, 0, 30)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(move.GetMatrix())
+    nodes = (volume, teacher, display.uncertaintyNode("case_001"))
+    for node in nodes:
+        node.SetAndObserveTransformNodeID(transform.GetID())
+    assert display.isCurrent("case_001", files)
+    # One that comes later lies where its scan is shown.
+    (files / "figures.json").touch()
+    newer, _ = display.show(volume, "case_001", files, surface=False)
+    assert newer.GetParentTransformNode() is transform
+    assert display.uncertaintyNode("case_001").GetParentTransformNode() is transform
+    volume.SetAndObserveTransformNodeID(None)
+    assert not display.isCurrent("case_001", files)
+
+
 def test_a_prediction_of_a_scene_of_an_early_version_is_compared_without_its_place(
     core: SlicerCore, display: PredictionDisplay, files: Path
 ) -> None:

@@ -6,6 +6,7 @@ import copy
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import torch
 from batches import noise_batch
 from LASegColearnLib.case_cache import CachedCase
 from LASegColearnLib.device import Device, choose_device
+from LASegColearnLib.errors import TrainingError
 from LASegColearnLib.methods.base import Batch
 from LASegColearnLib.networks import VNet
 from LASegColearnLib.patches import PatchSource
@@ -139,6 +141,21 @@ def test_float16_that_finds_no_scale_at_which_gradients_are_finite_says_so() -> 
     for number in range(3):
         losses = step([_batch(number)], 0.5, 0.1)
     assert not torch.equal(_weights(step)["student_1.head.weight"], before)
+
+
+@pytest.mark.parametrize(
+    ("changes", "labeled"),
+    [
+        ({"normalization": "instance"}, 2),
+        ({"normalization": "batch", "method": "supervised"}, 1),
+        ({"normalization": "batch", "method": "bcp", "pretraining": 0.4}, 2),
+        ({"normalization": "group", "filters": 1, "method": "supervised"}, 1),
+    ],
+)
+def test_patches_too_small_to_normalize_are_a_sentence(changes: dict[str, Any], labeled: int) -> None:
+    step = TrainingStep(replace(SETTINGS, patch_size=(16, 16, 16), **changes), PLACE)
+    with pytest.raises(TrainingError, match="Of patches of 16,16,16 voxels too little is left.*larger ones"):
+        step([noise_batch((16, 16, 16), 0, labeled, labeled)], 0.1, 0.1)
 
 
 @pytest.mark.parametrize(("factor", "reason"), [(1.0, None), (1.5, "its results are wrong"), (math.nan, "its results")])

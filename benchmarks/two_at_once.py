@@ -4,8 +4,8 @@
 
 Two trainings side by side make more iterations than one with all of the processor, and two models that were trained
 apart have different errors. Scans, roles and protocols are those of left_atrium.py: trained on the first labeled scans
-and la_(N+1)-la_060 without their labels, reported on la_061-la_080. A run whose checkpoint is in the
-output folder is not made again.
+and la_(N+1)-la_060 without their labels, reported on la_061-la_080. A run that reached its end is not
+made again, one that was broken off is gone on with.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from LASegColearnLib.allocation import keep_freed_memory
 from LASegColearnLib.checkpoints import Model, load_model
 from LASegColearnLib.cohort import Cohort, save_cohort
 from LASegColearnLib.committee import together
+from LASegColearnLib.curves import read_events
 from LASegColearnLib.device import device_for_model
 from LASegColearnLib.evaluation import EvaluatedCase
 from LASegColearnLib.published_protocol import evaluate_as_published
@@ -67,20 +68,30 @@ def _options() -> argparse.Namespace:
 
 
 def _train(cohort: Cohort, runs: dict[int, RunFolder], options: argparse.Namespace) -> None:
-    """Train those that have no checkpoint yet, all at once."""
+    """Train those that have not reached their end, all at once."""
     file = options.output / f"cohort-{options.labeled}.json"
     # Nothing is looked at on the way: validation takes time, and these are the scans that are reported on.
     save_cohort(Cohort(cohort.labeled, cohort.unlabeled, ()), file)
     environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // len(runs)))}
     started = []
     for seed, run in runs.items():
-        if not run.last_checkpoint.exists():
-            command = [sys.executable, "-m", "LASegColearnLib", "train", "--cohort", str(file), "--run", str(run.path)]
-            command += ["--preset", options.preset, "--minutes", str(options.minutes), "--device", options.device]
-            settings = ["--set", f"seed={seed}", "holdout=0"]
-            started.append(subprocess.Popen([*command, *settings], env=environment))
-    if any(process.wait() for process in started):
+        if _is_complete(run):
+            continue
+        command = [sys.executable, "-m", "LASegColearnLib", "train", "--run", str(run.path), "--device", options.device]
+        if run.last_checkpoint.exists():
+            command += ["--resume"]
+        else:
+            command += ["--cohort", str(file), "--preset", options.preset, "--minutes", str(options.minutes)]
+            command += ["--seed", str(seed), "--set", "holdout=0"]
+        started.append(subprocess.Popen(command, env=environment))
+    ends = [process.wait() for process in started]
+    if any(ends):
         raise SystemExit("A training has failed; its log is in its folder.")
+
+
+def _is_complete(run: RunFolder) -> bool:
+    ends = [event for event in read_events(run.events) if event["event"] == "finished"] if run.events.exists() else []
+    return bool(ends) and bool(ends[-1]["complete"])
 
 
 def _evaluated(model: Model, cohort: Cohort, device: str) -> list[EvaluatedCase]:

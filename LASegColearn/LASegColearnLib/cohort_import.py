@@ -29,7 +29,7 @@ from LASegColearnLib.scan_files import SUFFIXES, stem
 _LAYOUT = "a folder with imagesTr/ (and labelsTr/, imagesTs/), with or without dataset.json, or a .json datalist"
 _SEPARATORS = (" ", "_", ".", "-")
 # "laendo" is what the 2018 Atrial Segmentation Challenge calls them.
-_NAMED_LIKE_A_LABEL = re.compile(r"(^|[ ._-])(labels?|seg|segmentation|mask|gt|laendo)([ ._-]|$)", re.IGNORECASE)
+_NAMED_LIKE_A_LABEL = re.compile(r"(^|[ ._-])(labels?|segs?|segmentations?|masks?|gt|laendo)([ ._-]|$)", re.IGNORECASE)
 _LEFT_ATRIUM_NAMES = ("left atrium", "left_atrium", "la", "atrium")
 
 

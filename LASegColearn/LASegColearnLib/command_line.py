@@ -478,7 +478,7 @@ def _cohort(options: argparse.Namespace) -> int:
         f"{len(cohort.labeled)} labeled, {len(cohort.unlabeled)} unlabeled, {len(cohort.validation)} for validation.\n"
     )
     doubtful = [case.id for case in cohort.unlabeled if is_named_like_a_label(case.image)]
-    if doubtful:
+    if doubtful and options.source is None:
         sys.stdout.write(
             f"Taken for scans, though named like labels: {', '.join(doubtful[:4])}"
             f"{f' and {len(doubtful) - 4} more' if len(doubtful) > 4 else ''}. "

@@ -19,11 +19,8 @@ _ALIKE = (
     "spacing_mm",
     "region_mm",
     "patch_size",
-    "overlap",
-    "mirror",
     "axial_flips",
     "axial_rotations",
-    "precision",
     "logit_shift",
 )
 # A probability of 0 or 1 has no logit.
@@ -55,7 +52,8 @@ def together(models: Sequence[Model]) -> Model:
     Parameters
     ----------
     models
-        At least one, as read by :func:`~LASegColearnLib.checkpoints.load_model`; one alone stays as it is.
+        At least one, as read by :func:`~LASegColearnLib.checkpoints.load_model`; one alone stays as it is. Where they
+        differ in overlap, mirroring or precision, it is done as with the first.
 
     Raises
     ------

@@ -18,6 +18,7 @@ from torch import nn
 
 from LASegColearnLib.checkpoints import Model
 from LASegColearnLib.cohort import id_problems, unique_ids
+from LASegColearnLib.committee import COMMITTEE
 from LASegColearnLib.components import largest_component
 from LASegColearnLib.device import Device
 from LASegColearnLib.errors import InputError, Problem, is_out_of_memory
@@ -229,7 +230,8 @@ class Predictor:
             found["mean_uncertainty_near_surface"] = mean_near_surface(
                 doubt, largest_component(chosen > 0.5), settings.spacing_mm
             )
-            found["agreement"] = _agreement(by_name)
+            # Each of a committee agrees with the mean that it is a part of.
+            found["agreement"] = _agreement({name: one for name, one in by_name.items() if name != COMMITTEE})
         return Prediction(
             mask,
             probability,

@@ -188,12 +188,6 @@ class Settings:
             "patch_size",
             "three multiples of 16 (the network halves a patch four times)",
         )
-        require(
-            self._has_something_to_normalize(),
-            "patch_size",
-            "a side of at least 32: of 16,16,16 a single voxel is left at the coarsest level, and "
-            f"{self.normalization} normalization needs more of one patch, or of two seen at once",
-        )
         for name in (
             "labeled_batch",
             "unlabeled_batch",
@@ -256,14 +250,6 @@ class Settings:
         for name, choices in _CHOICES.items():
             require(getattr(self, name) in choices, name, "one of " + ", ".join(choices))
         return found
-
-    def _has_something_to_normalize(self) -> bool:
-        """Whether PyTorch's normalization finds more than one value a channel at the coarsest level in training."""
-        # These make one mixture of two labeled patches while they pretrain.
-        mixed = 2 if self.pretraining > 0 and self.method in ("bcp", "sdcl") else 1
-        seen_at_once = min(self.labeled_batch, self.unlabeled_batch) // (max(self.batch_parts, 1) * mixed)
-        several_patches = self.normalization == "batch" and seen_at_once > 1
-        return self.normalization == "group" or several_patches or max(self.patch_size, default=0) > 16
 
     def checked(self) -> Settings:
         """Return these settings, or raise :class:`InputError` naming every one that is out of range."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -14,12 +14,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from LASegColearnLib.device import Device
 from LASegColearnLib.device_trial import compiles_rightly
+from LASegColearnLib.errors import TrainingError
 from LASegColearnLib.methods import create_method
 from LASegColearnLib.methods.base import Batch, Loss, Method
 from LASegColearnLib.processes import ALONE, Processes
 from LASegColearnLib.settings import Settings
 
 _SMALLEST_SCALE = 1.0
+# As PyTorch's normalizations say that they have a single value of a channel.
+_NOTHING_TO_NORMALIZE = "Expected more than 1"
 
 
 class TrainingStep:
@@ -99,7 +102,7 @@ class TrainingStep:
             # Dropout draws as a function of seed and batch, so that a resumed run goes on as an unbroken one.
             torch.manual_seed(hash((self.settings.seed, batch.number)) % 2**63)
             with self._gradients_exchanged(number == len(batches) - 1):
-                with self.device.autocast():
+                with self.device.autocast(), _telling_of_small_patches(self.settings):
                     loss: Loss = self._losses(batch, progress)
                 self.scaler.scale(loss.total / len(batches)).backward()
             parts.append(_values(loss))
@@ -160,6 +163,22 @@ class TrainingStep:
         # Empty where the run was begun on a device that scales no gradients.
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
+
+
+@contextmanager
+def _telling_of_small_patches(settings: Settings) -> Iterator[None]:
+    """Which patches are too few and too small depends on what a method shows to its networks at once."""
+    try:
+        yield
+    except ValueError as error:
+        if _NOTHING_TO_NORMALIZE not in str(error):
+            raise
+        size = ",".join(map(str, settings.patch_size))
+        raise TrainingError(
+            f"Of patches of {size} voxels too little is left at the networks' coarsest level for "
+            f"{settings.normalization} normalization. Train with larger ones (patch_size, one side 32 at least), with "
+            "more of them in a batch (labeled_batch, unlabeled_batch, fewer batch_parts) or with normalization=group."
+        ) from error
 
 
 class _Losses(nn.Module):

@@ -24,7 +24,7 @@ _PLACED_ATTRIBUTE = "LASegColearn.placedVoxels"
 _VOXELS_ATTRIBUTE = "LASegColearn.voxels"
 # Where a scan lay when it became the case, and an uncertainty when it was loaded.
 GRID_ATTRIBUTE = "LASegColearn.grid"
-_TEACHER, _UNCERTAINTY = "teacher", "uncertainty"
+SCAN, _TEACHER, _UNCERTAINTY = "scan", "teacher", "uncertainty"
 # A copy of one of these that somebody has made in Data.
 CLONE = "clone"
 # Below this the scan is shown as it is; an uncertainty of 1 is a coin toss.
@@ -132,12 +132,12 @@ class PredictionDisplay:
         """Whether the prediction in this folder is in the scene, whole, as the engine made it and where it made it."""
         # One that was painted into, or whose segment was deleted, is no prediction any more; nor is one that was moved,
         # as Slicer does with all that is under a scan whose transform is hardened.
-        nodes = (self.teacherNode(caseId), self.uncertaintyNode(caseId))
-        return (
-            self.isNewest(caseId, folder)
-            and not _wasEdited(nodes[0], None)
-            and not any(_wasMoved(node) for node in nodes if node is not None)
-        )
+        teacher = self.teacherNode(caseId)
+        if not self.isNewest(caseId, folder) or _wasEdited(teacher, None):
+            return False
+        scan = next(iter(nodesOf(self._scene, self._study, caseId, SCAN)), None)
+        shown = (teacher, self.uncertaintyNode(caseId))
+        return not any(_wasMoved(node, scan) for node in shown if node is not None)
 
     def isNewest(self, caseId: str, folder: Path) -> bool:
         """Whether what is in the scene was loaded from the prediction in this folder, all of it."""
@@ -204,6 +204,7 @@ class PredictionDisplay:
         return [node for kind in (_TEACHER, _UNCERTAINTY) for node in nodesOf(self._scene, self._study, caseId, kind)]
 
     def _putUnder(self, node: Any, volumeNode: Any) -> None:
+        node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
         hierarchy = self._scene.GetSubjectHierarchyNode()
         if hierarchy is not None:
             hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), hierarchy.GetItemByDataNode(volumeNode))
@@ -217,10 +218,11 @@ def _identity(folder: Path) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
-def _wasMoved(node: Any) -> bool:
-    """Whether a node is in a transform, or an uncertainty lies elsewhere than it did; a segmentation's voxels tell."""
+def _wasMoved(node: Any, scan: Any | None) -> bool:
+    """Whether a node is in a transform that its scan is not in, or an uncertainty lies elsewhere than it did."""
     known = node.GetAttribute(GRID_ATTRIBUTE)
-    return node.GetParentTransformNode() is not None or (bool(known) and not liesWhere(node, known))
+    apart = node.GetTransformNodeID() != (None if scan is None else scan.GetTransformNodeID())
+    return apart or (bool(known) and not liesWhere(node, known))
 
 
 def liesWhere(volumeNode: Any, grid: str) -> bool:

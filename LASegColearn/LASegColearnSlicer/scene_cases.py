@@ -22,6 +22,7 @@ from LASegColearnSlicer.results import (
     CLONE,
     GRID_ATTRIBUTE,
     KIND_ATTRIBUTE,
+    SCAN,
     STUDY_ATTRIBUTE,
     forgetFile,
     hasVoxels,
@@ -44,7 +45,7 @@ from LASegColearnSlicer.scene_export import (
 from LASegColearnSlicer.segment_voxels import placedVoxelsDigest
 from LASegColearnSlicer.study import LabelSource, State, Study, StudyCase
 
-_SCAN, _LABEL, _CORRECTED = "scan", "label", "corrected"
+_LABEL, _CORRECTED = "label", "corrected"
 _SEGMENT_ATTRIBUTE = "LASegColearn.segment"
 # What the label's file held when the node had the same.
 _FILE_ATTRIBUTE = "LASegColearn.labelFile"
@@ -91,7 +92,7 @@ class SceneCases:
 
     def volumeNode(self, caseId: str) -> Any | None:
         """The case's scan, if it is in the scene."""
-        return next(filter(hasVoxels, nodesOf(self._scene, self._study.identity, caseId, _SCAN)), None)
+        return next(filter(hasVoxels, nodesOf(self._scene, self._study.identity, caseId, SCAN)), None)
 
     def caseOf(self, volumeNode: Any) -> StudyCase | None:
         """The case whose scan a volume is."""
@@ -185,9 +186,8 @@ class SceneCases:
         segmentationNode.SetAttribute(_SEGMENT_ATTRIBUTE, segmentId)
         segmentationNode.SetAttribute(_FILE_ATTRIBUTE, _voxelsHash(file))
         segmentationNode.SetAttribute(_VOXELS_ATTRIBUTE, placedVoxelsDigest(segmentationNode))
-        segmentationNode.RemoveAttribute(_STATE_ATTRIBUTE)
-        if self._study.case(caseId).state in ("not started", "in progress", "predicted"):
-            self.setState(caseId, "completed")
+        state = self._study.case(caseId).state
+        self.setState(caseId, "completed" if state in ("not started", "in progress", "predicted") else state)
 
     def checkOwner(self, caseId: str, segmentationNode: Any) -> None:
         """Refuse another case's segmentation: scans of two patients overlap, so that nobody would notice.
@@ -322,7 +322,7 @@ class SceneCases:
         node = self._loadVolume(case.scan)
         if node is None:
             raise InputError(Problem(caseId, f"Slicer cannot read {case.scan.name}.", "Convert it to NRRD."))
-        empty = next(iter(nodesOf(self._scene, self._study.identity, caseId, _SCAN)), None)
+        empty = next(iter(nodesOf(self._scene, self._study.identity, caseId, SCAN)), None)
         if empty is not None:
             # Of a scene that knows the file at an earlier place. What refers to it finds its voxels again.
             _takeVoxels(empty, node)
@@ -337,7 +337,7 @@ class SceneCases:
         return node
 
     def _markScan(self, volumeNode: Any, caseId: str) -> None:
-        markNode(volumeNode, self._study.identity, caseId, _SCAN)
+        markNode(volumeNode, self._study.identity, caseId, SCAN)
         volumeNode.SetAttribute(GRID_ATTRIBUTE, json.dumps(gridOf(volumeNode)))
 
     def loadLabel(self, caseId: str) -> Any | None:
@@ -365,6 +365,7 @@ class SceneCases:
         node.SetAttribute(_SEGMENT_ATTRIBUTE, segmentId)
         node.SetAttribute(_FILE_ATTRIBUTE, _voxelsHash(file))
         node.SetAttribute(_VOXELS_ATTRIBUTE, placedVoxelsDigest(node))
+        self._tellSegment(caseId, case.state)
         return node
 
     def _labelOfSlicer(self, file: Path, segment: str | None) -> tuple[Any, str] | None:

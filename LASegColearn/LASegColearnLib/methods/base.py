@@ -126,6 +126,7 @@ class Method(ABC):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.auxiliary: dict[str, nn.Module] = {}
+        self._furthest = 0.0
         self.autocast: Callable[[], AbstractContextManager[object]] = nullcontext
 
     @property
@@ -153,6 +154,15 @@ class Method(ABC):
         """Whether :attr:`predictor` shall label all unlabeled scans anew between these two shares of the run."""
         return False
 
+    def furthest(self, progress: float) -> float:
+        """The largest share of a run that was reached, with this one.
+
+        What rises in the course of a run follows it: a run that is resumed to be longer is at a smaller share than it
+        was, and what it has learned to use would not count any more.
+        """
+        self._furthest = max(self._furthest, progress)
+        return self._furthest
+
     def networks_in_training(self) -> dict[str, nn.Module]:
         """Those that mean something at this stage of the run, for validation; all by default."""
         return self.networks
@@ -166,10 +176,12 @@ class Method(ABC):
 
     def state(self) -> dict[str, Any]:
         """Plain values and tensors besides those of the networks and auxiliary modules that resuming needs."""
-        return {}
+        return {"furthest": self._furthest}
 
-    def load_state(self, state: dict[str, Any]) -> None:  # noqa: B027 - the reverse of an empty state
+    def load_state(self, state: dict[str, Any]) -> None:
         """The reverse of :meth:`state`."""
+        # Early models do not say.
+        self._furthest = float(state.get("furthest", 0.0))
 
     def start_from(self, tensors: dict[str, torch.Tensor]) -> None:
         """Start every network from one set of weights."""
@@ -222,9 +234,10 @@ class TwoStageMethod(Method):
         return (labeled, unlabeled) if self.pretrained else (labeled + unlabeled, 0)
 
     def state(self) -> dict[str, Any]:
-        return {"pretrained": self.pretrained}
+        return {"pretrained": self.pretrained, **super().state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
         # Early models do not say; they had no such stage.
         self.pretrained = bool(state.get("pretrained", True))
 

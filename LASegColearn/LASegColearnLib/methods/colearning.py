@@ -74,7 +74,6 @@ class CoLearning(TwoStageMethod):
         self.networks = {"student_1": self.student_1, "student_2": self.student_2, "teacher": self.teacher}
         self.predictor = "teacher"
         self.steps = 0
-        self._risen = 0.0
         self.pretrained = self._alone == 0
         self.teacher.requires_grad_(False)
         self.start_from(self.student_1.state_dict())
@@ -132,13 +131,11 @@ class CoLearning(TwoStageMethod):
             self.start_from(self.teacher.state_dict())
 
     def state(self) -> dict[str, Any]:
-        return {"steps": self.steps, "risen": self._risen, **super().state()}
+        return {"steps": self.steps, **super().state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
         self.steps = int(state["steps"])
-        # Checkpoints of early versions do not say.
-        self._risen = float(state.get("risen", 0.0))
 
     def warm_start(self, networks: dict[str, dict[str, torch.Tensor]], predictor: str, state: dict[str, Any]) -> None:
         """As :meth:`Method.warm_start`; the teacher that is there is worth keeping, so its average does not start anew.
@@ -150,15 +147,11 @@ class CoLearning(TwoStageMethod):
         self.steps = _SETTLED
 
     def ramp(self, progress: float) -> float:
-        """How much of lambda and mu counts: a Gaussian rise over ``ramp_up`` of the co-learning, then 1.
-
-        It never falls: a run that is resumed to be longer is at a smaller share of its length than it was.
-        """
+        """How much of lambda and mu counts: a Gaussian rise over ``ramp_up`` of the co-learning, then 1."""
         if self.settings.ramp_up == 0:
             return 1.0
-        done = (progress - self._alone) / (1.0 - self._alone)
-        self._risen = max(self._risen, gaussian_ramp(done / self.settings.ramp_up))
-        return self._risen
+        done = (self.furthest(progress) - self._alone) / (1.0 - self._alone)
+        return gaussian_ramp(done / self.settings.ramp_up)
 
     @property
     def _alone(self) -> float:

@@ -57,7 +57,7 @@ class DualTaskConsistency(Method):
             "consistency": nn.functional.mse_loss(mask_of(distance), mask),
         }
         total = parts["labeled"] + _DISTANCE_WEIGHT * parts["distance"]
-        return Loss(total + _CONSISTENCY_WEIGHT * gaussian_ramp(progress) * parts["consistency"], parts)
+        return Loss(total + _CONSISTENCY_WEIGHT * gaussian_ramp(self.furthest(progress)) * parts["consistency"], parts)
 
 
 def mask_of(distance: torch.Tensor) -> torch.Tensor:

@@ -103,7 +103,7 @@ class MutualConsistency(Method):
         with torch.no_grad():
             parts["disagreement"] = ((probabilities[0] > 0.5) != (probabilities[1] > 0.5)).float().mean()
         supervised = 0.5 * (parts["labeled_1"] + parts["labeled_2"])
-        ramp = gaussian_ramp(progress / _RAMP_UP)
+        ramp = gaussian_ramp(self.furthest(progress) / _RAMP_UP)
         return Loss(supervised + _CONSISTENCY_WEIGHT * ramp * parts["consistency"], parts)
 
 

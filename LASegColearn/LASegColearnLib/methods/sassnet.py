@@ -101,7 +101,7 @@ class ShapeAware(Method):
             "adversarial": nn.functional.cross_entropy(verdict, _all(_LABELED, verdict)),
         }
         total = parts["labeled"] + _DISTANCE_WEIGHT * parts["distance"]
-        return Loss(total + _ADVERSARIAL_WEIGHT * gaussian_ramp(progress) * parts["adversarial"], parts)
+        return Loss(total + _ADVERSARIAL_WEIGHT * gaussian_ramp(self.furthest(progress)) * parts["adversarial"], parts)
 
     def after_step(self, progress: float) -> None:
         """The discriminator's step: to tell labeled from unlabeled, by what the network now makes of them."""
@@ -123,9 +123,10 @@ class ShapeAware(Method):
         self._parts.clear()
 
     def state(self) -> dict[str, Any]:
-        return {"adam": self.adam.state_dict()}
+        return {"adam": self.adam.state_dict(), **super().state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
         self.adam.load_state_dict(state["adam"])
 
 

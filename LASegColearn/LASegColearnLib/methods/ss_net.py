@@ -119,7 +119,7 @@ class SmoothAndSeparate(Method):
             "contrast_unlabeled": self.contrast(features[unlabeled], found[unlabeled], memory),
         }
         contrast = parts["contrast_labeled"] + parts["contrast_unlabeled"]
-        ramp = gaussian_ramp(progress / _RAMP_UP)
+        ramp = gaussian_ramp(self.furthest(progress) / _RAMP_UP)
         total = parts["labeled"] + ramp * (parts["smoothness"] + _CONTRAST_WEIGHT * contrast)
         return Loss(total, parts)
 
@@ -128,9 +128,10 @@ class SmoothAndSeparate(Method):
         self.memory = self._new_memory
 
     def state(self) -> dict[str, Any]:
-        return {"memory": self.memory}
+        return {"memory": self.memory, **super().state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
         memory = state["memory"]
         self.memory = None if memory is None else memory.to(next(self.heads.parameters()).device)
 

@@ -68,9 +68,9 @@ class UncertaintyAwareMeanTeacher(Method):
         supervised = 0.5 * (
             cross_entropy(labeled, batch.labels) + dice_loss(foreground_probability(labeled), batch.labels)
         )
-        sure = (uncertainty < threshold(progress)).float()
+        sure = (uncertainty < threshold(self.furthest(progress))).float()
         consistency = masked_consistency(foreground_probability(unlabeled), target, sure)
-        total = supervised + _WEIGHT * gaussian_ramp(progress) * consistency
+        total = supervised + _WEIGHT * gaussian_ramp(self.furthest(progress)) * consistency
         return Loss(total, {"labeled": supervised, "consistency": consistency, "sure": sure.mean()})
 
     @torch.no_grad()
@@ -96,9 +96,10 @@ class UncertaintyAwareMeanTeacher(Method):
         average_into(self.teacher, {self.student: 1.0 - keep}, keep, statistics=False)
 
     def state(self) -> dict[str, Any]:
-        return {"steps": self.steps}
+        return {"steps": self.steps, **super().state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
         self.steps = int(state["steps"])
 
     def warm_start(self, networks: dict[str, dict[str, torch.Tensor]], predictor: str, state: dict[str, Any]) -> None:

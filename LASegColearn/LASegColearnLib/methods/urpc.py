@@ -92,7 +92,7 @@ class UncertaintyRectifiedPyramid(Method):
             ]
         ).sum() / (2 * _SCALES)
         consistency = rectified_consistency(unlabeled.split(2, dim=1))
-        total = supervised + _WEIGHT * gaussian_ramp(progress) * consistency
+        total = supervised + _WEIGHT * gaussian_ramp(self.furthest(progress)) * consistency
         return Loss(total, {"labeled": supervised, "consistency": consistency})
 
 

@@ -126,6 +126,21 @@ def makePhantoms(folder: Path, labeled: int = 4, unlabeled: int = 6, validation:
     return volumes
 
 
+# The first of each is the usual one.
+_CHOICES = {"preset": _PRESETS, "method": _METHODS, "device": _DEVICES}
+
+
+def _takeUsualForUnknown(node: Any) -> list[str]:
+    """Choose the usual where a scene names a choice that a newer version or a method of somebody's own has; says which.
+
+    Slicer does not check what it reads, and raises when a combo box has no such text (guiConnectors.py).
+    """
+    unknown = {name: getattr(node, name) for name, known in _CHOICES.items() if getattr(node, name) not in known}
+    for name in unknown:
+        setattr(node, name, _CHOICES[name][0])
+    return [f"{name} {chosen}" for name, chosen in unknown.items()]
+
+
 @parameterNodeWrapper
 class LASegColearnParameterNode:
     """The panel's state, kept with the scene.
@@ -389,6 +404,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameterNode = node
         if node is None:
             return
+        unknown = _takeUsualForUnknown(node)
         # Not connectGui, which keeps the tag to itself (Slicer issue 7547): what cannot be unbound writes old choices.
         self._parameterNodeGuiTag = node.connectParametersToGui(self._boundWidgets())
         self.showSettings()
@@ -406,6 +422,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self._say("inputs", _("The study of this scene is not at its place any more. Choose its folder."))
         elif self.logic.hasStudy:
             node.studyFolder = str(self.logic.study.folder)
+        if unknown:
+            told = _("This scene asks for what is not there: {names}. The usual is chosen instead.")
+            self._say("train", told.format(names=", ".join(unknown)))
 
     def _boundWidgets(self) -> dict[str, Any]:
         """The panel's widgets by the parameter that each is for, as the file of the panel says."""

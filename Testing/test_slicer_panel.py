@@ -563,6 +563,23 @@ def test_files_and_folders_are_dropped_onto_the_table(panel: Any, phantoms: Path
     assert "README.md: Wanted a folder, a cohort file or a scan" in panel.ui.inputsMessageLabel.text
 
 
+def test_a_scene_that_asks_for_a_method_of_somebody_elses_opens_with_the_usual(
+    opened: tuple[Any, Any], tmp_path: Path
+) -> None:
+    panel, frame = opened
+    panel.ui.studyFolderButton.directory = str(tmp_path / "study")
+    stored = panel.logic.getParameterNode().parameterNode
+    panel.exit()
+    stored.SetParameter("method", "my_method")
+    stored.SetParameter("preset", "of tomorrow")
+    enter(panel, frame)
+    assert (panel.options().method, panel.options().preset) == ("colearning", "cpu")
+    said = panel.ui.trainMessageLabel.text
+    assert said == (
+        "This scene asks for what is not there: preset of tomorrow, method my_method. The usual is chosen instead."
+    )
+
+
 def test_labels_that_come_in_as_scans_are_said(panel: Any, tmp_path: Path) -> None:
     panel.ui.studyFolderButton.directory = str(tmp_path / "study")
     for name in ("p1.nrrd", "p1_label.nrrd", "p2.nrrd", "p2-mask.nrrd"):

@@ -36,11 +36,18 @@ _CONNECTORS: dict[tuple[type, type], Any] = {
     (QtWidgets.QDoubleSpinBox, float): (lambda w: w.value(), lambda w, v: w.setValue(v), "valueChanged"),
     (QtWidgets.QComboBox, str): (
         lambda w: w.currentText(),
-        lambda w, v: w.setCurrentText(v),
+        lambda w, v: _choose(w, v),
         "currentTextChanged",
     ),
     (QtWidgets.QLineEdit, str): (lambda w: w.text(), lambda w, v: w.setText(v), "textChanged"),
 }
+
+
+def _choose(box: QtWidgets.QComboBox, text: str) -> None:
+    index = box.findText(text)
+    if index < 0:
+        raise ValueError(f"Unable to find value {text!r} in choices.")
+    box.setCurrentIndex(index)
 
 
 def parameterNodeWrapper(wrapped: type) -> type:

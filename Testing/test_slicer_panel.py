@@ -406,6 +406,39 @@ def test_a_scene_whose_study_is_gone_is_not_given_another(panel: Any, tmp_path: 
     again.cleanup()
 
 
+def test_folders_and_cohort_files_are_chosen_in_dialogs(
+    panel: Any, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import qt
+
+    panel.ui.studyFolderButton.directory = str(tmp_path / "study")
+    (tmp_path / "scans").mkdir()
+    shutil.copy(next((phantoms).rglob("*.nrrd")), tmp_path / "scans" / "one.nrrd")
+    chosen = ""
+    monkeypatch.setattr(qt.QFileDialog, "getExistingDirectory", lambda *_arguments: chosen)
+    monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", lambda *_arguments: chosen)
+    for button in (panel.ui.addFolderButton, panel.ui.addCohortButton):
+        button.click()
+    assert panel.logic.study.cases == ()
+    chosen = str(tmp_path / "scans")
+    panel.ui.addFolderButton.click()
+    assert [case.name for case in panel.logic.study.cases] == ["one"]
+    chosen = str(phantoms / "cohort.json")
+    panel.ui.addCohortButton.click()
+    assert len(panel.logic.study.cases) == 7
+
+
+def test_what_is_predicted_is_what_the_button_says(filled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(filled.logic, "predict", lambda caseIds=None, **_options: asked.append(caseIds))
+    filled.showCase("case_002")
+    filled.caseTable.select(["case_001", "case_003"])
+    for button in (filled.ui.predictShownButton, filled.ui.predictSelectedButton, filled.ui.predictAllButton):
+        button.enabled = True
+        button.click()
+    assert asked == [["case_002"], ["case_001", "case_003"], None]
+
+
 def test_buttons_for_a_case_say_that_none_is_selected(filled: Any) -> None:
     filled.caseTable.select([])
     filled.ui.showCaseButton.click()
@@ -609,9 +642,18 @@ def test_a_double_click_loads_and_shows_a_case_and_removing_deletes_nothing(
     assert panel.ui.labelSelector.currentNode() is panel.logic.cases.labelSource(case.id)[0]
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 1
     panel.caseTable.select([case.id])
+    asked: list[str] = []
+    # list.append returns nothing, which is a no.
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", asked.append)
+    panel.ui.removeButton.click()
+    assert len(panel.logic.study.cases) == 6
+    assert asked == ["Take 1 case(s) out of the study? No file is deleted."]
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text: True)
     panel.ui.removeButton.click()
     assert len(panel.logic.study.cases) == 5
+    panel.ui.predictShownButton.enabled = True
+    panel.ui.predictShownButton.click()
+    assert "No case is shown" in panel.ui.predictMessageLabel.text
     assert case.scan.exists() and case.label.file.exists()
 
 
@@ -913,6 +955,18 @@ def test_missing_software_is_said_and_installed_on_a_click(panel: Any, monkeypat
     panel.showDependencies()
     assert "not installed yet: torch, monai (" in panel.ui.dependenciesLabel.text
     assert panel.ui.deviceLabel.text == "PyTorch is not installed yet"
+    before, asked = panel.ui.dependenciesLabel.text, []
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", asked.append)
+    panel.ui.installButton.click()
+    import qt
+
+    chosen = ""
+    monkeypatch.setattr(qt.QFileDialog, "getExistingDirectory", lambda *_arguments: chosen)
+    panel.ui.installOfflineButton.click()
+    assert len(asked) == 1 and panel.ui.dependenciesLabel.text == before
+    chosen = str(ROOT / "docs")
+    panel.ui.installOfflineButton.click()
+    assert "There is no wheel in it for" in panel.ui.dependenciesLabel.text
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text: True)
     panel.ui.installButton.click()
     assert "extension PyTorch is not installed. Install it in the Extensions Manager" in panel.ui.dependenciesLabel.text

@@ -59,6 +59,8 @@ class Editor:
         interactor = vtk.vtkRenderWindowInteractor()
         interactor.SetEventPosition(round(place[0]), round(place[1]))
         interactor.SetShiftKey(keys.get("shift", False))
+        interactor.SetControlKey(keys.get("control", False))
+        interactor.SetAltKey(keys.get("alt", False))
         return bool(
             self.effect.scriptedEffect.processInteractionEvents(interactor, getattr(vtk.vtkCommand, event), view)
         )
@@ -561,7 +563,8 @@ def test_only_the_left_button_without_keys_and_a_chosen_mode_paints(plain: Edito
     view, xy = _view(plain)
     assert not plain.send(view, "LeftButtonPressEvent", xy(16, 10))
     plain.effect.brushButton.click()
-    assert not plain.send(view, "LeftButtonPressEvent", xy(16, 10), shift=True)
+    for key in ("shift", "control", "alt"):
+        assert not plain.send(view, "LeftButtonPressEvent", xy(16, 10), **{key: True})
     assert not plain.send(view, "MouseMoveEvent", xy(17, 10))
     assert not plain.send(view, "LeftButtonReleaseEvent", xy(17, 10))
     assert plain.send(view, "LeftButtonDoubleClickEvent", xy(17, 10), shift=True)
@@ -571,6 +574,20 @@ def test_only_the_left_button_without_keys_and_a_chosen_mode_paints(plain: Edito
     assert plain.effect.regionButton.checked and not plain.effect.brushButton.checked
     plain.effect.regionButton.click()
     assert plain.effect._mode() is None
+
+
+def test_a_stroke_ends_without_effect_when_the_layout_changes(plain: Editor) -> None:
+    before = plain.case.voxels()
+    view, xy = _view(plain)
+    renderer = view.sliceView().renderWindow().GetRenderers().GetItemAsObject(0)
+    empty = renderer.GetViewProps().GetNumberOfItems()
+    plain.effect.brushButton.click()
+    assert plain.send(view, "LeftButtonPressEvent", xy(16, 10))
+    assert renderer.GetViewProps().GetNumberOfItems() > empty
+    plain.effect.scriptedEffect.layoutChanged()
+    assert renderer.GetViewProps().GetNumberOfItems() == empty
+    assert not plain.send(view, "LeftButtonReleaseEvent", xy(16, 10))
+    assert np.array_equal(plain.case.voxels(), before)
 
 
 def test_the_brush_is_drawn_in_the_view_and_taken_out_again(plain: Editor) -> None:

@@ -15,7 +15,7 @@ import pytest
 from LASegColearnLib.errors import InputError
 from LASegColearnSlicer.results import modelOf
 from LASegColearnSlicer.study import Study
-from slicer_stand_in.application import closePanel, enter, openPanel, startSlicer
+from slicer_stand_in.application import closePanel, enter, leave, openPanel, startSlicer
 from slicer_stand_in.pythonqt import bare
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -164,7 +164,7 @@ def test_the_whole_story(filled: Any, opened: tuple[Any, Any], tmp_path: Path) -
     panel.showCase("case_006")
     assert panel.logic.display.teacherNode("case_006").GetID() != first, "An older model's result is still shown."
     panel.logic.study.addFigures("case_006", {"run": "002"})
-    panel.exit()
+    leave(panel)
     panel.logic.predict(["case_006"], onEvent=panel.onPredictionEvent, onDone=panel.onPredicted)
     _until(lambda: not panel.logic.isRunning)
     assert ui.statusLabel.text.startswith("Predicted"), "Working in another module must not disturb a prediction."
@@ -276,7 +276,7 @@ def test_closing_the_scene_leaves_training_alone_and_leaving_slicer_offers_the_r
     before = panel.logic.progress.iteration
     _until(lambda: panel.logic.progress.iteration > before)
     assert panel._parameterNode.studyFolder == str(panel.logic.study.folder)
-    panel.exit()
+    leave(panel)
     enter(panel, frame)
     assert panel.logic.isRunning
     started = time.monotonic()
@@ -296,7 +296,7 @@ def test_what_was_chosen_is_still_chosen_after_a_look_at_another_module(opened: 
     panel.ui.deviceComboBox.setCurrentText("cpu")
     panel.ui.methodComboBox.setCurrentText("bcp")
     for _round in range(2):
-        panel.exit()
+        leave(panel)
         enter(panel, frame)
         chosen = panel.options()
         assert (chosen.preset, chosen.device, chosen.method) == ("paper", "cpu", "bcp")
@@ -322,7 +322,7 @@ def test_a_preset_that_is_chosen_brings_its_length(opened: tuple[Any, Any]) -> N
     assert lengths["demo"] == (pytest.approx(PRESETS["demo"].minutes, abs=0.06), None)
     assert (lengths["paper"], lengths["cpu"]) == ((None, 6000), (60.0, None))
     panel.ui.minutesSpinBox.value = 7.0
-    panel.exit()
+    leave(panel)
     enter(panel, frame)
     assert panel.options().minutes == 7.0, "What was changed afterwards stays."
 
@@ -348,7 +348,7 @@ def test_the_device_is_asked_for_once_when_the_choice_has_settled(
     for device in ("cuda", "mps", "cpu"):
         panel.ui.deviceComboBox.setCurrentText(device)
     _until(lambda: bool(asked), 5)
-    panel.exit()
+    leave(panel)
     enter(panel, frame)
     started = time.monotonic()
     _until(lambda: time.monotonic() > started + 0.5)
@@ -602,7 +602,7 @@ def test_a_scene_that_asks_for_a_method_of_somebody_elses_opens_with_the_usual(
     panel, frame = opened
     panel.ui.studyFolderButton.directory = str(tmp_path / "study")
     stored = panel.logic.getParameterNode().parameterNode
-    panel.exit()
+    leave(panel)
     stored.SetParameter("method", "my_method")
     stored.SetParameter("preset", "of tomorrow")
     enter(panel, frame)
@@ -906,7 +906,7 @@ def test_a_scene_that_was_saved_while_painting_is_not_painted_into_when_it_is_re
     node.SetActiveEffectName("Paint")
     panel.onSceneEndImport(None, None)
     assert not node.GetActiveEffectName()
-    panel.exit()
+    leave(panel)
     bare(panel.parent).entered = False
     node.SetActiveEffectName("Paint")
     panel.onSceneEndImport(None, None)

@@ -16,7 +16,7 @@ from LASegColearnLib.errors import InputError
 from LASegColearnSlicer.engine_process import EngineOutcome, EngineState
 from LASegColearnSlicer.study import Study
 from predicted_case import SHAPE, PredictedCase, makePredictedCase, writePrediction
-from slicer_stand_in.application import closePanel, openPanel, startSlicer
+from slicer_stand_in.application import closePanel, leave, openPanel, startSlicer
 
 
 @dataclass
@@ -213,7 +213,7 @@ def test_the_panel_follows_a_study_that_the_console_opens(two: Two, tmp_path: Pa
     panel.logic.openStudy(tmp_path / "console")
     assert panel._shownCase is None
     assert panel.ui.casesTable.rowCount == 0
-    panel.exit()
+    leave(panel)
     panel.logic.openStudy(tmp_path / "S")
     panel.enter()
     assert panel.logic.study.folder == tmp_path / "S"
@@ -387,6 +387,63 @@ def test_a_scene_that_was_saved_before_its_study_was_moved_shows_its_scans(two: 
 def _uncertainty(two: Two) -> Any:
     two.panel.logic.showPrediction(two.first.caseId)
     return two.panel.logic.display.uncertaintyNode(two.first.caseId)
+
+
+def test_the_uncertainty_lies_over_its_own_scan_with_its_legend_and_can_be_taken_off(two: Two) -> None:
+    import slicer
+
+    panel, logic = two.panel, two.panel.logic
+    view = slicer.mrmlScene.GetNodesByClass("vtkMRMLSliceCompositeNode").GetItemAsObject(0)
+    legends = slicer.modules.colors.logic()
+    for caseId, other in ((two.first.caseId, two.second.id), (two.second.id, two.first.caseId)):
+        panel.showCase(caseId)
+        doubt = logic.display.uncertaintyNode(caseId)
+        assert view.GetForegroundVolumeID() == doubt.GetID()
+        assert legends.GetColorLegendDisplayNode(doubt).GetVisibility()
+        others = logic.display.uncertaintyNode(other)
+        assert others is None or not legends.GetColorLegendDisplayNode(others).GetVisibility()
+    panel.ui.showUncertaintyCheckBox.click()
+    assert view.GetForegroundVolumeID() is None
+    assert not legends.GetColorLegendDisplayNode(doubt).GetVisibility()
+
+
+def test_the_panels_button_moves_the_views_to_the_doubtful_place(two: Two) -> None:
+    import slicer
+
+    panel, case = two.panel, two.first
+    panel.showCase(case.caseId)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode")
+    node.SetOrientationToAxial()
+    place = panel.logic.doubtfulPlaces(case.caseId)[0]
+    before = node.GetSliceOffset()
+    panel.onNextDoubt()
+    assert node.GetSliceOffset() == pytest.approx(place[2], abs=0.01) != before
+
+
+def test_a_removed_case_is_shown_no_more(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    import slicer
+
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text: True)
+    two.panel.showCase(two.first.caseId)
+    two.panel.caseTable.select([two.first.caseId])
+    two.panel.ui.removeButton.click()
+    two.panel.ui.predictShownButton.enabled = True
+    two.panel.ui.predictShownButton.click()
+    assert "No case is shown" in two.panel.ui.predictMessageLabel.text
+
+
+def test_who_has_left_the_module_sees_a_new_prediction_when_he_comes_back(two: Two) -> None:
+    import slicer
+
+    panel = two.panel
+    panel.showCase(two.first.caseId)
+    view = slicer.mrmlScene.GetNodesByClass("vtkMRMLSliceCompositeNode").GetItemAsObject(0)
+    for entered in (True, False):
+        if not entered:
+            leave(panel)
+        view.SetBackgroundVolumeID(two.secondVolume.GetID())
+        panel.onPredictionEvent({"event": "predicted", "case": two.first.caseId})
+        assert (view.GetBackgroundVolumeID() == two.first.volume.GetID()) == entered
 
 
 def test_doubtful_places_are_those_of_the_newest_prediction(two: Two) -> None:

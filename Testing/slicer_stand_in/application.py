@@ -78,6 +78,14 @@ def enter(widget: Any, frame: Any) -> None:
     widget.enter()
 
 
+def leave(widget: Any) -> None:
+    """Switch to another module (qSlicerAbstractModuleWidget::exit)."""
+    from slicer_stand_in.pythonqt import bare
+
+    bare(widget.parent).entered = False
+    widget.exit()
+
+
 def _keepSettingsIn(folder: str) -> None:
     """Of this process alone, and empty."""
     from PySide6.QtCore import QCoreApplication, QSettings
@@ -126,7 +134,7 @@ def _public(module: types.ModuleType) -> dict[str, Any]:
     return {
         name: value
         for name, value in vars(module).items()
-        if not name.startswith("_") and isinstance(value, type) or callable(value)
+        if not name.startswith("_") and callable(value) and getattr(value, "__module__", "") == module.__name__
     }
 
 

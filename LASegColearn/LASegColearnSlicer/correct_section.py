@@ -100,8 +100,9 @@ class CorrectSection:
 
     def isAtWorkOn(self, caseId: str) -> bool:
         """Whether an effect is active on the scan of this case."""
-        node, volume = self.editor.node, self.editor.chosen[2]
-        return bool(node and node.GetActiveEffectName()) and volume is self._logic.cases.volumeNode(caseId)
+        # Not the node's name of it, which stays where the editor asks about a segmentation of surfaces and gets a no.
+        isActive = self._widget.activeEffect() is not None
+        return isActive and self.editor.chosen[2] is self._logic.cases.volumeNode(caseId)
 
     def correct(self, caseId: str) -> None:
         """Show a case, and edit its label, or a copy of the teacher's segmentation, beside the teacher's outline.

@@ -778,21 +778,6 @@ def test_nobody_paints_into_a_case_while_another_is_shown(filled: Any, monkeypat
     assert left == [True]
 
 
-def test_a_prediction_that_comes_while_its_case_is_edited_is_not_put_over_it(
-    filled: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    filled.enter()
-    filled.caseTable.select(["case_001"])
-    filled.ui.correctButton.click()
-    assert filled.ui.correctMessageLabel.text == ""
-    shown: list[str] = []
-    monkeypatch.setattr(filled, "showCase", shown.append)
-    for effect in ("Paint", ""):
-        filled.correctSection.editor.node.SetActiveEffectName(effect)
-        filled.onPredictionEvent({"event": "predicted", "case": "case_001", "volume_ml": 50.0})
-        assert shown == ([] if effect else ["case_001"])
-
-
 def test_what_is_shown_with_a_case_changes_at_once(filled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[tuple[str, bool, bool]] = []
 

@@ -432,6 +432,25 @@ def test_a_removed_case_is_shown_no_more(two: Two, monkeypatch: pytest.MonkeyPat
     assert "No case is shown" in two.panel.ui.predictMessageLabel.text
 
 
+def test_a_prediction_that_comes_while_its_case_is_edited_is_not_put_over_it(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel, editor = two.panel, two.panel.correctSection.editor
+    two.correct(two.first.caseId)
+    assert editor.node.GetActiveEffectName() == "Colearning"
+    shown: list[str] = []
+    monkeypatch.setattr(panel, "showCase", shown.append)
+    for active in (True, False):
+        if not active:
+            editor.leave()
+            # Where the editor has asked about surfaces and got a no, its node goes on naming the effect.
+            editor.node.SetDisableModifiedEvent(1)
+            editor.node.SetActiveEffectName("Colearning")
+            editor.node.SetDisableModifiedEvent(0)
+        panel.onPredictionEvent({"event": "predicted", "case": two.first.caseId})
+        assert shown == ([] if active else [two.first.caseId])
+
+
 def test_who_has_left_the_module_sees_a_new_prediction_when_he_comes_back(two: Two) -> None:
     import slicer
 

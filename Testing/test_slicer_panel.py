@@ -428,6 +428,21 @@ def test_folders_and_cohort_files_are_chosen_in_dialogs(
     assert len(panel.logic.study.cases) == 7
 
 
+def test_how_long_iterations_take_is_told_by_the_model_that_is_there(
+    filled: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import types
+
+    import LASegColearn
+
+    filled._parameterNode.byIterations, filled._parameterNode.iterations = True, 90
+    filled.update()
+    assert "min" not in filled.ui.estimateLabel.text
+    monkeypatch.setattr(Study, "currentRun", property(lambda study: study.newRun()))
+    monkeypatch.setattr(LASegColearn, "knownProgress", lambda run: types.SimpleNamespace(secondsAnIteration=2.0))
+    assert "3 min" in filled._estimate(filled.logic.study.cases)
+
+
 def test_what_is_predicted_is_what_the_button_says(filled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(filled.logic, "predict", lambda caseIds=None, **_options: asked.append(caseIds))

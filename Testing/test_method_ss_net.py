@@ -144,7 +144,7 @@ def test_the_memory_is_replaced_by_few_vectors_and_kept_when_there_are_none() ->
 def test_what_a_batch_puts_into_the_memory_stays_only_after_its_step() -> None:
     method = _method()
     method.loss(noise_batch(SIDE), 0.5)
-    assert method.state() == {"memory": None}
+    assert method.state()["memory"] is None
     method.after_step(0.5)
     assert method.memory is not None
     other = _method()

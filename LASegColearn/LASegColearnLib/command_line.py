@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 
 _PRESET = "cpu"
 # What the system says of a file, before it names it.
+_DEVICE: dict[str, Any] = {
+    "default": "auto",
+    "metavar": "NAME",
+    "help": "auto, cuda, cuda:N, mps or cpu (default: auto)",
+}
 _SYSTEM_ERROR = re.compile(r"(\[(?:Errno|WinError) -?\d+\][^:\n]*):.*")
 # The beginning of a whole path, as PyTorch puts it into its sentences.
 _PATH = re.compile(r"(?:^|[\s'\"(=])(?:/|\\\\|[A-Za-z]:[\\/])\S")
@@ -188,9 +193,7 @@ any computer), `demo` (minutes, for phantoms). Any setting can be changed with -
     parser.add_argument("--preset", metavar="NAME", help=f"paper, cpu or demo (default: {_PRESET})")
     names = method_names()
     parser.add_argument("--method", metavar="NAME", help=f"{', '.join(names)} (default: {names[0]})")
-    parser.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cuda, cuda:N, mps or cpu (default: auto)"
-    )
+    parser.add_argument("--device", **_DEVICE)
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--iterations", type=int, metavar="N", help="length of the run in iterations")
     length.add_argument("--minutes", type=float, metavar="M", help="length of the whole run; the schedule fits it")
@@ -252,9 +255,7 @@ opens as one segment named Left atrium, and `figures.json` (volume, uncertainty,
     present = parser.add_mutually_exclusive_group()
     present.add_argument("--overwrite", action="store_true", help="replace results that are in the folder already")
     present.add_argument("--only-missing", action="store_true", help="go on where a prediction was broken off")
-    parser.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cuda, cuda:N, mps or cpu (default: auto)"
-    )
+    parser.add_argument("--device", **_DEVICE)
     scans = parser.add_mutually_exclusive_group(required=True)
     scans.add_argument("--cohort", type=Path, metavar="FILE", help="segment all cases of a cohort file")
     scans.add_argument("scans", type=Path, nargs="*", default=[], metavar="SCAN", help="scan files")
@@ -278,9 +279,7 @@ expected gain (0 to 1) and reason.
     parser.add_argument("--run", type=Path, required=True, metavar="FOLDER", help="run folder with the model")
     parser.add_argument("--cohort", type=Path, required=True, metavar="FILE", help="cohort file")
     parser.add_argument("--count", type=int, default=10, metavar="N", help="how many to print (default: 10; 0: all)")
-    parser.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cuda, cuda:N, mps or cpu (default: auto)"
-    )
+    parser.add_argument("--device", **_DEVICE)
     _add_events(parser)
 
 
@@ -324,9 +323,7 @@ goes into a folder judged of each run.
     parser.add_argument("--run", type=Path, required=True, metavar="FOLDER", help="run folder of the model")
     parser.add_argument("--against", type=Path, metavar="FOLDER", help="run of the earlier model (default: none)")
     parser.add_argument("--cohort", type=Path, metavar="FILE", help="cohort file (default: the run's own)")
-    parser.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cuda, cuda:N, mps or cpu (default: auto)"
-    )
+    parser.add_argument("--device", **_DEVICE)
     _add_events(parser)
 
 
@@ -353,9 +350,7 @@ writes one page with tables, paired differences, curves, speed, memory and pictu
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="trainings of each method (default: 1)")
     parser.add_argument("--preset", default="cpu", metavar="NAME", help="paper, cpu or demo (default: cpu)")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change a setting")
-    parser.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cuda, cuda:N, mps or cpu (default: auto)"
-    )
+    parser.add_argument("--device", **_DEVICE)
     _add_events(parser)
 
 
@@ -367,9 +362,7 @@ def _add_device(verbs: Any) -> None:
         "say what would be computed on",
         "Imports PyTorch and says which device a training would use, and why.",
     )
-    parser.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cuda, cuda:N, mps or cpu (default: auto)"
-    )
+    parser.add_argument("--device", **_DEVICE)
     _add_events(parser)
 
 
@@ -403,9 +396,7 @@ def _add_demo(verbs: Any) -> None:
     parser.add_argument("--output", type=Path, default=Path("demo-run"), metavar="FOLDER", help="default: demo-run")
     parser.add_argument("--minutes", type=float, metavar="M", help="training time of each of the two runs")
     parser.add_argument("--seed", type=int, default=0, help="seed of scans and training (default: 0)")
-    parser.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cuda, cuda:N, mps or cpu (default: auto)"
-    )
+    parser.add_argument("--device", **_DEVICE)
     _add_events(parser)
 
 

@@ -16,7 +16,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from statistics import mean, stdev
+
+import numpy as np
 
 from LASegColearnLib.allocation import keep_freed_memory
 from LASegColearnLib.checkpoints import Model, load_model
@@ -46,8 +47,10 @@ def main() -> None:
     for name, found in rows.items():
         cells = []
         for measure, factor in _MEASURES.items():
-            values = [factor * getattr(row.metrics, measure) for row in found]
-            cells.append(f"{mean(values):.2f} ± {stdev(values):.2f}")
+            values = np.array([factor * getattr(row.metrics, measure) for row in found])
+            # Where a network finds nothing there is no distance.
+            with np.errstate(invalid="ignore"):
+                cells.append(f"{values.mean():.2f} ± {values.std(ddof=1):.2f}")
         sys.stdout.write(f"{name} | {models[name].iteration} | {' | '.join(cells)}\n")
     if options.csv:
         _write(options.csv, rows)

@@ -14,12 +14,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from LASegColearnLib.committee import Committee
 from LASegColearnLib.errors import InputError, Problem, is_out_of_memory, not_readable
 from LASegColearnLib.methods import create_method
 from LASegColearnLib.run_folder import replacing
 from LASegColearnLib.settings import Settings
 
 FORMAT = 1
+# What a checkpoint has of other models.
+_COMMITTEE = "committee"
 # An hour's training is not lost because a virus scanner or a backup reads the last checkpoint.
 _SECONDS_OF_PATIENCE = 60.0
 # What reading a damaged checkpoint may raise besides UnpicklingError.
@@ -45,7 +48,9 @@ class Model:
     settings
         What they were trained with.
     networks
-        By name, in evaluation mode; without those that had not started to learn when training was stopped.
+        By name, in evaluation mode; without those that had not started to learn when training was stopped. Where
+        several models were trained at once, the one that predicts is the :class:`~LASegColearnLib.committee.Committee`
+        of all, and the others are the first model's.
     predictor
         Name of the network that predicts by default.
     iteration
@@ -144,10 +149,40 @@ def load_model(path: Path) -> Model:
     if not isinstance(content.get("method_state"), dict) or not isinstance(content.get("iteration"), int):
         raise _of_another_kind(path.name)
     method.load_state(content["method_state"])
-    networks = method.networks_in_training()
+    networks = dict(method.networks_in_training())
+    others = _others(content, settings, path.name)
+    if others:
+        networks[method.predictor] = Committee([networks[method.predictor], *others])
     for network in networks.values():
         network.eval().requires_grad_(False)
     return Model(settings, networks, method.predictor, int(content["iteration"]))
+
+
+def _others(content: dict[str, Any], settings: Settings, name: str) -> list[nn.Module]:
+    """The predicting networks of the models that were trained at once with a checkpoint's own."""
+    others = content.get(_COMMITTEE, [])
+    if not isinstance(others, list) or not all(isinstance(tensors, dict) for tensors in others):
+        raise _of_another_kind(name)
+    found = []
+    for tensors in others:
+        method = create_method(settings)
+        network = method.networks[method.predictor]
+        load_modules({method.predictor: network}, {method.predictor: tensors}, name)
+        found.append(network)
+    return found
+
+
+def predict_together(path: Path, others: Sequence[Path]) -> None:
+    """Write a checkpoint anew, with the predicting networks of others of the same settings beside its own.
+
+    Raises
+    ------
+    InputError
+        As :func:`load_checkpoint` does.
+    """
+    content = load_checkpoint(path)
+    predictor = content["predictor"]
+    save_checkpoint(path, {**content, _COMMITTEE: [load_checkpoint(one)["networks"][predictor] for one in others]})
 
 
 def load_modules(modules: dict[str, nn.Module], tensors: dict[str, Any], name: str) -> None:

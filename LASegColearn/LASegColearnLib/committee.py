@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from LASegColearnLib.checkpoints import Model
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.losses import foreground_probability
 from LASegColearnLib.settings import setting_text
+
+if TYPE_CHECKING:
+    from LASegColearnLib.checkpoints import Model
 
 COMMITTEE = "committee"
 # What decides how scans are shown to the networks, and what is made of their answers.
@@ -74,4 +77,5 @@ def together(models: Sequence[Model]) -> Model:
         raise InputError(problems)
     members = {f"model_{n}": model.networks[model.predictor] for n, model in enumerate(models, start=1)}
     networks = {COMMITTEE: Committee(list(members.values())).eval(), **members}
-    return Model(first.settings, networks, COMMITTEE, min(model.iteration for model in models))
+    iteration = min(model.iteration for model in models)
+    return replace(first, networks=networks, predictor=COMMITTEE, iteration=iteration)

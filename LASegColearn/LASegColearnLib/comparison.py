@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from LASegColearnLib.checkpoints import load_model
+from LASegColearnLib.child_process import event_in, start_training
 from LASegColearnLib.cohort import Cohort, load_cohort, save_cohort
 from LASegColearnLib.comparison_page import write_comparison_page
 from LASegColearnLib.curves import read_events
@@ -329,17 +330,12 @@ def _child(
     TrainingError
         With the child's own sentence, if it failed.
     """
-    command = [sys.executable, "-m", "LASegColearnLib", "train", *arguments, "--events"]
-    # Python looks for modules where it is started first, which may be a folder of somebody else's files.
-    folder = Path(__file__).resolve().parent.parent
-    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
-    environment = {**os.environ, "PYTHONPATH": path}
     complete, failure, asked = False, "", False
     peak: float | None = None
-    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", env=environment, cwd=folder) as process:
+    with start_training(arguments) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            record = _record(line)
+            record = event_in(line)
             if record is None:
                 continue
             peak = _high_water_gb(process.pid) or peak
@@ -363,26 +359,20 @@ def _child(
     return complete, peak
 
 
-def _record(line: str) -> dict[str, Any] | None:
-    """An event of the child's; None for what a library wrote among them."""
-    try:
-        content = json.loads(line)
-    except ValueError:
-        return None
-    return content if isinstance(content, dict) and "event" in content else None
-
-
 def _high_water_gb(process: int) -> float | None:
-    """The most memory that a running process has had; None where the system keeps no such account.
+    """The most memory that a running process and those it has started have had; None where no account of it is kept.
 
     What Linux says of one that has ended counts what the parent had when it started it.
     """
     try:
         status = Path(f"/proc/{process}/status").read_text("utf-8")
+        others = Path(f"/proc/{process}/task/{process}/children").read_text("utf-8").split()
     except OSError:
         return None
     found = re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)
-    return int(found[1]) / _KIBIBYTES_A_GIGABYTE if found else None
+    if found is None:
+        return None
+    return int(found[1]) / _KIBIBYTES_A_GIGABYTE + sum(_high_water_gb(int(other)) or 0.0 for other in others)
 
 
 def _peak_memory_gb(process: subprocess.Popen[str]) -> float | None:

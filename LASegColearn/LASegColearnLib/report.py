@@ -193,6 +193,10 @@ def _headline(run: _Run) -> str:
         text += f" for {minutes:.1f} minutes ({finished['iteration']} iterations)"
     if started.get("device"):
         text += f" on {started['device']}"
+    # Of early trainings the record says nothing of it.
+    models = started.get("committee")
+    if isinstance(models, int) and models > 1:
+        text += f", {models} models at once"
     own = [row.values["dice"] for row in run.rows if row.network == run.predictor]
     if own:
         mean = 100 * np.mean(own)

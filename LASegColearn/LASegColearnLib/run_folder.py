@@ -113,6 +113,7 @@ class RunFolder:
       predictions/    one folder a case
       judged/         segmentations and figures by which it was set against another run
       cache/          preprocessed scans, made anew when they are missing
+      committee/      2/, 3/ and so on: the runs of the models that were trained at once with this one
     ```
     """
 
@@ -203,6 +204,14 @@ class RunFolder:
     @property
     def cache(self) -> Path:
         return self.path / "cache"
+
+    @property
+    def committee(self) -> Path:
+        return self.path / "committee"
+
+    def trained_beside(self, number: int) -> RunFolder:
+        """The run of the second, third and so on of the models that are trained at once and predict together."""
+        return RunFolder(self.committee / str(number))
 
     @property
     def metrics(self) -> Path:

@@ -17,6 +17,7 @@ StudentDifference = Literal["residual", "dropout", "activation", "none"]
 Normalization = Literal["batch", "instance", "group"]
 # Of windows on each axis alike: 8000 of them look at each voxel then.
 MOST_OVERLAP = 0.95
+MOST_IN_COMMITTEE = 8
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,9 @@ class Settings:
     iterations, minutes
         Length of the run. With ``minutes`` the schedule follows the time used; of ``iterations`` counts, with
         ``step``, what share of them ``step_iterations`` is.
+    committee
+        How many models are trained at once, each from other random weights and on other patches, whose probabilities'
+        mean predicts. Each is a process with its share of the processor's threads, or of the GPU.
     validations, validation_cases
         How often in a run the networks are validated, and on at most how many cases (0: all).
     holdout
@@ -159,6 +163,7 @@ class Settings:
     gradient_clip: float = 0.0
     iterations: int = 6000
     minutes: float | None = None
+    committee: int = 1
     validations: int = 10
     validation_cases: int = 0
     holdout: float = 0.2
@@ -210,6 +215,7 @@ class Settings:
         # Beyond these, which a file from elsewhere may ask for, nothing would ever be done.
         require(0 <= self.overlap <= MOST_OVERLAP, "overlap", f"a share between 0 and {MOST_OVERLAP:g}")
         require(self.filters <= 128, "filters", "at most 128")
+        require(1 <= self.committee <= MOST_IN_COMMITTEE, "committee", f"a number from 1 to {MOST_IN_COMMITTEE}")
         require(
             self.pretraining + self.self_training < 1,
             "self_training",
@@ -424,6 +430,7 @@ _CPU = Settings(
     schedule="cosine",
     anneal_from=0.8,
     minutes=60.0,
+    committee=2,
     validation_cases=4,
 )
 
@@ -443,6 +450,7 @@ PRESETS: dict[str, Settings] = {
         teacher_rounds=0,
         anneal_from=0.0,
         minutes=1.75,
+        committee=1,
         validations=5,
         validation_cases=0,
     ),

@@ -37,9 +37,10 @@ class TerminalProgress:
         length = (
             f"{event['minutes']:g} minutes" if event["minutes"] is not None else f"{event['iterations']} iterations"
         )
+        at_once = f", {event['committee']} models at once" if event["committee"] > 1 else ""
         self._line(
             f"Training ({event['method']}) on {event['labeled']} labeled and {event['unlabeled']} unlabeled scans for "
-            f"{length}. {event['device']}."
+            f"{length}{at_once}. {event['device']}."
         )
 
     def _on_progress(self, event: dict[str, Any]) -> None:

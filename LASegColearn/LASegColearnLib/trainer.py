@@ -11,7 +11,7 @@ from typing import Any
 from LASegColearnLib.awake import awake_seconds
 from LASegColearnLib.batch_statistics import retake_statistics
 from LASegColearnLib.case_cache import CachedCase
-from LASegColearnLib.checkpoints import load_checkpoint, load_modules, save_checkpoint
+from LASegColearnLib.checkpoints import Model, load_checkpoint, load_modules, save_checkpoint
 from LASegColearnLib.device import Device
 from LASegColearnLib.errors import TrainingError
 from LASegColearnLib.events import EventLog
@@ -348,19 +348,32 @@ class Trainer:
         if dice is None:
             return False
         self._to_validate = False
-        self.events.emit(
-            "validated",
-            iteration=self.iteration,
-            elapsed_seconds=self.elapsed_seconds,
-            dice=dice,
-            predictor=self.method.predictor,
-            cases=len(cases),
-        )
+        self._tell_validation(dice, self.method.predictor, len(cases))
         score = dice[self.method.predictor]
         if self.best is None or score > self.best:
             self.best = score
             self.save(self.run.best_checkpoint)
         return True
+
+    def validate_again(self, model: Model) -> None:
+        """Say how good the model is that was made of this training's own and others, unless somebody asks to stop."""
+        cases = self.cases.validation[: self.settings.validation_cases or None]
+        if not cases or not self.settings.validations:
+            return
+        networks = {name: self.device.place(network) for name, network in model.networks.items()}
+        dice = validate(networks, cases, self.settings, self.device, should_stop=self.should_stop)
+        if dice is not None:
+            self._tell_validation(dice, model.predictor, len(cases))
+
+    def _tell_validation(self, dice: dict[str, float], predictor: str, cases: int) -> None:
+        self.events.emit(
+            "validated",
+            iteration=self.iteration,
+            elapsed_seconds=self.elapsed_seconds,
+            dice=dice,
+            predictor=predictor,
+            cases=cases,
+        )
 
 
 class _Record:

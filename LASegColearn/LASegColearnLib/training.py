@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import random
@@ -15,10 +14,12 @@ from typing import Any
 import torch
 
 from LASegColearnLib.awake import kept_awake
-from LASegColearnLib.case_cache import CachedCase, CaseCache, stored_array
-from LASegColearnLib.checkpoints import load_checkpoint, other_layout
+from LASegColearnLib.cache_index import ROLES, load_cache_index, save_cache_index
+from LASegColearnLib.case_cache import CachedCase, CaseCache
+from LASegColearnLib.checkpoints import load_checkpoint, load_model, other_layout, predict_together
 from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
 from LASegColearnLib.cohort_checks import CheckedCohort, check_cohort
+from LASegColearnLib.committee_training import CommitteeTraining, prepare_committee, with_possible_committee
 from LASegColearnLib.device import Device, choose_device
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.events import EventLog, Listener
@@ -31,7 +32,6 @@ from LASegColearnLib.settings import Settings, setting_text
 from LASegColearnLib.stopping import Stopped
 from LASegColearnLib.trainer import Trainer, TrainingCases
 
-_ROLES = ("labeled", "unlabeled", "validation")
 # With fewer labeled cases than this, each is worth more as a label than as a check.
 _FEWEST_FOR_HOLDOUT = 5
 _LEDGER_NAME = "lasegcolearn-roles.json"
@@ -132,7 +132,7 @@ def train(
                 "Give a folder of its own for the run.",
             )
         )
-    for file in (folder.settings, folder.cohort, folder.best_checkpoint):
+    for file in (folder.settings, folder.cohort, folder.best_checkpoint, folder.committee):
         if file.exists() and not folder.was_begun:
             raise InputError(
                 Problem(
@@ -143,6 +143,7 @@ def train(
             )
     place = choose_device(own_device(device), settings.precision)
     settings, note = _shared_out(settings, started_together().count)
+    settings, fewer = with_possible_committee(settings, place, started_together().count)
     initial = load_checkpoint(init, needed=_TO_GO_ON_FROM) if init is not None else None
     if initial is not None:
         settings = _warm_start_settings(settings, initial["settings"])
@@ -163,8 +164,9 @@ def train(
         cases = _training_cases(kept, checked.content_hashes, cached, earlier, needs_unlabeled)
         write_json_atomically(folder.settings, settings.to_dict())
         save_cohort(kept, folder.cohort)
-        _save_cache_index(folder, cases)
-        for message in [*note, *left_out, *_untrained_start(settings, initial), *checked.warnings, *notes]:
+        save_cache_index(folder, cases)
+        prepare_committee(folder, settings, kept, cases, place, initial)
+        for message in [*note, *fewer, *left_out, *_untrained_start(settings, initial), *checked.warnings, *notes]:
             events.emit("warning", message=message)
         _record_roles(ledger, cases.lineage, events)
         return cases
@@ -175,11 +177,14 @@ def train(
             cases = _prepared_by_first(processes, folder, lambda: prepare(events))
         except Stopped:
             return _stopped_before(folder, 0, 0.0, events)
-        trainer = Trainer(folder, settings, cases, place, events, should_stop, processes)
-        if initial is not None:
-            trainer.start_from(initial)
-        with closing(trainer):
-            return _run(trainer, events)
+        with CommitteeTraining(folder, settings, place) as others:
+            asked = others.passing_on(should_stop)
+            others.wait_until_begun(asked)
+            trainer = Trainer(folder, settings, cases, place, events, asked, processes)
+            if initial is not None:
+                trainer.start_from(initial)
+            with closing(trainer):
+                return _run(trainer, others, events)
 
 
 def resume(
@@ -225,6 +230,9 @@ def resume(
     place = choose_device(own_device(device), settings.checked().precision)
     kept = settings
     settings, note = _shared_out(settings, started_together().count)
+    if started_together().count > 1:
+        settings, fewer = with_possible_committee(settings, place, started_together().count)
+        note = [*note, *fewer]
     content = load_checkpoint(folder.last_checkpoint, needed=_TO_GO_ON_FROM)
     _check_length(content, minutes, iterations)
     members = load_cohort(folder.cohort)
@@ -233,13 +241,13 @@ def resume(
         write_json_atomically(folder.settings, kept.to_dict())
         for message in note:
             events.emit("warning", message=message)
-        cases = _load_cache_index(folder, content["lineage"])
+        cases = load_cache_index(folder, content["lineage"])
         if cases is None:
             needs_unlabeled = method_class(settings.method).needs_unlabeled
             cache = CaseCache(folder.cache, settings)
             _, cached = _prepare(members, settings, cache, events, needs_unlabeled, should_stop)
             cases = TrainingCases(**_by_role(members, cached), lineage=content["lineage"])
-            _save_cache_index(folder, cases)
+            save_cache_index(folder, cases)
         return cases
 
     with joined(place.device) as processes, _events(folder, listeners, processes) as events, kept_awake():
@@ -248,10 +256,20 @@ def resume(
             cases = _prepared_by_first(processes, folder, lambda: prepare(events))
         except Stopped:
             return _stopped_before(folder, content["iteration"], content["elapsed_seconds"], events)
-        trainer = Trainer(folder, settings, cases, place, events, should_stop, processes)
-        trainer.resume()
-        with closing(trainer):
-            return _run(trainer, events)
+        with CommitteeTraining(folder, settings, place, _as_arguments(minutes, iterations, changes)) as others:
+            asked = others.passing_on(should_stop)
+            others.wait_until_begun(asked)
+            trainer = Trainer(folder, settings, cases, place, events, asked, processes)
+            trainer.resume()
+            with closing(trainer):
+                return _run(trainer, others, events)
+
+
+def _as_arguments(minutes: float | None, iterations: int | None, changes: Sequence[str]) -> list[str]:
+    """The same changes of a run that goes on, for those that are trained at once with it."""
+    length = [] if minutes is None else ["--minutes", repr(minutes)]
+    length += [] if iterations is None else ["--iterations", str(iterations)]
+    return [*length, *(["--set", *changes] if changes else [])]
 
 
 def _check_length(content: dict[str, Any], minutes: float | None, iterations: int | None) -> None:
@@ -359,7 +377,7 @@ def _prepared_by_first(processes: Processes, folder: RunFolder, prepare: Callabl
     if not ready:
         raise SystemExit(1)  # The first process has said why.
     # Who the model's forebears were is kept by the first process, which writes the checkpoints.
-    prepared = _load_cache_index(folder, {})
+    prepared = load_cache_index(folder, {})
     if prepared is None:
         raise InputError(
             Problem("torchrun", "This process has no prepared scans.", "Put the run on a disk that all machines share.")
@@ -367,7 +385,7 @@ def _prepared_by_first(processes: Processes, folder: RunFolder, prepare: Callabl
     return prepared
 
 
-def _run(trainer: Trainer, events: EventLog) -> TrainingResult:
+def _run(trainer: Trainer, others: CommitteeTraining, events: EventLog) -> TrainingResult:
     settings, cases = trainer.settings, trainer.cases
     events.emit(
         "started",
@@ -377,12 +395,15 @@ def _run(trainer: Trainer, events: EventLog) -> TrainingResult:
         labeled=len(cases.labeled),
         unlabeled=len(cases.unlabeled),
         validation=len(cases.validation),
+        committee=settings.committee,
         iterations=None if settings.minutes is not None else settings.iterations,
         minutes=settings.minutes,
         seed=settings.seed,
         iteration=trainer.iteration,
     )
-    finished = trainer.train()
+    finished = trainer.train() and others.wait_until_ended(trainer.should_stop)
+    if finished:
+        _predict_together(trainer, others, events)
     events.emit(
         "finished",
         complete=finished,
@@ -391,6 +412,15 @@ def _run(trainer: Trainer, events: EventLog) -> TrainingResult:
         best_dice=trainer.best,
     )
     return TrainingResult(trainer.run, finished, trainer.iteration, trainer.best)
+
+
+def _predict_together(trainer: Trainer, others: CommitteeTraining, events: EventLog) -> None:
+    """Let the models that were trained at once with the run's predict with it from now on."""
+    for message in others.problems:
+        events.emit("warning", message=message)
+    if others.complete:
+        predict_together(trainer.run.last_checkpoint, [run.last_checkpoint for run in others.complete])
+        trainer.validate_again(load_model(trainer.run.last_checkpoint))
 
 
 def _stopped_before(folder: RunFolder, iteration: int, elapsed_seconds: float, events: EventLog) -> TrainingResult:
@@ -558,15 +588,18 @@ def _prepare(
 
 
 def _checkpoint_bytes(settings: Settings) -> int:
-    """Of the last checkpoint and the best, and of the next one, which is whole before it takes the last one's place."""
+    """Of the last checkpoint and the best, and of the next one, which is whole before it takes the last one's place.
+
+    Of each model of a committee.
+    """
     method = create_method(settings)
     tensors = [tensor for module in method.modules.values() for tensor in module.state_dict().values()]
     remembered = (2 if settings.optimizer == "adamw" else 1) * sum(one.nbytes for one in method.parameters())
-    return 3 * (sum(tensor.nbytes for tensor in tensors) + remembered)
+    return 3 * settings.committee * (sum(tensor.nbytes for tensor in tensors) + remembered)
 
 
 def _by_role(members: Cohort, cached: dict[str, CachedCase]) -> dict[str, list[CachedCase]]:
-    return {role: [cached[case.id] for case in getattr(members, role)] for role in _ROLES}
+    return {role: [cached[case.id] for case in getattr(members, role)] for role in ROLES}
 
 
 def _training_cases(
@@ -602,37 +635,3 @@ def _record_roles(ledger: RoleLedger, lineage: dict[str, list[str]], events: Eve
             "warning",
             message="The cohort's folder cannot be written to, so the cases' roles are kept in the checkpoint alone.",
         )
-
-
-def _save_cache_index(folder: RunFolder, cases: TrainingCases) -> None:
-    def entry(case: CachedCase) -> dict[str, str | None]:
-        return {
-            "id": case.id,
-            "image": case.image_file.name,
-            "label": case.label_file.name if case.label_file else None,
-        }
-
-    index = {role: [entry(case) for case in getattr(cases, role)] for role in _ROLES}
-    write_json_atomically(folder.cache / "index.json", index)
-
-
-def _load_cache_index(folder: RunFolder, lineage: dict[str, list[str]]) -> TrainingCases | None:
-    """The preprocessed cases as the run left them; None if a file of them is missing or damaged."""
-    index_file = folder.cache / "index.json"
-    if not index_file.exists():
-        return None
-    found: dict[str, list[CachedCase]] = {}
-    try:
-        index = json.loads(index_file.read_text(encoding="utf-8"))
-        for role in _ROLES:
-            found[role] = []
-            for entry in index[role]:
-                # Names alone: a path in the index of a run from elsewhere must not lead out of the cache.
-                image = folder.cache / Path(entry["image"]).name
-                label = folder.cache / Path(entry["label"]).name if entry["label"] else None
-                if stored_array(image) is None or (label is not None and stored_array(label) is None):
-                    return None
-                found[role].append(CachedCase(entry["id"], image, label))
-    except (ValueError, KeyError, TypeError):
-        return None
-    return TrainingCases(found["labeled"], found["unlabeled"], found["validation"], lineage)

@@ -84,7 +84,8 @@ class TrainingProgress:
     def _on_started(self, event: dict[str, Any]) -> None:
         self.device = event["device"]
         self.iteration = event["iteration"]
-        self._status = "Training has started"
+        models = event.get("committee", 1)
+        self._status = "Training has started" + (f", {models} models at once" if models > 1 else "")
 
     def _on_progress(self, event: dict[str, Any]) -> None:
         self.iteration = event["iteration"]

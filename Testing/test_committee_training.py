@@ -198,6 +198,34 @@ def test_a_model_that_cannot_go_on_is_named_and_the_others_predict(cohort: Path,
         assert "committee" not in load_checkpoint(result.run.last_checkpoint)
 
 
+def test_what_a_resumed_run_is_told_is_told_to_all_but_what_is_not_the_same_of_all(
+    cohort: Path, tmp_path: Path
+) -> None:
+    run = train(cohort, tmp_path / "run", SETTINGS).run
+    told: list[str] = []
+    changes = [f"seed={SETTINGS.seed}", "committee=2", "learning_rate=0.002"]
+    resume(run.path, iterations=5, changes=changes, listeners=[lambda event: told.append(event.get("message", ""))])
+    assert not [message for message in told if message]
+    assert Settings.read(run.trained_beside(2).settings).learning_rate == 0.002
+    assert len(load_checkpoint(run.last_checkpoint)["committee"]) == 1
+
+
+def test_where_no_process_can_be_started_the_first_is_trained_alone(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from LASegColearnLib import committee_training
+
+    def refuse(*arguments: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(committee_training, "start_training", refuse)
+    told: list[str] = []
+    result = train(cohort, tmp_path / "run", SETTINGS, listeners=[lambda event: told.append(event.get("message", ""))])
+    assert result.finished
+    assert any(message.endswith("its process could not be started (Permission denied).") for message in told)
+    assert list(load_model(result.run.last_checkpoint).networks) == ["student_1", "student_2", "teacher"]
+
+
 def test_an_error_of_the_first_ends_the_others(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from LASegColearnLib.trainer import Trainer
 

@@ -243,6 +243,20 @@ def test_a_processes_peak_memory_is_its_own_and_not_its_parents() -> None:
     assert _high_water_gb(process.pid) is None
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Only Linux keeps this account.")
+def test_the_memory_of_what_a_process_has_started_counts() -> None:
+    own = Path(f"/proc/self/task/{os.getpid()}/children")
+    if not own.exists():
+        pytest.skip("This Linux does not say who a process has started.")
+    second = "held = bytearray(200_000_000); print('there', flush=True); input()"
+    first = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {second!r}])"
+    with subprocess.Popen([sys.executable, "-c", first], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        found = _high_water_gb(process.pid)
+        process.communicate(b"\n")
+    assert found is not None and 0.2 < found < 0.3
+
+
 def test_the_command_compares_and_says_where_the_page_is(
     compared: Path, cohort: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -93,9 +93,16 @@ class _Page(HTMLParser):
             self._in_cell = False
 
 
+def test_the_report_says_how_many_models_were_trained_at_once(phantoms: Cohort, tmp_path: Path) -> None:
+    started, *others = _events()
+    run = _make_run(tmp_path / "run", phantoms, [{**started, "committee": 2}, *others])
+    assert "on CPU: 2 threads, 2 models at once. Nothing says how good it is" in write_report(run).read_text("utf-8")
+
+
 def test_the_report_says_what_was_trained_and_how_good_it_is(run: Path, phantoms: Cohort) -> None:
     text = write_report(run).read_text("utf-8")
     assert "Trained on 1 labeled and 1 unlabeled scans for 1.5 minutes (3 iterations) on CPU: 2 threads" in text
+    assert "models at once" not in text
     assert "Mean Dice of the teacher on 2 cases not trained on: 45.0 %" in text
     cells = _Page(text).cells
     assert "45.00 ± 63.64" in cells

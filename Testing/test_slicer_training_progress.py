@@ -55,6 +55,14 @@ def test_the_dice_at_the_end_is_that_of_what_predicts(predictor: str | None, dic
     assert progress.status == f"Finished after 2 iterations; Dice {dice} on 3 validation cases"
 
 
+def test_models_that_are_trained_at_once_are_counted() -> None:
+    progress = TrainingProgress()
+    # Early versions, which train one, do not say it.
+    for models, status in (({}, ""), ({"committee": 1}, ""), ({"committee": 2}, ", 2 models at once")):
+        progress.follow({"event": "started", "device": "CPU", "iteration": 0, **models})
+        assert progress.status == f"Training has started{status}"
+
+
 def test_the_scans_that_are_being_labeled_are_counted() -> None:
     progress = TrainingProgress()
     progress.follow({"event": "labeling", "done": 3, "of": 40})

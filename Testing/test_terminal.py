@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from LASegColearnLib.terminal import TerminalProgress
 
 
@@ -20,6 +22,13 @@ def test_the_bar_shows_share_time_left_phase_and_loss(capsys) -> None:
     assert "Training:  30%|" in seen.split("labeling unlabeled scans, 2 of 5")[0].splitlines()[-1]
     assert "Iteration 3: Dice on 2 validation cases: teacher 0.812" in seen
     assert "Training: 100%|" in seen
+
+
+@pytest.mark.parametrize(("models", "said"), [(1, "for 60 minutes. CPU"), (2, "for 60 minutes, 2 models at once. CPU")])
+def test_the_beginning_says_what_is_trained(models: int, said: str, capsys) -> None:
+    event = {"event": "started", "method": "colearning", "labeled": 8, "unlabeled": 52, "minutes": 60.0}
+    TerminalProgress()({**event, "iterations": None, "device": "CPU: 2 threads", "committee": models})
+    assert f"Training (colearning) on 8 labeled and 52 unlabeled scans {said}: 2 threads.\n" == capsys.readouterr().err
 
 
 def test_labeling_before_the_first_iteration_needs_no_bar(capsys) -> None:

@@ -79,7 +79,7 @@ def _prepare(cohort: Path, readers: int) -> None:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
             lines.append(f"{readers} at a time  {peak:5.2f} GB  {time.monotonic() - started:5.1f} s\n")
 
-    settings = replace(preset("cpu"), minutes=None, iterations=1)
+    settings = replace(preset("cpu"), minutes=None, iterations=1, committee=1)
     with tempfile.TemporaryDirectory() as run:
         train(cohort, Path(run) / "run", settings, listeners=[listen], should_stop=lambda: bool(lines))
     sys.stdout.writelines(lines)

@@ -85,7 +85,7 @@ def _train(cohort: Cohort, runs: dict[int, RunFolder], options: argparse.Namespa
             command += ["--resume"]
         else:
             command += ["--cohort", str(file), "--preset", options.preset, "--minutes", str(options.minutes)]
-            command += ["--seed", str(seed), "--set", "holdout=0"]
+            command += ["--seed", str(seed), "--set", "holdout=0", "committee=1"]
         started.append(subprocess.Popen(command, env=environment))
     ends = [process.wait() for process in started]
     if any(ends):

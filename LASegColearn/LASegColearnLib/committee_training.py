@@ -219,14 +219,24 @@ class _Training:
         self.begun = threading.Event()
         self.ended = threading.Event()
         self._asked = False
+        self._process: subprocess.Popen[str] | None = None
+        self._listener: threading.Thread | None = None
         # Of a run that was ended before it had seen it.
         run.stop_file.unlink(missing_ok=True)
-        self._process = start_training(["--run", str(run.path.absolute()), *arguments], threads)
-        self._listener = threading.Thread(target=self._listen, name=f"model {run.path.name}", daemon=True)
+        try:
+            self._process = start_training(["--run", str(run.path.absolute()), *arguments], threads)
+        except OSError as error:
+            # As where rules of the machine forbid it, or it has no memory left for one.
+            self.failure = f"its process could not be started ({error.strerror})"
+            self._end()
+            return
+        self._listener = threading.Thread(
+            target=self._listen, args=(self._process,), name=f"model {run.path.name}", daemon=True
+        )
         self._listener.start()
 
-    def _listen(self) -> None:
-        for line in self._process.stdout or ():
+    def _listen(self, process: subprocess.Popen[str]) -> None:
+        for line in process.stdout or ():
             event = event_in(line)
             if event is None:
                 continue
@@ -236,7 +246,10 @@ class _Training:
                 self.failure = str(event["message"])
             elif event["event"] == "finished":
                 self.complete = bool(event["complete"])
-        self._process.wait()
+        process.wait()
+        self._end()
+
+    def _end(self) -> None:
         # Who waits for the beginning of one that has ended would wait for ever.
         self.begun.set()
         self.ended.set()
@@ -248,6 +261,8 @@ class _Training:
 
     def end(self, patience: float) -> None:
         """Wait for the process, and end it if that takes longer than so many seconds."""
+        if self._process is None or self._listener is None:
+            return
         try:
             self._process.wait(patience)
         except subprocess.TimeoutExpired:

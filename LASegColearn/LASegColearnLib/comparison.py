@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -366,12 +367,15 @@ def _high_water_gb(process: int) -> float | None:
     """
     try:
         status = Path(f"/proc/{process}/status").read_text("utf-8")
-        others = Path(f"/proc/{process}/task/{process}/children").read_text("utf-8").split()
     except OSError:
         return None
     found = re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)
     if found is None:
         return None
+    others: list[str] = []
+    # Not every Linux says who a process has started.
+    with suppress(OSError):
+        others = Path(f"/proc/{process}/task/{process}/children").read_text("utf-8").split()
     return int(found[1]) / _KIBIBYTES_A_GIGABYTE + sum(_high_water_gb(int(other)) or 0.0 for other in others)
 
 

@@ -269,7 +269,9 @@ def _as_arguments(minutes: float | None, iterations: int | None, changes: Sequen
     """The same changes of a run that goes on, for those that are trained at once with it."""
     length = [] if minutes is None else ["--minutes", repr(minutes)]
     length += [] if iterations is None else ["--iterations", str(iterations)]
-    return [*length, *(["--set", *changes] if changes else [])]
+    # What else may be named is as it was, and not the same of all: the seed.
+    changed = [change for change in changes if change.partition("=")[0].strip() in _CHANGED_ON_THE_WAY]
+    return [*length, *(["--set", *changed] if changed else [])]
 
 
 def _check_length(content: dict[str, Any], minutes: float | None, iterations: int | None) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,11 +16,13 @@ from typing import Any
 import pytest
 import torch
 
+from LASegColearnLib import committee_training
 from LASegColearnLib.checkpoints import Model, load_checkpoint, load_model, save_checkpoint
 from LASegColearnLib.cohort import load_cohort, save_cohort
-from LASegColearnLib.committee_training import with_possible_committee
+from LASegColearnLib.committee_training import CommitteeTraining, with_possible_committee
 from LASegColearnLib.device import Device, choose_device
 from LASegColearnLib.errors import InputError
+from LASegColearnLib.events import EventLog
 from LASegColearnLib.judging import judge
 from LASegColearnLib.losses import foreground_probability
 from LASegColearnLib.phantom import write_phantom_cohort
@@ -87,7 +91,7 @@ def test_the_models_that_were_trained_at_once_predict_by_their_mean(cohort: Path
     torch.testing.assert_close(_say(model, "teacher"), mean, rtol=1e-4, atol=1e-5)
     assert torch.equal(_say(model, "student_2"), _say(own, "student_2"))
     # Each with as many iterations, from weights and patches of its own.
-    assert (other.iteration, other.settings.seed, other.settings.committee) == (4, SETTINGS.seed + 1, 1)
+    assert (other.iteration, other.settings.seed, other.settings.committee) == (4, SETTINGS.seed + 1_000_003, 1)
     assert [event["committee"] for event in seen if event["event"] == "started"] == [2]
     # What was validated last is what predicts.
     validated = [event for event in seen if event["event"] == "validated"]
@@ -128,17 +132,26 @@ def test_the_mean_segments_is_judged_and_gone_on_from(cohort: Path, tmp_path: Pa
 
 
 def test_a_model_beside_has_the_runs_cases_and_shares_its_prepared_scans(cohort: Path, tmp_path: Path) -> None:
-    run = train(cohort, tmp_path / "run", replace(SETTINGS, iterations=1)).run
+    run = RunFolder(tmp_path / "run")
     beside = run.trained_beside(2)
+    shared: list[bool] = []
+
+    def look(event: dict[str, Any]) -> None:
+        if event["event"] == "started":
+            own = {file.name: file for file in run.cache.glob("*.image.npy")}
+            theirs = {file.name: file for file in beside.cache.glob("*.image.npy")}
+            assert own.keys() == theirs.keys()
+            shared.extend(own[name].samefile(file) for name, file in theirs.items())
+
+    train(cohort, run.path, replace(SETTINGS, iterations=1), listeners=[look])
+    assert shared == [True] * 6
     theirs, ours = load_cohort(beside.cohort), load_cohort(run.cohort)
     for role in ("labeled", "unlabeled", "validation"):
         assert [case.id for case in getattr(theirs, role)] == [case.id for case in getattr(ours, role)]
     assert theirs.labeled[0].image.samefile(ours.labeled[0].image)
     assert load_checkpoint(beside.last_checkpoint)["lineage"] == load_checkpoint(run.last_checkpoint)["lineage"]
-    own = {file.name: file for file in run.cache.glob("*.image.npy")}
-    shared = {file.name: file for file in beside.cache.glob("*.image.npy")}
-    assert own and own.keys() == shared.keys()
-    assert all(own[name].samefile(file) for name, file in shared.items())
+    # Who removes the run's cache, to hand it on or to have room, has removed all.
+    assert not beside.cache.exists()
 
 
 def test_a_disk_without_links_gets_copies(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,10 +159,17 @@ def test_a_disk_without_links_gets_copies(cohort: Path, tmp_path: Path, monkeypa
         raise OSError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
-    run = train(cohort, tmp_path / "run", replace(SETTINGS, iterations=1)).run
-    (first, *_) = run.trained_beside(2).cache.glob("*.image.npy")
-    assert first.read_bytes() == (run.cache / first.name).read_bytes()
-    assert not first.samefile(run.cache / first.name)
+    run = RunFolder(tmp_path / "run")
+    alike: list[bool] = []
+
+    def look(event: dict[str, Any]) -> None:
+        if event["event"] == "started":
+            (first, *_) = run.trained_beside(2).cache.glob("*.image.npy")
+            own = run.cache / first.name
+            alike.append(first.read_bytes() == own.read_bytes() and not first.samefile(own))
+
+    assert train(cohort, run.path, replace(SETTINGS, iterations=1), listeners=[look]).finished
+    assert alike == [True]
 
 
 def test_a_stop_ends_all_and_the_run_goes_on_with_all(cohort: Path, tmp_path: Path) -> None:
@@ -158,7 +178,7 @@ def test_a_stop_ends_all_and_the_run_goes_on_with_all(cohort: Path, tmp_path: Pa
     begun = time.monotonic()
     result = train(cohort, tmp_path / "run", many, listeners=[stop.listen], should_stop=stop)
     assert not result.finished
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 300
     beside = result.run.trained_beside(2)
     assert not beside.stop_file.exists()
     made = load_checkpoint(beside.last_checkpoint)["iteration"]
@@ -180,22 +200,167 @@ def test_a_run_that_is_complete_and_resumed_keeps_all_its_models(cohort: Path, t
     assert load_model(run.trained_beside(2).last_checkpoint).iteration == 4
 
 
-def test_a_model_that_cannot_go_on_is_named_and_the_others_predict(cohort: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_go_on_is_named_at_once_and_the_others_predict(cohort: Path, tmp_path: Path) -> None:
     run = train(cohort, tmp_path / "run", SETTINGS).run
     damaged, lost = tmp_path / "damaged", tmp_path / "lost"
     for folder in (damaged, lost):
         shutil.copytree(run.path, folder)
     RunFolder(damaged).trained_beside(2).last_checkpoint.write_bytes(b"PK")
     shutil.rmtree(lost / "committee")
-    for folder, cause in ((damaged, "last.pt: It is no checkpoint"), (lost, "its folder is not there.")):
-        told: list[str] = []
-        result = resume(
-            folder, iterations=5, listeners=[lambda event, told=told: told.append(event.get("message", ""))]
-        )
+    for folder, cause in ((damaged, "last.pt: It is no checkpoint."), (lost, "Its folder is not there, so")):
+        told: list[dict[str, Any]] = []
+        result = resume(folder, iterations=5, listeners=[told.append])
         assert result.finished
-        found = [message for message in told if message.startswith("Model 2 (committee/2) predicts nothing")]
-        assert len(found) == 1 and cause in found[0]
+        warnings = [event["message"] for event in told if event["event"] == "warning"]
+        assert len(warnings) == 1 and warnings[0].startswith(f"Model 2 (committee/2): {cause}")
+        kinds = [event["event"] for event in told]
+        assert kinds.index("warning") < kinds.index("finished")
+        # Of a sentence that may name a patient's file the record keeps nothing.
+        record = result.run.events.read_text("utf-8")
+        assert cause not in record and "Model 2 (committee/2) gave a warning." in record
         assert "committee" not in load_checkpoint(result.run.last_checkpoint)
+
+
+def test_a_run_that_is_complete_keeps_its_models_when_their_folder_is_removed(cohort: Path, tmp_path: Path) -> None:
+    run = train(cohort, tmp_path / "run", SETTINGS).run
+    before = load_checkpoint(run.last_checkpoint)["committee"]
+    shutil.rmtree(run.committee)
+    assert resume(run.path).finished
+    (after,) = load_checkpoint(run.last_checkpoint)["committee"]
+    assert all(torch.equal(after[name], value) for name, value in before[0].items())
+
+
+def test_a_length_that_a_model_is_past_is_refused_before_anything_is_trained(cohort: Path, tmp_path: Path) -> None:
+    run = train(cohort, tmp_path / "run", SETTINGS).run
+    other = run.trained_beside(2).last_checkpoint
+    save_checkpoint(other, {**load_checkpoint(other), "iteration": 8})
+    with pytest.raises(InputError, match="Wanted more than the run has had, found 8 iterations behind it"):
+        resume(run.path, iterations=6)
+
+
+def test_a_run_goes_on_with_fewer_models_and_not_with_more(cohort: Path, tmp_path: Path) -> None:
+    run = train(cohort, tmp_path / "run", SETTINGS).run
+    with pytest.raises(InputError, match="committee: The run has 2, and goes on with it; 3 was asked for"):
+        resume(run.path, iterations=5, changes=["committee=3"])
+    assert resume(run.path, iterations=5, changes=["committee=1"]).finished
+    assert load_checkpoint(run.trained_beside(2).last_checkpoint)["iteration"] == 4
+    assert "committee" not in load_checkpoint(run.last_checkpoint)
+
+
+def test_a_stop_before_the_others_have_begun_ends_them_at_once(cohort: Path, tmp_path: Path) -> None:
+    prepared = 0
+
+    def listen(event: dict[str, Any]) -> None:
+        nonlocal prepared
+        prepared += event["event"] == "preparing"
+
+    begun = time.monotonic()
+    many = replace(SETTINGS, iterations=100_000)
+    # Asked for only when all six scans have been prepared: there is the second model's process then.
+    seconds: list[float] = []
+
+    def stop() -> bool:
+        if prepared == 6 and RunFolder(tmp_path / "run").trained_beside(2).last_checkpoint.exists():
+            seconds.append(time.monotonic() - begun)
+            return True
+        return False
+
+    result = train(cohort, tmp_path / "run", many, listeners=[listen], should_stop=stop)
+    assert not result.finished
+    assert time.monotonic() - begun - seconds[0] < 30
+    assert resume(result.run.path, iterations=result.iterations + 1).finished
+    assert len(load_checkpoint(result.run.last_checkpoint)["committee"]) == 1
+
+
+class _Trainings:
+    """Stands for the further models' processes: Python that does what it is told instead of training."""
+
+    def __init__(self, script: str) -> None:
+        self.script = script
+        self.threads: list[int | None] = []
+
+    def start(self, arguments: Any, threads: int | None = None, quiet: bool = False) -> subprocess.Popen[str]:
+        self.threads.append(threads)
+        command = [sys.executable, "-u", "-c", self.script, *arguments]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> RunFolder:
+    """A run whose second model has a checkpoint, as far as anyone looks at it."""
+    run = RunFolder(tmp_path / "run")
+    other = run.trained_beside(2)
+    other.checkpoints.mkdir(parents=True)
+    other.last_checkpoint.write_bytes(b"")
+    return run
+
+
+def test_what_another_training_warns_of_is_told_with_its_number(
+    beside: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = 'print(\'{"event": "warning", "message": "The teacher predicts nothing."}\'); print(\'no event\')'
+    monkeypatch.setattr(committee_training, "start_training", _Trainings(script).start)
+    told: list[dict[str, Any]] = []
+    with CommitteeTraining(beside, SETTINGS, choose_device("cpu", "float32"), EventLog(None, told.append)) as others:
+        assert others.wait_until_ended(others.passing_on(lambda: False))
+    first, last = [event["message"] for event in told if event["event"] == "warning"]
+    assert first == "Model 2 (committee/2): The teacher predicts nothing."
+    ended = "Model 2 (committee/2): Its process ended without a word. "
+    assert last == f"{ended}So it predicts nothing, and the others do without it."
+
+
+def test_each_has_its_share_of_the_threads_until_the_others_have_ended(
+    beside: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainings = _Trainings('import time; print(\'{"event": "started"}\'); time.sleep(1000)')
+    monkeypatch.setattr(committee_training, "start_training", trainings.start)
+    torch.set_num_threads(4)
+    with CommitteeTraining(beside, SETTINGS, choose_device("cpu", "float32"), EventLog(None)) as others:
+        asked = others.passing_on(lambda: False)
+        others.wait_until_begun(asked)
+        assert trainings.threads == [2]
+        assert torch.get_num_threads() == 2
+        others._trainings[0]._process.kill()
+        others.wait_until_ended(asked)
+        assert torch.get_num_threads() == 4
+    gpu = Device(torch.device("cuda"), torch.float32, "a GPU")
+    with CommitteeTraining(beside, SETTINGS, gpu, EventLog(None)) as others:
+        others.passing_on(lambda: False)()
+        assert (trainings.threads[-1], torch.get_num_threads()) == (None, 4)
+        others._trainings[0]._process.kill()
+
+
+def test_while_the_others_are_waited_for_it_is_said_how_long(
+    beside: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    progress = {"event": "progress", "seconds_left": 75.0, "elapsed_seconds": 5.0, "iteration": 2}
+    lines = [json.dumps(progress), json.dumps({"event": "finished", "complete": True})]
+    script = f"import time; print({lines[0]!r}); time.sleep(3); print({lines[1]!r})"
+    monkeypatch.setattr(committee_training, "start_training", _Trainings(script).start)
+    told: list[dict[str, Any]] = []
+    with CommitteeTraining(beside, SETTINGS, choose_device("cpu", "float32"), EventLog(None, told.append)) as others:
+        assert others.wait_until_ended(lambda: False)
+        assert others.complete == [beside.trained_beside(2)]
+    assert {"event": "waiting", "models": [2], "seconds_left": 75.0} in told
+    assert not [event for event in told if event["event"] != "waiting"]
+
+
+def test_where_no_file_can_be_made_the_others_are_ended_by_a_signal(
+    beside: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = 'import time; print(\'{"event": "started"}\'); time.sleep(1000)'
+    monkeypatch.setattr(committee_training, "start_training", _Trainings(script).start)
+
+    def refuse(*arguments: Any) -> None:
+        raise OSError(122, "Disk quota exceeded")
+
+    begun = time.monotonic()
+    with CommitteeTraining(beside, SETTINGS, choose_device("cpu", "float32"), EventLog(None)) as others:
+        others.wait_until_begun(lambda: False)
+        monkeypatch.setattr(Path, "touch", refuse)
+        assert others.passing_on(lambda: True)()
+    assert time.monotonic() - begun < 30
+    assert others._trainings[0].ended.is_set()
 
 
 def test_what_a_resumed_run_is_told_is_told_to_all_but_what_is_not_the_same_of_all(
@@ -213,16 +378,15 @@ def test_what_a_resumed_run_is_told_is_told_to_all_but_what_is_not_the_same_of_a
 def test_where_no_process_can_be_started_the_first_is_trained_alone(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from LASegColearnLib import committee_training
-
-    def refuse(*arguments: Any) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(committee_training, "start_training", refuse)
     told: list[str] = []
     result = train(cohort, tmp_path / "run", SETTINGS, listeners=[lambda event: told.append(event.get("message", ""))])
     assert result.finished
-    assert any(message.endswith("its process could not be started (Permission denied).") for message in told)
+    wanted = "Model 2 (committee/2): Its process could not be started (Permission denied). So it predicts nothing"
+    assert any(message.startswith(wanted) for message in told)
     assert list(load_model(result.run.last_checkpoint).networks) == ["student_1", "student_2", "teacher"]
 
 

@@ -18,15 +18,17 @@ import numpy as np
 import pytest
 import torch
 
+from LASegColearnLib import comparison
 from LASegColearnLib.cohort import Case, load_cohort, save_cohort
 from LASegColearnLib.command_line import main
 from LASegColearnLib.comparison import Plan, _high_water_gb, compare
 from LASegColearnLib.comparison_page import difference_rows, table_rows
 from LASegColearnLib.device import choose_device
 from LASegColearnLib.errors import InputError, TrainingError
+from LASegColearnLib.events import EventLog
 from LASegColearnLib.phantom import write_phantom_cohort
 from LASegColearnLib.published_protocol import PUBLISHED_OVERLAP
-from LASegColearnLib.run_folder import write_json_atomically
+from LASegColearnLib.run_folder import RunFolder, write_json_atomically
 from LASegColearnLib.settings import Settings, preset
 from LASegColearnLib.windows import foreground_by_windows
 
@@ -255,6 +257,52 @@ def test_the_memory_of_what_a_process_has_started_counts() -> None:
         found = _high_water_gb(process.pid)
         process.communicate(b"\n")
     assert found is not None and 0.2 < found < 0.3
+
+
+def test_the_memory_of_models_that_are_trained_at_once_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not Path(f"/proc/self/task/{os.getpid()}/children").exists():
+        pytest.skip("This system does not say who a process has started.")
+    second = "held = bytearray(200_000_000); print('there', flush=True); input()"
+    script = f"""
+import subprocess, sys
+with subprocess.Popen([sys.executable, "-c", {second!r}], stdin=-1, stdout=-1) as other:
+    other.stdout.readline()
+    print('{{"event": "progress"}}', flush=True)
+    import time; time.sleep(1)
+    other.communicate(b"\\n")
+print('{{"event": "finished", "complete": true}}', flush=True)
+import time; time.sleep(1)
+"""
+
+    def start(arguments: list[str]) -> subprocess.Popen[str]:
+        return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, encoding="utf-8")
+
+    monkeypatch.setattr(comparison, "start_training", start)
+    complete, peak = comparison._child([], RunFolder(tmp_path), EventLog(None), lambda: False)
+    assert complete and peak is not None and 0.2 < peak < 0.3
+
+
+def test_a_comparison_of_one_model_does_not_go_on_with_two(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Plan(("supervised",), (2,), iterations=2, preset="demo")
+    which = ("supervised", 2, 0)
+    kept = comparison._wanted(one, which)
+    assert kept["committee"] == 1
+    members = load_cohort(cohort)
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    # As notes were before several could be trained at once.
+    before = {name: value for name, value in kept.items() if name != "committee"}
+    note = {"wanted": before, "complete": False, "peak_memory_gb": None}
+    (run.path / "comparison.json").write_text(json.dumps(note), encoding="utf-8")
+    assert not list(comparison._problems_of_kept(run, members, one, which))
+    two = replace(one, changes=("committee=2",))
+    (run.path / "comparison.json").write_text(
+        json.dumps({**note, "wanted": {**before, "plan": comparison._wanted(two, which)["plan"]}}), encoding="utf-8"
+    )
+    (problem,) = comparison._problems_of_kept(run, members, two, which)
+    assert "made with other settings" in problem.cause
 
 
 def test_the_command_compares_and_says_where_the_page_is(

@@ -63,6 +63,12 @@ def test_models_that_are_trained_at_once_are_counted() -> None:
         assert progress.status == f"Training has started{status}"
 
 
+def test_the_models_that_are_waited_for_are_named() -> None:
+    progress = TrainingProgress()
+    progress.follow({"event": "waiting", "models": [2], "seconds_left": 130.0})
+    assert progress.status == "Waiting for model 2, 2 min left"
+
+
 def test_the_scans_that_are_being_labeled_are_counted() -> None:
     progress = TrainingProgress()
     progress.follow({"event": "labeling", "done": 3, "of": 40})

@@ -31,6 +31,15 @@ def test_the_beginning_says_what_is_trained(models: int, said: str, capsys) -> N
     assert f"Training (colearning) on 8 labeled and 52 unlabeled scans {said}: 2 threads.\n" == capsys.readouterr().err
 
 
+def test_it_is_said_which_models_are_waited_for(capsys) -> None:
+    show = TerminalProgress()
+    show({"event": "waiting", "models": [2], "seconds_left": None})
+    assert capsys.readouterr().err == ""
+    show({"event": "progress", "of": 1, "iteration": 1, "phase": "", "losses": {}, "seconds_left": None})
+    show({"event": "waiting", "models": [2, 3], "seconds_left": 75.0})
+    assert "1:15 left, waiting for model 2, 3" in capsys.readouterr().err
+
+
 def test_labeling_before_the_first_iteration_needs_no_bar(capsys) -> None:
     TerminalProgress()({"event": "labeling", "done": 0, "of": 5})
     assert capsys.readouterr().err == ""

@@ -172,17 +172,20 @@ def _others(content: dict[str, Any], settings: Settings, name: str) -> list[nn.M
     return found
 
 
-def predict_together(path: Path, others: Sequence[Path]) -> None:
-    """Write a checkpoint anew, with the predicting networks of others of the same settings beside its own.
-
-    Raises
-    ------
-    InputError
-        As :func:`load_checkpoint` does.
-    """
+def predicting_tensors(path: Path) -> dict[str, Any]:
+    """The tensors of the network that predicts, of a run's checkpoint. Raises as :func:`load_checkpoint` does."""
     content = load_checkpoint(path)
-    predictor = content["predictor"]
-    save_checkpoint(path, {**content, _COMMITTEE: [load_checkpoint(one)["networks"][predictor] for one in others]})
+    return dict(content["networks"][content["predictor"]])
+
+
+def committee_of(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a checkpoint has of the models that predict with its own: the tensors of each one's predicting network."""
+    return list(content.get(_COMMITTEE, []))
+
+
+def predict_together(path: Path, others: Sequence[dict[str, Any]]) -> None:
+    """Write a checkpoint anew, with the tensors of other models' predicting networks beside its own."""
+    save_checkpoint(path, {**load_checkpoint(path), _COMMITTEE: list(others)})
 
 
 def load_modules(modules: dict[str, nn.Module], tensors: dict[str, Any], name: str) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from LASegColearnLib.quoting import QUOTED, quote
 
-def start_training(arguments: Sequence[str], threads: int | None = None) -> subprocess.Popen[str]:
+
+def start_training(arguments: Sequence[str], threads: int | None = None, quiet: bool = False) -> subprocess.Popen[str]:
     """Start the verb `train` in a process that prints its events, and saves and ends when this one dies.
 
     Parameters
@@ -20,8 +22,11 @@ def start_training(arguments: Sequence[str], threads: int | None = None) -> subp
         As they follow the verb.
     threads
         Of the processor, that it may compute with; as many as this process was told by default.
+    quiet
+        Let what it writes besides its events be lost, instead of writing it where this process does.
     """
-    command = [sys.executable, "-m", "LASegColearnLib", "train", *arguments, "--events", f"--parent={os.getpid()}"]
+    given = ["train", *arguments, "--events", f"--parent={os.getpid()}"]
+    command = [sys.executable, "-m", "LASegColearnLib", QUOTED, *map(quote, given)]
     # Python looks for modules where it is started first, which may be a folder of somebody else's files.
     folder = Path(__file__).resolve().parent.parent
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
@@ -32,6 +37,7 @@ def start_training(arguments: Sequence[str], threads: int | None = None) -> subp
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if quiet else None,
         encoding="utf-8",
         errors="replace",
         env=environment,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import queue
 import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,19 +17,26 @@ from typing import Any
 
 import torch
 
-from LASegColearnLib.cache_index import save_cache_index
-from LASegColearnLib.case_cache import CachedCase
+from LASegColearnLib.cache_index import load_cache_index, save_cache_index
+from LASegColearnLib.case_cache import CachedCase, stored_array
 from LASegColearnLib.child_process import event_in, start_training
 from LASegColearnLib.cohort import Cohort, save_cohort
 from LASegColearnLib.device import Device
 from LASegColearnLib.events import EventLog
 from LASegColearnLib.run_folder import RunFolder, replacing, write_json_atomically
+from LASegColearnLib.run_lock import wait_until_free
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.trainer import Trainer, TrainingCases
 
 # A training that is asked to save does so after the iteration, or the scan, that it is at.
 _SECONDS_TO_SAVE = 60.0
+_ITERATIONS_TO_SAVE = 3.0
 _SECONDS_BETWEEN_LOOKS = 0.1
+_SECONDS_BETWEEN_EVENTS = 1.0
+# One that has not made ready by then is gone on without, and catches up.
+_SECONDS_TO_MAKE_READY = 300.0
+# The others' seeds are this far apart, so that those of a person's next seeds are not among them.
+_BETWEEN_SEEDS = 1_000_003
 
 
 def with_possible_committee(settings: Settings, device: Device, processes: int) -> tuple[Settings, list[str]]:
@@ -80,34 +88,43 @@ def prepare_committee(
     """
     for number in range(2, settings.committee + 1):
         beside = run.trained_beside(number)
-        own = replace(settings, committee=1, seed=(settings.seed + number - 1) % (1 << 63), validations=0)
+        seed = (settings.seed + (number - 1) * _BETWEEN_SEEDS) % (1 << 63)
+        own = replace(settings, committee=1, seed=seed, validations=0)
         write_json_atomically(beside.settings, own.to_dict())
         save_cohort(cohort, beside.cohort)
-        shared = _shared(cases, beside.cache)
-        save_cache_index(beside, shared)
-        trainer = Trainer(beside, own, shared, device, EventLog(None))
+        trainer = Trainer(beside, own, _share(cases, beside), device, EventLog(None))
         if initial is not None:
             trainer.start_from(initial)
         trainer.save(beside.last_checkpoint)
 
 
-def _shared(cases: TrainingCases, cache: Path) -> TrainingCases:
-    def here(case: CachedCase) -> CachedCase:
-        label = None if case.label_file is None else _linked(case.label_file, cache)
-        return replace(case, image_file=_linked(case.image_file, cache), label_file=label)
+def share_cases(run: RunFolder, settings: Settings, cases: TrainingCases) -> None:
+    """Give the further models of a run that goes on its prepared scans, where they have none of their own any more."""
+    for number in range(2, settings.committee + 1):
+        beside = run.trained_beside(number)
+        if beside.last_checkpoint.exists() and load_cache_index(beside, {}) is None:
+            _share(cases, beside)
 
-    return TrainingCases(
+
+def _share(cases: TrainingCases, beside: RunFolder) -> TrainingCases:
+    def here(case: CachedCase) -> CachedCase:
+        label = None if case.label_file is None else _linked(case.label_file, beside.cache)
+        return replace(case, image_file=_linked(case.image_file, beside.cache), label_file=label, taught_file=None)
+
+    shared = TrainingCases(
         [here(case) for case in cases.labeled],
         [here(case) for case in cases.unlabeled],
         [here(case) for case in cases.validation],
         cases.lineage,
     )
+    save_cache_index(beside, shared)
+    return shared
 
 
 def _linked(file: Path, folder: Path) -> Path:
     """The same file in another folder of the disk, or a copy where the disk has no links."""
     target = folder / file.name
-    if not target.exists():
+    if stored_array(target) is None:
         with replacing(target) as temporary:
             try:
                 os.link(file, temporary)
@@ -120,7 +137,7 @@ class CommitteeTraining:
     """The further models' trainings, from the start of the block in which this is used to its end.
 
     Processes that still train at the end are asked to save, and waited for. On processors this process computes with
-    its share of the threads within the block.
+    its share of the threads while they train.
 
     Parameters
     ----------
@@ -128,145 +145,185 @@ class CommitteeTraining:
         The run, in whose folder :func:`prepare_committee` has made theirs.
     settings, device
         The run's; a committee of one is no further process.
+    events
+        Told what the others warn of, when this process looks.
     changes
         Arguments of the verb `train` besides: another length, or other settings, of the whole.
     """
 
-    def __init__(self, run: RunFolder, settings: Settings, device: Device, changes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, run: RunFolder, settings: Settings, device: Device, events: EventLog, changes: Sequence[str] = ()
+    ) -> None:
         self._runs = {number: run.trained_beside(number) for number in range(2, settings.committee + 1)}
+        self._events = events
         self._threads = torch.get_num_threads()
-        self._share: int | None = None
-        if self._runs and device.device.type == "cpu":
-            self._share = max(1, self._threads // settings.committee)
+        self._divides = bool(self._runs) and device.device.type == "cpu"
         self._arguments = ["--resume", "--device", str(device.device), *changes]
-        self._trainings: dict[int, _Training] = {}
+        self._trainings: list[_Training] = []
 
     def __enter__(self) -> CommitteeTraining:
+        share = max(1, self._threads // (1 + len(self._runs))) if self._divides else None
         for number, run in self._runs.items():
             if run.last_checkpoint.exists():
-                self._trainings[number] = _Training(run, self._arguments, self._share)
-        if self._share is not None:
-            torch.set_num_threads(self._share)
+                self._trainings.append(_Training(number, run, self._arguments, share))
+            else:
+                self._warn(number, "Its folder is not there, so it predicts nothing.")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         torch.set_num_threads(self._threads)
-        self._ask_to_stop()
-        for training in self._trainings.values():
-            training.end(_SECONDS_TO_SAVE)
+        for training in self._trainings:
+            training.ask_to_stop()
+        for training in self._trainings:
+            training.end()
 
     def passing_on(self, should_stop: Callable[[], bool]) -> Callable[[], bool]:
-        """The same question, which also asks the other trainings to stop, so that all save at once."""
+        """The same question, which also asks the other trainings to stop, so that all save at once.
+
+        Whenever it is asked, what the others warn of is told, and threads of those that have ended are taken back.
+        """
 
         def asked() -> bool:
             stop = should_stop()
             if stop:
-                self._ask_to_stop()
+                for training in self._trainings:
+                    training.ask_to_stop()
+            self._look()
             return stop
 
         return asked
 
     def wait_until_begun(self, should_stop: Callable[[], bool]) -> None:
-        """Return when all other trainings have made ready and train, or somebody asks to stop."""
-        self._wait(lambda training: training.begun.is_set(), should_stop)
+        """Return when all other trainings have made ready and train, when that takes too long, or at a stop."""
+        until = time.monotonic() + _SECONDS_TO_MAKE_READY
+        self._wait(lambda training: training.begun.is_set() or time.monotonic() > until, should_stop)
 
     def wait_until_ended(self, should_stop: Callable[[], bool]) -> bool:
         """Return when all other trainings have ended; whether nobody has asked to stop before that."""
         return self._wait(lambda training: training.ended.is_set(), should_stop)
 
     def _wait(self, done: Callable[[_Training], bool], should_stop: Callable[[], bool]) -> bool:
-        while not all(done(training) for training in self._trainings.values()):
+        told = time.monotonic()
+        while not all(done(training) for training in self._trainings):
             if should_stop():
                 return False
+            if time.monotonic() - told > _SECONDS_BETWEEN_EVENTS:
+                told = time.monotonic()
+                waited_for = [training for training in self._trainings if not done(training)]
+                left = [one.seconds_left for one in waited_for if one.seconds_left is not None]
+                models = [one.number for one in waited_for]
+                self._events.emit("waiting", models=models, seconds_left=max(left, default=None))
             time.sleep(_SECONDS_BETWEEN_LOOKS)
+        self._look()
         return True
 
     @property
     def complete(self) -> list[RunFolder]:
         """The runs of the further models that were trained to their end."""
-        return [training.run for training in self._trainings.values() if training.complete]
+        return [training.run for training in self._trainings if training.complete]
 
-    @property
-    def problems(self) -> list[str]:
-        """What is to be said of those that were not."""
-        found = []
-        for number, run in self._runs.items():
-            training = self._trainings.get(number)
-            if training is None:
-                cause = "its folder is not there"
-            elif not training.complete:
-                cause = training.failure or "it ended without a word"
-            else:
-                continue
-            where = f"{run.path.parent.name}/{run.path.name}"
-            found.append(f"Model {number} ({where}) predicts nothing, the others do without it: {cause.rstrip('.')}.")
-        return found
+    def _look(self) -> None:
+        for training in self._trainings:
+            for message in training.news():
+                self._warn(training.number, message)
+        if self._divides:
+            at_work = 1 + sum(not training.ended.is_set() for training in self._trainings)
+            threads = max(1, self._threads // at_work)
+            if threads != torch.get_num_threads():
+                torch.set_num_threads(threads)
 
-    def _ask_to_stop(self) -> None:
-        for training in self._trainings.values():
-            training.ask_to_stop()
+    def _warn(self, number: int, message: str) -> None:
+        """What another training says may name files, which this one's record does not keep."""
+        where = f"Model {number} (committee/{number})"
+        self._events.warn(f"{where}: {message}", f"{where} gave a warning. It was told where the training was started.")
 
 
 class _Training:
-    """A process that trains, and the thread that listens to it."""
+    """A process that trains a further model, and the thread that listens to it."""
 
-    def __init__(self, run: RunFolder, arguments: Sequence[str], threads: int | None) -> None:
+    def __init__(self, number: int, run: RunFolder, arguments: Sequence[str], threads: int | None) -> None:
+        self.number = number
         self.run = run
         self.complete = False
-        self.failure = ""
+        self.seconds_left: float | None = None
         self.begun = threading.Event()
         self.ended = threading.Event()
+        self._news: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._asked = False
+        self._seconds_an_iteration = 0.0
         self._process: subprocess.Popen[str] | None = None
         self._listener: threading.Thread | None = None
-        # Of a run that was ended before it had seen it.
-        run.stop_file.unlink(missing_ok=True)
+        # One of a training that was killed, which saves before it ends.
+        wait_until_free(run.path, _SECONDS_TO_SAVE)
         try:
-            self._process = start_training(["--run", str(run.path.absolute()), *arguments], threads)
+            self._process = start_training(["--run", str(run.path.absolute()), *arguments], threads, quiet=True)
         except OSError as error:
             # As where rules of the machine forbid it, or it has no memory left for one.
-            self.failure = f"its process could not be started ({error.strerror})"
-            self._end()
+            self._end(f"Its process could not be started ({error.strerror}).")
             return
         self._listener = threading.Thread(
-            target=self._listen, args=(self._process,), name=f"model {run.path.name}", daemon=True
+            target=self._listen, args=(self._process,), name=f"model {number}", daemon=True
         )
         self._listener.start()
 
     def _listen(self, process: subprocess.Popen[str]) -> None:
+        failure = ""
         for line in process.stdout or ():
             event = event_in(line)
             if event is None:
                 continue
             if event["event"] == "started":
                 self.begun.set()
+            elif event["event"] == "progress":
+                self.seconds_left = event["seconds_left"]
+                self._seconds_an_iteration = event["elapsed_seconds"] / max(event["iteration"], 1)
+            elif event["event"] == "warning":
+                self._news.put(str(event["message"]))
             elif event["event"] == "failed":
-                self.failure = str(event["message"])
+                failure = str(event["message"])
             elif event["event"] == "finished":
                 self.complete = bool(event["complete"])
         process.wait()
-        self._end()
+        if not self.complete and not self._asked:
+            failure = failure or "Its process ended without a word."
+        self._end(failure)
 
-    def _end(self) -> None:
+    def _end(self, failure: str) -> None:
+        if failure:
+            self._news.put(f"{failure} So it predicts nothing, and the others do without it.")
         # Who waits for the beginning of one that has ended would wait for ever.
         self.begun.set()
         self.ended.set()
 
-    def ask_to_stop(self) -> None:
-        if not self._asked and not self.ended.is_set():
-            self._asked = True
-            self.run.stop_file.touch()
+    def news(self) -> Iterator[str]:
+        """What it has warned of since this was last asked."""
+        while not self._news.empty():
+            yield self._news.get()
 
-    def end(self, patience: float) -> None:
-        """Wait for the process, and end it if that takes longer than so many seconds."""
+    def ask_to_stop(self) -> None:
+        """Ask it to save and end. One that has not begun has nothing to save, and takes back a request of before."""
+        if self._process is None or self._asked or self.ended.is_set():
+            return
+        self._asked = True
+        if not self.begun.is_set():
+            self._process.kill()
+            return
+        try:
+            self.run.stop_file.touch()
+        except OSError:
+            self._process.terminate()
+
+    def end(self) -> None:
+        """Wait for the process, and end it if it takes longer than it should to save."""
         if self._process is None or self._listener is None:
             return
         try:
-            self._process.wait(patience)
+            self._process.wait(max(_SECONDS_TO_SAVE, _ITERATIONS_TO_SAVE * self._seconds_an_iteration))
         except subprocess.TimeoutExpired:
             self._process.kill()
-        self._listener.join()
+        # Not for ever: what the process has started may hold its output open.
+        self._listener.join(_SECONDS_TO_SAVE)
         with suppress(OSError):
             self.run.stop_file.unlink(missing_ok=True)

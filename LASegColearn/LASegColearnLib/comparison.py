@@ -224,7 +224,9 @@ def _run_folder(output: Path, method: str, labeled: int, seed: int) -> RunFolder
 
 
 def _wanted(plan: Plan, which: tuple[str, int, int]) -> dict[str, Any]:
-    return {"plan": [plan.preset, list(plan.changes), plan.minutes, plan.iterations], "method": list(which)}
+    models = preset(plan.preset).with_text(plan.changes).committee
+    length = [plan.minutes, plan.iterations]
+    return {"plan": [plan.preset, list(plan.changes), *length], "method": list(which), "committee": models}
 
 
 def _kept(run: RunFolder) -> dict[str, Any] | None:
@@ -255,7 +257,8 @@ def _problems_of_kept(run: RunFolder, members: Cohort, plan: Plan, which: tuple[
     kept = _kept(run)
     if kept is None:
         return
-    if kept["wanted"] != _wanted(plan, which):
+    # Notes from before several were trained at once say nothing of it.
+    if {"committee": 1, **kept["wanted"]} != _wanted(plan, which):
         cause = "The run in this folder was made with other settings or for another time."
         yield Problem(run.path.name, cause, "Give another --output, or the settings it was made with.")
     # Notes from before there was a digest say nothing of the scans; and a run without a checkpoint starts anew.
@@ -339,7 +342,8 @@ def _child(
             record = event_in(line)
             if record is None:
                 continue
-            peak = _high_water_gb(process.pid) or peak
+            # Those that it has started have ended when its last words are read.
+            peak = max(filter(None, (peak, _high_water_gb(process.pid))), default=None)
             # Its own word is the last: what fails before a run has a folder is in no file. It is told below.
             if record["event"] == "failed":
                 failure = str(record["message"])

@@ -137,9 +137,9 @@ def sentence_for(error: BaseException) -> str:
         return str(error)
     if is_out_of_memory(error):
         return (
-            "There was not enough memory. Close other programs, or train in smaller parts (setting batch_parts=2, with "
-            "which a run can be resumed on the command line). Fewer filters (filters=8) or the preset cpu need less as "
-            "well, in a new training."
+            "There was not enough memory. Close other programs, or train one model (setting committee=1) or in smaller "
+            "parts (batch_parts=2); with either a run can be resumed on the command line. Fewer filters (filters=8) or "
+            "the preset cpu need less as well, in a new training."
         )
     if isinstance(error, ImportError):
         missing = error.name or "a part of PyTorch"

@@ -47,6 +47,11 @@ class EventLog:
         self._record(record)
         self._tell(record)
 
+    def warn(self, message: str, recorded: str) -> None:
+        """Tell a warning, and record another text of it: what is kept and handed on names no files."""
+        self._record({"event": "warning", "message": recorded})
+        self._tell({"event": "warning", "message": message})
+
     def _record(self, record: dict[str, Any]) -> None:
         if self._file is not None:
             self._file.write(event_line(record))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import IO
 from LASegColearnLib.errors import InputError, Problem
 
 _NAME = ".lock"
+_SECONDS_BETWEEN_LOOKS = 0.2
 
 
 @contextmanager
@@ -34,6 +36,16 @@ def alone_in(folder: Path) -> Iterator[None]:
                 )
             )
         yield
+
+
+def wait_until_free(folder: Path, seconds: float) -> None:
+    """Return when no process trains in the folder any more, as one whose parent was killed and that saves; or later."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with (folder / _NAME).open("ab") as file:
+            if not _is_taken(file):
+                return
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
 def _is_taken(file: IO[bytes]) -> bool:

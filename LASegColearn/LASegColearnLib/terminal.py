@@ -47,14 +47,19 @@ class TerminalProgress:
         of = event["of"] or event["iteration"]
         self._advance("Training", event["iteration"], of)
         if self._bar is not None:
-            left = event["seconds_left"]
-            remaining = "" if left is None else f"{int(left) // 60}:{int(left) % 60:02d} left, "
+            remaining = _left(event["seconds_left"])
             self._bar.set_postfix_str(f"{remaining}{event['phase']}, loss {event['losses'].get('total') or 0:.3f}")
 
     def _on_labeling(self, event: dict[str, Any]) -> None:
         # A training that is resumed may label scans before it has a bar.
         if self._bar is not None:
             self._bar.set_postfix_str(f"labeling unlabeled scans, {event['done']} of {event['of']}")
+
+    def _on_waiting(self, event: dict[str, Any]) -> None:
+        # Until the others have made ready there is no bar.
+        if self._bar is not None:
+            models = ", ".join(map(str, event["models"]))
+            self._bar.set_postfix_str(f"{_left(event['seconds_left'])}waiting for model {models}")
 
     def _on_validated(self, event: dict[str, Any]) -> None:
         scores = ", ".join(f"{name} {value:.3f}" for name, value in event["dice"].items())
@@ -106,3 +111,7 @@ class TerminalProgress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d} left, "

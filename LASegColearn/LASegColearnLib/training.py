@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import random
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,22 @@ import torch
 from LASegColearnLib.awake import kept_awake
 from LASegColearnLib.cache_index import ROLES, load_cache_index, save_cache_index
 from LASegColearnLib.case_cache import CachedCase, CaseCache
-from LASegColearnLib.checkpoints import load_checkpoint, load_model, other_layout, predict_together
+from LASegColearnLib.checkpoints import (
+    committee_of,
+    load_checkpoint,
+    load_model,
+    other_layout,
+    predict_together,
+    predicting_tensors,
+)
 from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
 from LASegColearnLib.cohort_checks import CheckedCohort, check_cohort
-from LASegColearnLib.committee_training import CommitteeTraining, prepare_committee, with_possible_committee
+from LASegColearnLib.committee_training import (
+    CommitteeTraining,
+    prepare_committee,
+    share_cases,
+    with_possible_committee,
+)
 from LASegColearnLib.device import Device, choose_device
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.events import EventLog, Listener
@@ -177,7 +190,7 @@ def train(
             cases = _prepared_by_first(processes, folder, lambda: prepare(events))
         except Stopped:
             return _stopped_before(folder, 0, 0.0, events)
-        with CommitteeTraining(folder, settings, place) as others:
+        with CommitteeTraining(folder, settings, place, events) as others:
             asked = others.passing_on(should_stop)
             others.wait_until_begun(asked)
             trainer = Trainer(folder, settings, cases, place, events, asked, processes)
@@ -209,7 +222,7 @@ def resume(
         Another length of the whole run than it was started with.
     changes
         Settings as ``name=value``. What differs from the run's own must be one of those that a run may change on its
-        way: learning rate, parts of the batch, precision, limit of the gradient, compiling.
+        way: learning rate, parts of the batch, precision, limit of the gradient, compiling, fewer models at once.
 
     Raises
     ------
@@ -234,7 +247,8 @@ def resume(
         settings, fewer = with_possible_committee(settings, place, started_together().count)
         note = [*note, *fewer]
     content = load_checkpoint(folder.last_checkpoint, needed=_TO_GO_ON_FROM)
-    _check_length(content, minutes, iterations)
+    for trained in (content, *_of_further_models(folder, settings)):
+        _check_length(trained, minutes, iterations)
     members = load_cohort(folder.cohort)
 
     def prepare(events: EventLog) -> TrainingCases:
@@ -248,6 +262,7 @@ def resume(
             _, cached = _prepare(members, settings, cache, events, needs_unlabeled, should_stop)
             cases = TrainingCases(**_by_role(members, cached), lineage=content["lineage"])
             save_cache_index(folder, cases)
+        share_cases(folder, settings, cases)
         return cases
 
     with joined(place.device) as processes, _events(folder, listeners, processes) as events, kept_awake():
@@ -256,13 +271,21 @@ def resume(
             cases = _prepared_by_first(processes, folder, lambda: prepare(events))
         except Stopped:
             return _stopped_before(folder, content["iteration"], content["elapsed_seconds"], events)
-        with CommitteeTraining(folder, settings, place, _as_arguments(minutes, iterations, changes)) as others:
+        arguments = _as_arguments(minutes, iterations, changes)
+        with CommitteeTraining(folder, settings, place, events, arguments) as others:
             asked = others.passing_on(should_stop)
             others.wait_until_begun(asked)
             trainer = Trainer(folder, settings, cases, place, events, asked, processes)
             trainer.resume()
             with closing(trainer):
-                return _run(trainer, others, events)
+                return _run(trainer, others, events, committee_of(content) if content.get("complete") else [])
+
+
+def _of_further_models(run: RunFolder, settings: Settings) -> Iterator[dict[str, Any]]:
+    """The checkpoints of the models that are trained at once with a run's; one that cannot be read is told later."""
+    for number in range(2, settings.committee + 1):
+        with suppress(InputError):
+            yield load_checkpoint(run.trained_beside(number).last_checkpoint, needed=_TO_GO_ON_FROM)
 
 
 def _as_arguments(minutes: float | None, iterations: int | None, changes: Sequence[str]) -> list[str]:
@@ -291,6 +314,8 @@ def _changed_on_the_way(settings: Settings, changes: Sequence[str]) -> Settings:
     """The settings of a run that goes on, with changes. Raises :class:`InputError` naming those that cannot be made."""
     changed = settings.with_text(changes)
     own, wanted = settings.to_dict(), changed.to_dict()
+    # A model that is trained already may be left out, and none added.
+    allowed = {*_CHANGED_ON_THE_WAY, *(["committee"] if wanted["committee"] < own["committee"] else [])}
     problems = [
         Problem(
             name,
@@ -298,7 +323,7 @@ def _changed_on_the_way(settings: Settings, changes: Sequence[str]) -> Settings:
             f"Use --{name}." if name in ("minutes", "iterations") else _ANOTHER_RUN,
         )
         for name in own
-        if own[name] != wanted[name] and name not in _CHANGED_ON_THE_WAY
+        if own[name] != wanted[name] and name not in allowed
     ]
     if problems:
         raise InputError(problems)
@@ -387,8 +412,17 @@ def _prepared_by_first(processes: Processes, folder: RunFolder, prepare: Callabl
     return prepared
 
 
-def _run(trainer: Trainer, others: CommitteeTraining, events: EventLog) -> TrainingResult:
-    settings, cases = trainer.settings, trainer.cases
+def _run(
+    trainer: Trainer, others: CommitteeTraining, events: EventLog, earlier: Sequence[dict[str, Any]] = ()
+) -> TrainingResult:
+    """Train, and let the models that were trained at once predict together.
+
+    Parameters
+    ----------
+    earlier
+        Tensors of those that have predicted with this run's model, which still do if nothing is left to train.
+    """
+    settings, cases, begun = trainer.settings, trainer.cases, trainer.iteration
     events.emit(
         "started",
         method=settings.method,
@@ -405,7 +439,7 @@ def _run(trainer: Trainer, others: CommitteeTraining, events: EventLog) -> Train
     )
     finished = trainer.train() and others.wait_until_ended(trainer.should_stop)
     if finished:
-        _predict_together(trainer, others, events)
+        _predict_together(trainer, others.complete, earlier if trainer.iteration == begun else ())
     events.emit(
         "finished",
         complete=finished,
@@ -416,13 +450,16 @@ def _run(trainer: Trainer, others: CommitteeTraining, events: EventLog) -> Train
     return TrainingResult(trainer.run, finished, trainer.iteration, trainer.best)
 
 
-def _predict_together(trainer: Trainer, others: CommitteeTraining, events: EventLog) -> None:
+def _predict_together(trainer: Trainer, others: Sequence[RunFolder], earlier: Sequence[dict[str, Any]]) -> None:
     """Let the models that were trained at once with the run's predict with it from now on."""
-    for message in others.problems:
-        events.emit("warning", message=message)
-    if others.complete:
-        predict_together(trainer.run.last_checkpoint, [run.last_checkpoint for run in others.complete])
-        trainer.validate_again(load_model(trainer.run.last_checkpoint))
+    tensors = [predicting_tensors(run.last_checkpoint) for run in others] or list(earlier)
+    if not tensors:
+        return
+    predict_together(trainer.run.last_checkpoint, tensors)
+    for run in others:
+        # Links to the run's own, mostly, and made anew when the training goes on; a person need not look after them.
+        shutil.rmtree(run.cache, ignore_errors=True)
+    trainer.validate_again(load_model(trainer.run.last_checkpoint))
 
 
 def _stopped_before(folder: RunFolder, iteration: int, elapsed_seconds: float, events: EventLog) -> TrainingResult:
@@ -563,7 +600,9 @@ def _prepare(
     total = len(members.cases)
     done = 0
     # Of a run that is resumed with its cache lost.
-    present = sum(file.stat().st_size for file in RunFolder(cache.folder.parent).checkpoints.glob("*.pt"))
+    run = RunFolder(cache.folder.parent)
+    runs = [run, *(run.trained_beside(number) for number in range(2, settings.committee + 1))]
+    present = sum(file.stat().st_size for one in runs for file in one.checkpoints.glob("*.pt"))
 
     def keep(case: Case, content_hash: str, scan: Any, label: Any) -> None:
         cached[case.id] = cache.store(case.id, content_hash, scan, label)

@@ -102,6 +102,10 @@ class TrainingProgress:
     def _on_labeling(self, event: dict[str, Any]) -> None:
         self._status = f"Labeling unlabeled scans: {event['done']} of {event['of']}"
 
+    def _on_waiting(self, event: dict[str, Any]) -> None:
+        models = ", ".join(map(str, event["models"]))
+        self._status = f"Waiting for model {models}, {timeLeft(event['seconds_left'])}"
+
     def _on_validated(self, event: dict[str, Any]) -> None:
         self.validationCases = event["cases"]
         self._predictor = event.get("predictor", self._predictor)

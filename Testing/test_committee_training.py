@@ -57,6 +57,24 @@ def cohort(phantoms: Path, tmp_path: Path) -> Path:
     return tmp_path / "study" / "cohort.json"
 
 
+@pytest.fixture(scope="module")
+def trained(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two models that came to its end, which is copied for those that do something with it."""
+    folder = tmp_path_factory.mktemp("trained")
+    save_cohort(load_cohort(phantoms), folder / "cohort.json")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    train(folder / "cohort.json", folder / "run", SETTINGS)
+    torch.set_num_threads(threads)
+    return folder / "run"
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> RunFolder:
+    shutil.copytree(trained, tmp_path / "run")
+    return RunFolder(tmp_path / "run")
+
+
 @pytest.fixture(autouse=True)
 def two_threads() -> Iterator[None]:
     threads = torch.get_num_threads()
@@ -117,8 +135,7 @@ def test_what_is_validated_last_is_the_mean(cohort: Path, tmp_path: Path, monkey
     assert shown == [["VNet", "VNet"], ["VNet", "Committee"]]
 
 
-def test_the_mean_segments_is_judged_and_gone_on_from(cohort: Path, tmp_path: Path) -> None:
-    run = train(cohort, tmp_path / "run", SETTINGS).run
+def test_the_mean_segments_is_judged_and_gone_on_from(cohort: Path, run: RunFolder, tmp_path: Path) -> None:
     scan = load_cohort(cohort).validation[0].image
     together = predict(run.last_checkpoint, [("a", scan)], tmp_path / "together")[0].figures
     _alone(run, tmp_path)
@@ -191,8 +208,7 @@ def test_a_stop_ends_all_and_the_run_goes_on_with_all(cohort: Path, tmp_path: Pa
     assert len(load_checkpoint(result.run.last_checkpoint)["committee"]) == 1
 
 
-def test_a_run_that_is_complete_and_resumed_keeps_all_its_models(cohort: Path, tmp_path: Path) -> None:
-    run = train(cohort, tmp_path / "run", SETTINGS).run
+def test_a_run_that_is_complete_and_resumed_keeps_all_its_models(run: RunFolder) -> None:
     before = load_checkpoint(run.last_checkpoint)["committee"]
     assert resume(run.path).finished
     after = load_checkpoint(run.last_checkpoint)["committee"]
@@ -200,8 +216,7 @@ def test_a_run_that_is_complete_and_resumed_keeps_all_its_models(cohort: Path, t
     assert load_model(run.trained_beside(2).last_checkpoint).iteration == 4
 
 
-def test_a_model_that_cannot_go_on_is_named_at_once_and_the_others_predict(cohort: Path, tmp_path: Path) -> None:
-    run = train(cohort, tmp_path / "run", SETTINGS).run
+def test_a_model_that_cannot_go_on_is_named_at_once_and_the_others_predict(run: RunFolder, tmp_path: Path) -> None:
     damaged, lost = tmp_path / "damaged", tmp_path / "lost"
     for folder in (damaged, lost):
         shutil.copytree(run.path, folder)
@@ -217,29 +232,58 @@ def test_a_model_that_cannot_go_on_is_named_at_once_and_the_others_predict(cohor
         assert kinds.index("warning") < kinds.index("finished")
         # Of a sentence that may name a patient's file the record keeps nothing.
         record = result.run.events.read_text("utf-8")
-        assert cause not in record and "Model 2 (committee/2) gave a warning." in record
+        own = "Model 2 (committee/2): " + ("It failed. It is not trained" if folder == damaged else cause)
+        assert own in record and "last.pt" not in record
+        assert told[-1]["committee"] == 1
         assert "committee" not in load_checkpoint(result.run.last_checkpoint)
 
 
-def test_a_run_that_is_complete_keeps_its_models_when_their_folder_is_removed(cohort: Path, tmp_path: Path) -> None:
-    run = train(cohort, tmp_path / "run", SETTINGS).run
+def test_a_run_that_is_complete_keeps_its_models_when_their_folder_is_removed(run: RunFolder) -> None:
     before = load_checkpoint(run.last_checkpoint)["committee"]
     shutil.rmtree(run.committee)
-    assert resume(run.path).finished
+    told: list[str] = []
+    assert resume(run.path, listeners=[lambda event: told.append(event.get("message", ""))]).finished
+    assert "Model 2 (committee/2): Its folder is not there, so it is not trained further." in told
     (after,) = load_checkpoint(run.last_checkpoint)["committee"]
     assert all(torch.equal(after[name], value) for name, value in before[0].items())
 
 
-def test_a_length_that_a_model_is_past_is_refused_before_anything_is_trained(cohort: Path, tmp_path: Path) -> None:
-    run = train(cohort, tmp_path / "run", SETTINGS).run
+def test_a_complete_run_goes_on_with_the_first_model_alone_if_that_is_wanted(run: RunFolder) -> None:
+    assert resume(run.path, changes=["committee=1"]).finished
+    assert not load_checkpoint(run.last_checkpoint).get("committee")
+
+
+def test_a_run_whose_second_model_is_stopped_while_it_is_waited_for_is_not_complete(run: RunFolder) -> None:
+    # The first has reached its end, the second has not.
+    content = load_checkpoint(run.last_checkpoint)
+    content.pop("committee")
+    save_checkpoint(run.last_checkpoint, content)
+    other = run.trained_beside(2).last_checkpoint
+    save_checkpoint(other, {**load_checkpoint(other), "iteration": 2, "complete": False})
+    told: list[dict[str, Any]] = []
+    assert not resume(run.path, listeners=[told.append], should_stop=lambda: True).finished
+    assert told[-1] | {"event": "finished", "complete": False} == told[-1]
+    assert not [event for event in told if event["event"] == "warning"]
+    assert resume(run.path).finished
+    assert len(load_checkpoint(run.last_checkpoint)["committee"]) == 1
+    # It went on with the run's prepared scans, and has not made them again.
+    record = run.trained_beside(2).events.read_text("utf-8")
+    assert '"preparing"' not in record
+
+
+def test_a_complete_run_that_is_stopped_as_it_is_resumed_keeps_its_models(run: RunFolder) -> None:
+    resume(run.path, should_stop=lambda: True)
+    assert len(load_checkpoint(run.last_checkpoint)["committee"]) == 1
+
+
+def test_a_length_that_a_model_is_past_is_refused_before_anything_is_trained(run: RunFolder) -> None:
     other = run.trained_beside(2).last_checkpoint
     save_checkpoint(other, {**load_checkpoint(other), "iteration": 8})
     with pytest.raises(InputError, match="Wanted more than the run has had, found 8 iterations behind it"):
         resume(run.path, iterations=6)
 
 
-def test_a_run_goes_on_with_fewer_models_and_not_with_more(cohort: Path, tmp_path: Path) -> None:
-    run = train(cohort, tmp_path / "run", SETTINGS).run
+def test_a_run_goes_on_with_fewer_models_and_not_with_more(run: RunFolder) -> None:
     with pytest.raises(InputError, match="committee: The run has 2, and goes on with it; 3 was asked for"):
         resume(run.path, iterations=5, changes=["committee=3"])
     assert resume(run.path, iterations=5, changes=["committee=1"]).finished
@@ -306,7 +350,35 @@ def test_what_another_training_warns_of_is_told_with_its_number(
     first, last = [event["message"] for event in told if event["event"] == "warning"]
     assert first == "Model 2 (committee/2): The teacher predicts nothing."
     ended = "Model 2 (committee/2): Its process ended without a word. "
-    assert last == f"{ended}So it predicts nothing, and the others do without it."
+    assert last == f"{ended}It is not trained to its end, so the others predict without it."
+
+
+def test_one_that_was_stopped_with_this_process_has_not_failed(
+    beside: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by Ctrl-C in a terminal, which all of its processes get."""
+    script = 'print(\'{"event": "started"}\'); print(\'{"event": "finished", "complete": false}\')'
+    monkeypatch.setattr(committee_training, "start_training", _Trainings(script).start)
+    told: list[dict[str, Any]] = []
+    with CommitteeTraining(beside, SETTINGS, choose_device("cpu", "float32"), EventLog(None, told.append)) as others:
+        assert not others.wait_until_ended(others.passing_on(lambda: False))
+    assert not [event for event in told if event["event"] == "warning"]
+
+
+def test_what_fails_as_it_saves_is_told(beside: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = f"""
+import pathlib, time
+print('{{"event": "started"}}')
+while not pathlib.Path({str(beside.trained_beside(2).stop_file)!r}).exists(): time.sleep(0.05)
+print('{{"event": "failed", "message": "The disk is full."}}')
+"""
+    monkeypatch.setattr(committee_training, "start_training", _Trainings(script).start)
+    told: list[dict[str, Any]] = []
+    with CommitteeTraining(beside, SETTINGS, choose_device("cpu", "float32"), EventLog(None, told.append)) as others:
+        others.wait_until_begun(lambda: False)
+        others.passing_on(lambda: True)()
+    messages = [event["message"] for event in told if event["event"] == "warning"]
+    assert messages == ["Model 2 (committee/2): The disk is full. It goes on from what it saved before."]
 
 
 def test_each_has_its_share_of_the_threads_until_the_others_have_ended(
@@ -363,10 +435,7 @@ def test_where_no_file_can_be_made_the_others_are_ended_by_a_signal(
     assert others._trainings[0].ended.is_set()
 
 
-def test_what_a_resumed_run_is_told_is_told_to_all_but_what_is_not_the_same_of_all(
-    cohort: Path, tmp_path: Path
-) -> None:
-    run = train(cohort, tmp_path / "run", SETTINGS).run
+def test_what_a_resumed_run_is_told_is_told_to_all_but_what_is_not_the_same_of_all(run: RunFolder) -> None:
     told: list[str] = []
     changes = [f"seed={SETTINGS.seed}", "committee=2", "learning_rate=0.002"]
     resume(run.path, iterations=5, changes=changes, listeners=[lambda event: told.append(event.get("message", ""))])
@@ -385,7 +454,7 @@ def test_where_no_process_can_be_started_the_first_is_trained_alone(
     told: list[str] = []
     result = train(cohort, tmp_path / "run", SETTINGS, listeners=[lambda event: told.append(event.get("message", ""))])
     assert result.finished
-    wanted = "Model 2 (committee/2): Its process could not be started (Permission denied). So it predicts nothing"
+    wanted = "Model 2 (committee/2): Its process could not be started (Permission denied). It is not trained"
     assert any(message.startswith(wanted) for message in told)
     assert list(load_model(result.run.last_checkpoint).networks) == ["student_1", "student_2", "teacher"]
 
@@ -442,8 +511,7 @@ def test_on_one_core_one_model_is_trained_and_it_is_said(cohort: Path, tmp_path:
     assert Settings.read(run.settings).committee == 1
 
 
-def test_a_checkpoint_whose_other_models_are_of_another_kind_is_refused(cohort: Path, tmp_path: Path) -> None:
-    run = train(cohort, tmp_path / "run", SETTINGS).run
+def test_a_checkpoint_whose_other_models_are_of_another_kind_is_refused(run: RunFolder, tmp_path: Path) -> None:
     content = load_checkpoint(run.last_checkpoint)
     for others, cause in (("none", "not a checkpoint of LASegColearn"), ([{}], "Its networks have another layout")):
         save_checkpoint(tmp_path / "other.pt", {**content, "committee": others})

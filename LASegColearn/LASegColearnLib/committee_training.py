@@ -35,6 +35,7 @@ _SECONDS_BETWEEN_LOOKS = 0.1
 _SECONDS_BETWEEN_EVENTS = 1.0
 # One that has not made ready by then is gone on without, and catches up.
 _SECONDS_TO_MAKE_READY = 300.0
+_WITHOUT = "It is not trained to its end, so the others predict without it."
 # The others' seeds are this far apart, so that those of a person's next seeds are not among them.
 _BETWEEN_SEEDS = 1_000_003
 
@@ -88,6 +89,9 @@ def prepare_committee(
     """
     for number in range(2, settings.committee + 1):
         beside = run.trained_beside(number)
+        beside.path.mkdir(parents=True, exist_ok=True)
+        # One of a training that was killed would save over what is written now.
+        wait_until_free(beside.path, _SECONDS_TO_SAVE)
         seed = (settings.seed + (number - 1) * _BETWEEN_SEEDS) % (1 << 63)
         own = replace(settings, committee=1, seed=seed, validations=0)
         write_json_atomically(beside.settings, own.to_dict())
@@ -167,7 +171,7 @@ class CommitteeTraining:
             if run.last_checkpoint.exists():
                 self._trainings.append(_Training(number, run, self._arguments, share))
             else:
-                self._warn(number, "Its folder is not there, so it predicts nothing.")
+                self._warn(number, "Its folder is not there, so it is not trained further.")
         return self
 
     def __exit__(
@@ -178,6 +182,8 @@ class CommitteeTraining:
             training.ask_to_stop()
         for training in self._trainings:
             training.end()
+        # How those have ended that were asked to save.
+        self._tell_news()
 
     def passing_on(self, should_stop: Callable[[], bool]) -> Callable[[], bool]:
         """The same question, which also asks the other trainings to stop, so that all save at once.
@@ -201,8 +207,9 @@ class CommitteeTraining:
         self._wait(lambda training: training.begun.is_set() or time.monotonic() > until, should_stop)
 
     def wait_until_ended(self, should_stop: Callable[[], bool]) -> bool:
-        """Return when all other trainings have ended; whether nobody has asked to stop before that."""
-        return self._wait(lambda training: training.ended.is_set(), should_stop)
+        """Return when all other trainings have ended; whether none of them was stopped, by whomever, before its end."""
+        ended = self._wait(lambda training: training.ended.is_set(), should_stop)
+        return ended and not any(training.stopped for training in self._trainings)
 
     def _wait(self, done: Callable[[_Training], bool], should_stop: Callable[[], bool]) -> bool:
         told = time.monotonic()
@@ -225,19 +232,21 @@ class CommitteeTraining:
         return [training.run for training in self._trainings if training.complete]
 
     def _look(self) -> None:
-        for training in self._trainings:
-            for message in training.news():
-                self._warn(training.number, message)
+        self._tell_news()
         if self._divides:
             at_work = 1 + sum(not training.ended.is_set() for training in self._trainings)
             threads = max(1, self._threads // at_work)
             if threads != torch.get_num_threads():
                 torch.set_num_threads(threads)
 
-    def _warn(self, number: int, message: str) -> None:
-        """What another training says may name files, which this one's record does not keep."""
+    def _tell_news(self) -> None:
+        for training in self._trainings:
+            for message, recorded in training.news():
+                self._warn(training.number, message, recorded)
+
+    def _warn(self, number: int, message: str, recorded: str | None = None) -> None:
         where = f"Model {number} (committee/{number})"
-        self._events.warn(f"{where}: {message}", f"{where} gave a warning. It was told where the training was started.")
+        self._events.warn(f"{where}: {message}", f"{where}: {recorded or message}")
 
 
 class _Training:
@@ -247,10 +256,12 @@ class _Training:
         self.number = number
         self.run = run
         self.complete = False
+        # Whether it was asked to end before its end, by this process or, as by Ctrl-C in a terminal, at once with it.
+        self.stopped = False
         self.seconds_left: float | None = None
         self.begun = threading.Event()
         self.ended = threading.Event()
-        self._news: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
         self._asked = False
         self._seconds_an_iteration = 0.0
         self._process: subprocess.Popen[str] | None = None
@@ -261,7 +272,8 @@ class _Training:
             self._process = start_training(["--run", str(run.path.absolute()), *arguments], threads, quiet=True)
         except OSError as error:
             # As where rules of the machine forbid it, or it has no memory left for one.
-            self._end(f"Its process could not be started ({error.strerror}).")
+            self._news.put((f"Its process could not be started ({error.strerror}). {_WITHOUT}", None))
+            self._end()
             return
         self._listener = threading.Thread(
             target=self._listen, args=(self._process,), name=f"model {number}", daemon=True
@@ -280,25 +292,29 @@ class _Training:
                 self.seconds_left = event["seconds_left"]
                 self._seconds_an_iteration = event["elapsed_seconds"] / max(event["iteration"], 1)
             elif event["event"] == "warning":
-                self._news.put(str(event["message"]))
+                # What it says may name files, which no record keeps.
+                self._news.put((str(event["message"]), "It gave a warning, told where the training was started."))
             elif event["event"] == "failed":
                 failure = str(event["message"])
             elif event["event"] == "finished":
                 self.complete = bool(event["complete"])
+                self.stopped = not self.complete
         process.wait()
-        if not self.complete and not self._asked:
-            failure = failure or "Its process ended without a word."
-        self._end(failure)
-
-    def _end(self, failure: str) -> None:
+        self.stopped |= self._asked and not self.complete
         if failure:
-            self._news.put(f"{failure} So it predicts nothing, and the others do without it.")
+            consequence = "It goes on from what it saved before." if self.stopped else _WITHOUT
+            self._news.put((f"{failure} {consequence}", f"It failed. {consequence}"))
+        elif not self.complete and not self.stopped:
+            self._news.put((f"Its process ended without a word. {_WITHOUT}", None))
+        self._end()
+
+    def _end(self) -> None:
         # Who waits for the beginning of one that has ended would wait for ever.
         self.begun.set()
         self.ended.set()
 
-    def news(self) -> Iterator[str]:
-        """What it has warned of since this was last asked."""
+    def news(self) -> Iterator[tuple[str, str | None]]:
+        """What it has warned of since this was last asked, and what is recorded of it where that is something else."""
         while not self._news.empty():
             yield self._news.get()
 
@@ -323,6 +339,7 @@ class _Training:
             self._process.wait(max(_SECONDS_TO_SAVE, _ITERATIONS_TO_SAVE * self._seconds_an_iteration))
         except subprocess.TimeoutExpired:
             self._process.kill()
+            self._news.put(("It took too long to save and was ended. It goes on from what it saved before.", None))
         # Not for ever: what the process has started may hold its output open.
         self._listener.join(_SECONDS_TO_SAVE)
         with suppress(OSError):

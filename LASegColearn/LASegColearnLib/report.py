@@ -194,7 +194,7 @@ def _headline(run: _Run) -> str:
     if started.get("device"):
         text += f" on {started['device']}"
     # Of early trainings the record says nothing of it.
-    models = started.get("committee")
+    models = finished.get("committee", started.get("committee"))
     if isinstance(models, int) and models > 1:
         text += f", {models} models at once"
     own = [row.values["dice"] for row in run.rows if row.network == run.predictor]

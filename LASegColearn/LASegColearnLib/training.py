@@ -278,7 +278,8 @@ def resume(
             trainer = Trainer(folder, settings, cases, place, events, asked, processes)
             trainer.resume()
             with closing(trainer):
-                return _run(trainer, others, events, committee_of(content) if content.get("complete") else [])
+                earlier = committee_of(content)[: kept.committee - 1] if content.get("complete") else []
+                return _run(trainer, others, events, earlier)
 
 
 def _of_further_models(run: RunFolder, settings: Settings) -> Iterator[dict[str, Any]]:
@@ -438,11 +439,12 @@ def _run(
         iteration=trainer.iteration,
     )
     finished = trainer.train() and others.wait_until_ended(trainer.should_stop)
-    if finished:
-        _predict_together(trainer, others.complete, earlier if trainer.iteration == begun else ())
+    complete = others.complete if finished else []
+    models = 1 + _predict_together(trainer, complete, earlier if trainer.iteration == begun else ())
     events.emit(
         "finished",
         complete=finished,
+        committee=models,
         iteration=trainer.iteration,
         elapsed_seconds=trainer.elapsed_seconds,
         best_dice=trainer.best,
@@ -450,16 +452,20 @@ def _run(
     return TrainingResult(trainer.run, finished, trainer.iteration, trainer.best)
 
 
-def _predict_together(trainer: Trainer, others: Sequence[RunFolder], earlier: Sequence[dict[str, Any]]) -> None:
-    """Let the models that were trained at once with the run's predict with it from now on."""
-    tensors = [predicting_tensors(run.last_checkpoint) for run in others] or list(earlier)
+def _predict_together(trainer: Trainer, others: Sequence[RunFolder], earlier: Sequence[dict[str, Any]]) -> int:
+    """Let the models that were trained at once with the run's predict with it from now on; returns how many."""
+    tensors = [predicting_tensors(run.last_checkpoint) for run in others]
+    if len(tensors) < len(earlier):
+        # One of them is not there any more, and none has changed.
+        tensors = list(earlier)
     if not tensors:
-        return
+        return 0
     predict_together(trainer.run.last_checkpoint, tensors)
     for run in others:
         # Links to the run's own, mostly, and made anew when the training goes on; a person need not look after them.
         shutil.rmtree(run.cache, ignore_errors=True)
     trainer.validate_again(load_model(trainer.run.last_checkpoint))
+    return len(tensors)
 
 
 def _stopped_before(folder: RunFolder, iteration: int, elapsed_seconds: float, events: EventLog) -> TrainingResult:

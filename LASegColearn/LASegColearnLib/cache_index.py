@@ -13,6 +13,8 @@ ROLES = ("labeled", "unlabeled", "validation")
 
 
 def save_cache_index(folder: RunFolder, cases: TrainingCases) -> None:
+    """List the preprocessed cases in the run's cache, by role and by the names of their files there."""
+
     def entry(case: CachedCase) -> dict[str, str | None]:
         return {
             "id": case.id,

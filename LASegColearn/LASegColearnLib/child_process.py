@@ -30,7 +30,7 @@ def start_training(arguments: Sequence[str], threads: int | None = None, quiet: 
     # Python looks for modules where it is started first, which may be a folder of somebody else's files.
     folder = Path(__file__).resolve().parent.parent
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
-    environment = {**os.environ, "PYTHONPATH": path}
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"}
     if threads is not None:
         environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     return subprocess.Popen(

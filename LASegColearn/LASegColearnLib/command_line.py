@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from LASegColearnLib.stopping import StopRequest
 
 _PRESET = "cpu"
-# What the system says of a file, before it names it.
 _DEVICE: dict[str, Any] = {
     "default": "auto",
     "metavar": "NAME",
     "help": "auto, cuda, cuda:N, mps or cpu (default: auto)",
 }
+# What the system says of a file, before it names it.
 _SYSTEM_ERROR = re.compile(r"(\[(?:Errno|WinError) -?\d+\][^:\n]*):.*")
 # The beginning of a whole path, as PyTorch puts it into its sentences.
 _PATH = re.compile(r"(?:^|[\s'\"(=])(?:/|\\\\|[A-Za-z]:[\\/])\S")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import shutil
@@ -19,6 +18,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
+from LASegColearnLib.child_process import event_in
 from LASegColearnLib.quoting import QUOTED, quote
 
 # What one look at the queue may take, so that Slicer's window never waits for a talkative child.
@@ -222,7 +222,7 @@ class EngineProcess:
             return
 
     def _take(self, line: str) -> None:
-        event = _event(line)
+        event = event_in(line)
         if event is None:
             self._last.append(line)
             return
@@ -269,16 +269,6 @@ def _read(process: subprocess.Popen[str], lines: queue.SimpleQueue[str | int]) -
     for line in process.stdout or ():
         lines.put(line.rstrip("\n"))
     lines.put(process.wait())
-
-
-def _event(line: str) -> dict[str, Any] | None:
-    if not line.startswith("{"):
-        return None
-    try:
-        content = json.loads(line)
-    except ValueError:
-        return None
-    return content if isinstance(content, dict) and "event" in content else None
 
 
 def _sentence(code: int) -> str:

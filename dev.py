@@ -86,8 +86,9 @@ def test(arguments: list[str]) -> int:
     pytest = [str(PYTHON), "-m", "pytest"]
     if arguments:
         return subprocess.call([*pytest, *arguments], cwd=ROOT)
-    # A worker for each core, each computing on one; what measures time afterwards, alone.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # A worker for each core, each computing on one; what measures time afterwards, alone. Where a test computes with
+    # more threads, those that wait for one another must not take the other worker's core.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     together = [*pytest, "-n", str(os.cpu_count() or 1), "--dist", "loadfile", "-m", "not alone", "--durations", "20"]
     failed = subprocess.call(together, cwd=ROOT, env=environment)
     return subprocess.call([*pytest, "-m", "alone"], cwd=ROOT) or failed

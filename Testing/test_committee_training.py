@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from LASegColearnLib import committee_training
+from LASegColearnLib import committee_training, trainer
 from LASegColearnLib.checkpoints import Model, load_checkpoint, load_model, save_checkpoint
 from LASegColearnLib.cohort import load_cohort, save_cohort
 from LASegColearnLib.committee_training import CommitteeTraining, with_possible_committee
@@ -60,7 +60,7 @@ def cohort(phantoms: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def trained(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two models that came to its end, which is copied for those that do something with it."""
-    folder = tmp_path_factory.mktemp("trained")
+    folder = tmp_path_factory.mktemp("Vorhöfe 左心房")
     save_cohort(load_cohort(phantoms), folder / "cohort.json")
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -96,7 +96,17 @@ def _alone(run: RunFolder, tmp_path: Path) -> Model:
     return load_model(tmp_path / "alone.pt")
 
 
-def test_the_models_that_were_trained_at_once_predict_by_their_mean(cohort: Path, tmp_path: Path) -> None:
+def test_the_models_that_were_trained_at_once_predict_by_their_mean(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[list[str]] = []
+    real = trainer.validate
+
+    def validate(networks: Any, *arguments: Any, **options: Any) -> Any:
+        shown.append([type(networks[name]).__name__ for name in ("student_1", "teacher")])
+        return real(networks, *arguments, **options)
+
+    monkeypatch.setattr(trainer, "validate", validate)
     seen: list[dict[str, Any]] = []
     result = train(cohort, tmp_path / "run", SETTINGS, listeners=[seen.append])
     assert result.finished
@@ -112,27 +122,13 @@ def test_the_models_that_were_trained_at_once_predict_by_their_mean(cohort: Path
     assert (other.iteration, other.settings.seed, other.settings.committee) == (4, SETTINGS.seed + 1_000_003, 1)
     assert [event["committee"] for event in seen if event["event"] == "started"] == [2]
     # What was validated last is what predicts.
+    assert shown == [["VNet", "VNet"], ["VNet", "Committee"]]
     validated = [event for event in seen if event["event"] == "validated"]
     assert [event["iteration"] for event in validated] == [4, 4]
     assert set(validated[-1]["dice"]) == {"student_1", "student_2", "teacher"}
     assert [event["event"] for event in seen][-2:] == ["validated", "finished"]
     assert not [event for event in seen if event["event"] == "warning"]
     assert torch.get_num_threads() == 2
-
-
-def test_what_is_validated_last_is_the_mean(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from LASegColearnLib import trainer
-
-    shown: list[list[str]] = []
-    real = trainer.validate
-
-    def validate(networks: Any, *arguments: Any, **options: Any) -> Any:
-        shown.append([type(networks[name]).__name__ for name in ("student_1", "teacher")])
-        return real(networks, *arguments, **options)
-
-    monkeypatch.setattr(trainer, "validate", validate)
-    train(cohort, tmp_path / "run", SETTINGS)
-    assert shown == [["VNet", "VNet"], ["VNet", "Committee"]]
 
 
 def test_the_mean_segments_is_judged_and_gone_on_from(cohort: Path, run: RunFolder, tmp_path: Path) -> None:

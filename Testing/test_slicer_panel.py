@@ -1006,7 +1006,7 @@ def test_the_console_example_of_the_user_guide_runs_as_written_but_for_its_size(
     found = re.search(r"<!-- console -->\n```python\n(.*?)```", guide, re.DOTALL)
     assert found
     names: dict[str, Any] = {"slicer": slicer}
-    # Iterations, so that the model finds something however busy the machine is, and coarse voxels: the phantoms are large.
+    # Iterations, so that it finds something however busy the machine is, and coarse voxels, which take less time.
     small = {**SMALL, "filters": "4", "learning_rate": "0.1"}
     shorter = found.group(1).replace("minutes=0.5", f"minutes=None, iterations=60, settings={small}")
     shorter = shorter.replace("minutes=0.2", "iterations=5")

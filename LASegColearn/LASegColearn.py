@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +28,8 @@ from slicer.util import VTKObservationMixin
 
 from LASegColearnLib.cohort_import import is_named_like_a_label
 from LASegColearnLib.errors import InputError, Problem, sentence_for
-from LASegColearnLib.methods import method_names, method_titles
+from LASegColearnLib.methods import fewest_cases, method_names, method_titles
+from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.settings import Settings, preset, setting_text
 from LASegColearnSlicer.case_table import CaseTable
 from LASegColearnSlicer.correct_section import CorrectSection
@@ -335,7 +337,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         assert self.logic is not None
         folder = slicer.util.settingsValue(_LAST_STUDY, "")
         named = self._parameterNode is not None and self._parameterNode.studyFolder
-        if folder and not named and not self.logic.hasStudy and (Path(folder) / "study.json").exists():
+        if folder and not named and not self.logic.hasStudy and _isStudy(folder):
             self.openStudy(folder)
 
     def cleanup(self) -> None:
@@ -413,7 +415,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         isOpen = self.logic.hasStudy and str(self.logic.study.folder) == node.studyFolder
         if node.studyFolder and chooses and not isOpen:
             # A folder that is not there is not made by opening a scene.
-            if (Path(node.studyFolder) / "study.json").exists():
+            if _isStudy(node.studyFolder):
                 self.openStudy(node.studyFolder)
             else:
                 if self.logic.hasStudy and not self.logic.isRunning:
@@ -919,9 +921,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         name = self.ui.presetComboBox.currentText or _PRESETS[0]
         values, texts = _settingTexts(name), _settingHelp()
         if self._parameterNode is not None and self._parameterNode.changedSettings:
-            kept = json.loads(self._parameterNode.changedSettings)
             # Another preset starts from its own values.
-            values |= {key: text for key, text in kept["changed"].items() if kept["preset"] == name and key in values}
+            preset, changed = _keptSettings(self._parameterNode.changedSettings)
+            values |= {key: text for key, text in changed.items() if preset == name and key in values}
         self._fillingSettings = True
         table = self.ui.settingsTable
         table.setRowCount(len(values))
@@ -955,6 +957,15 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Bring every widget up to date with the study and with what runs."""
         if self.logic is None:
             return
+        try:
+            self._showAll()
+        except OSError as error:
+            # The study's disk does not answer; this is called by nearly every handler.
+            logging.exception("LASegColearn")
+            self._say("inputs", sentence_for(error))
+
+    def _showAll(self) -> None:
+        assert self.logic is not None
         cases = self.logic.study.cases if self.logic.hasStudy else ()
         model = self.logic.study.currentRun if self.logic.hasStudy else None
         name = None if model is None else model.path.name
@@ -963,7 +974,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.roundsTable.show(rounds, name)
         self.plots.updateRounds(rounds)
         running = self.logic.isRunning
-        reason = self._whyNotTrain(cases)
+        reason = self._whyNotTrain(cases, self.ui.methodComboBox.currentText)
         self.ui.modelLabel.text = _("None yet") if model is None else _modelText(knownProgress(model), model.path.name)
         self.ui.trainButton.enabled = not reason
         self.ui.trainButton.toolTip = reason or _("Train a new model on this study")
@@ -983,7 +994,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.correctButton.enabled = bool(cases)
         self.ui.useEditedButton.enabled = bool(cases)
         self.ui.makeCurrentButton.enabled = bool(rounds) and not running
-        noRetraining = _("Train a first model before") if model is None else self._whyNotTrain(cases)
+        noRetraining = self._whyNotRetrain(cases, model)
         self.ui.retrainButton.enabled = not noRetraining
         self.ui.retrainButton.toolTip = noRetraining or _(
             "Go on from the current model with the labels as they are now. The current model is kept."
@@ -1005,7 +1016,16 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return False
         return self.logic.study.resumableRun is not None or self.logic.unjudgedRun is not None
 
-    def _whyNotTrain(self, cases: Any) -> str:
+    def _whyNotRetrain(self, cases: Any, model: RunFolder | None) -> str:
+        if model is None:
+            return _("Train a first model before")
+        method = ""
+        with suppress(OSError, InputError):
+            method = Settings.read(model.settings).method
+        # One that is not here, or settings that cannot be read, are told when the button is pressed.
+        return self._whyNotTrain(cases, method if method in method_names() else self.ui.methodComboBox.currentText)
+
+    def _whyNotTrain(self, cases: Any, method: str) -> str:
         assert self.logic is not None
         if not self.logic.hasStudy:
             return _("Choose a study folder first")
@@ -1014,15 +1034,16 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.logic.isRunning:
             return _("The engine is at work")
         labeled, unlabeled = (sum(case.role == role for case in cases) for role in ("labeled", "unlabeled"))
-        if labeled < 2:
+        fewestLabeled, fewestUnlabeled = fewest_cases(method)
+        if labeled < fewestLabeled:
             text = _(
-                "Wanted at least 2 labeled cases besides those for validation, found {n}. "
+                "Wanted at least {wanted} labeled cases besides those for validation, found {n}. "
                 "Outline the left atrium in more, or give more the role labeled."
             )
-            return text.format(n=labeled)
-        if self.ui.methodComboBox.currentText != "supervised" and unlabeled < 2:
-            text = _("Wanted at least 2 unlabeled cases, found {n}. Add some, or choose the method supervised.")
-            return text.format(n=unlabeled)
+            return text.format(wanted=fewestLabeled, n=labeled)
+        if unlabeled < fewestUnlabeled:
+            text = _("Wanted at least {wanted} unlabeled cases, found {n}. Add some, or choose the method supervised.")
+            return text.format(wanted=fewestUnlabeled, n=unlabeled)
         return ""
 
     def _estimate(self, cases: Any) -> str:
@@ -1223,10 +1244,29 @@ def _settingTexts(name: str) -> dict[str, str]:
     return {key: setting_text(value) for key, value in values.items() if key not in _NOT_IN_TABLE}
 
 
+def _keptSettings(text: str) -> tuple[str, dict[str, str]]:
+    """The preset, and what was changed of it, that a scene keeps; nothing changed where another version wrote it."""
+    try:
+        kept = json.loads(text)
+        return kept["preset"], {key: value for key, value in kept["changed"].items() if isinstance(value, str)}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "", {}
+
+
+def _isStudy(folder: str) -> bool:
+    try:
+        return (Path(folder) / "study.json").exists()
+    except OSError:
+        # Its disk does not answer.
+        return False
+
+
 def _settingHelp() -> dict[str, str]:
     """What each setting does, from the documentation of the engine's settings."""
     texts: dict[str, str] = {}
-    for names, text in re.findall(r"^    (\w[\w, ]*)\n((?:        .*\n)+)", Settings.__doc__ or "", re.MULTILINE):
+    # Python 3.13 takes the common indentation out of docstrings itself.
+    documentation = inspect.getdoc(Settings) or ""
+    for names, text in re.findall(r"^(\w[\w, ]*)\n((?:    .*\n?)+)", documentation, re.MULTILINE):
         texts |= {name.strip(): " ".join(text.split()) for name in names.split(",")}
     return texts
 

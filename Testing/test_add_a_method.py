@@ -29,6 +29,11 @@ def test_the_example_is_found_by_its_file_trained_and_resumed(tmp_path: Path) ->
     assert len([line for line in example.splitlines() if line.strip()]) <= 32
     (tmp_path / "LASegColearnLib" / "methods" / f"{name}.py").write_text(example, "utf-8")
 
+    # As `dev.py test` checks it where a reader has put it.
+    place = ROOT / "LASegColearn" / "LASegColearnLib" / "methods" / f"{name}.py"
+    check = [sys.executable, "-m", "ruff", "check", "--stdin-filename", str(place), "-"]
+    subprocess.run(check, input=example, encoding="utf-8", check=True, cwd=ROOT)
+
     assert name in _engine("train", "--help", folder=tmp_path)
     cohort = write_phantom_cohort(tmp_path / "phantoms", labeled=2, unlabeled=2, validation=1)
     options = [f"--set={setting}" for setting in SMALL]

@@ -304,6 +304,16 @@ def test_what_goes_wrong_while_storing_is_not_swallowed(cohort: Cohort) -> None:
         check_cohort(cohort, on_read=fail)
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("Failed to allocate memory for image.")])
+def test_a_scan_for_which_there_is_no_memory_is_named(error: Exception, cohort: Cohort) -> None:
+    def fail(case: Case, *_: object) -> None:
+        if case.id in ("l2", "u1"):
+            raise error
+
+    said = "There is not enough memory to prepare it."
+    assert problems(cohort, on_read=fail) == [("l2", said), ("u1", said)]
+
+
 def test_what_storing_refuses_is_told_for_all_cases(cohort: Cohort) -> None:
     def refuse(case: Case, *_: object) -> None:
         if case.label is not None:

@@ -243,6 +243,20 @@ def _log_of(error: Exception, monkeypatch: pytest.MonkeyPatch, run: Path) -> str
     return log
 
 
+def test_what_nobody_has_foreseen_of_a_prediction_is_told_without_a_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
+) -> None:
+    def fail(*arguments: object, **named: object) -> None:
+        raise ZeroDivisionError("/data/Doe Jane/a.nii.gz")
+
+    monkeypatch.setattr("LASegColearnLib.prediction.predict", fail)
+    assert main(["predict", "--run", str(tmp_path), "--image", "a.nii.gz", "--output", str(tmp_path / "out")]) == 1
+    told = capsys.readouterr().err
+    assert "Something unexpected went wrong (ZeroDivisionError)" in told and "Traceback" in told
+    assert "TypeError" not in told and "Doe" not in told
+    assert not (tmp_path / "log.txt").exists()
+
+
 def test_a_log_is_not_added_to_a_file_that_a_link_leads_to(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
 ) -> None:
@@ -315,6 +329,19 @@ def test_a_stop_that_came_after_the_end_of_a_training_is_not_the_next_ones(phant
     (run / "stop").touch()
     result = _run("train", "--cohort", phantoms, "--run", run, "--preset", "demo", "--iterations", 2, "--set", *TINY)
     assert result.returncode == 0, result.stderr
+    assert not (run / "stop").exists()
+
+
+def test_a_stop_that_comes_before_a_process_has_begun_ends_it(phantoms: Path, tmp_path: Path) -> None:
+    """As from Slicer, whose notes lie in a run before there is anything else of it."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "round.json").write_text("{}")
+    (run / "stop").touch()
+    command = ["train", "--cohort", phantoms, "--run", run, "--preset", "demo", "--iterations", 2, "--set", *TINY]
+    result = _run(*command, "--events", "--parent", os.getpid())
+    last = json.loads(result.stdout.splitlines()[-1])
+    assert (last["event"], last["complete"], last["iteration"]) == ("finished", False, 0)
     assert not (run / "stop").exists()
 
 

@@ -431,6 +431,27 @@ def test_where_no_file_can_be_made_the_others_are_ended_by_a_signal(
     assert others._trainings[0].ended.is_set()
 
 
+def test_a_change_that_did_not_reach_all_before_a_crash_reaches_them_when_the_run_goes_on(run: RunFolder) -> None:
+    changed = replace(Settings.read(run.settings), iterations=6, learning_rate=0.002)
+    run.settings.write_text(json.dumps(changed.to_dict()), encoding="utf-8")
+    assert resume(run.path).finished
+    beside = run.trained_beside(2)
+    assert (load_model(beside.last_checkpoint).iteration, Settings.read(beside.settings).learning_rate) == (6, 0.002)
+    assert len(load_checkpoint(run.last_checkpoint)["committee"]) == 1
+
+
+def test_it_is_said_that_all_is_saved_when_the_others_have_saved(run: RunFolder) -> None:
+    stop = StopAfter(6)
+    told: list[tuple[str, bool]] = []
+
+    def listen(event: dict[str, Any]) -> None:
+        told.append((event["event"], '"finished"' in run.trained_beside(2).events.read_text("utf-8").splitlines()[-1]))
+        stop.listen(event)
+
+    assert not resume(run.path, iterations=100_000, listeners=[listen], should_stop=stop).finished
+    assert told[-1] == ("finished", True)
+
+
 def test_what_a_resumed_run_is_told_is_told_to_all_but_what_is_not_the_same_of_all(run: RunFolder) -> None:
     told: list[str] = []
     changes = [f"seed={SETTINGS.seed}", "committee=2", "learning_rate=0.002"]

@@ -18,7 +18,7 @@ from torch import nn
 from LASegColearnLib.checkpoints import Model
 from LASegColearnLib.components import component_around, largest_component
 from LASegColearnLib.device import choose_device
-from LASegColearnLib.errors import InputError
+from LASegColearnLib.errors import InputError, PredictionError
 from LASegColearnLib.prediction import predict
 from LASegColearnLib.predictor import (
     PredictedCase,
@@ -579,29 +579,38 @@ def test_a_result_that_another_program_has_open_does_not_stop_the_others(
     assert [case.id for case in done] == ["z"]
 
 
+_NO_MEMORY = "There is not enough memory to segment it"
+
+
 @pytest.mark.parametrize(
-    "error",
-    [MemoryError, torch.cuda.OutOfMemoryError, lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+    ("error", "said"),
+    [
+        (MemoryError, _NO_MEMORY),
+        (torch.cuda.OutOfMemoryError, _NO_MEMORY),
+        (lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory"), _NO_MEMORY),
+        (lambda: PredictionError("No number."), "What the network says of it is no number. Use another device"),
+    ],
 )
-def test_a_scan_too_large_for_memory_does_not_stop_the_others(
+def test_a_scan_that_cannot_be_segmented_does_not_stop_the_others(
     tmp_path: Path,
     scan_file: Path,
     predictor: Predictor,
     monkeypatch: pytest.MonkeyPatch,
     error: Callable[[], Exception],
+    said: str,
 ) -> None:
     predict = predictor.predict
     calls: list[bool] = []
 
-    def first_is_too_large(scan: sitk.Image, **options: bool) -> object:
+    def fail_at_first(scan: sitk.Image, **options: bool) -> object:
         calls.append(True)
         if len(calls) == 1:
             raise error()
         return predict(scan, **options)
 
-    monkeypatch.setattr(predictor, "predict", first_is_too_large)
-    with pytest.raises(InputError, match="^large: There is not enough memory to segment it"):
-        predict_files(predictor, [("large", scan_file), ("b", scan_file)], tmp_path / "out")
+    monkeypatch.setattr(predictor, "predict", fail_at_first)
+    with pytest.raises(InputError, match=f"^a: {said}"):
+        predict_files(predictor, [("a", scan_file), ("b", scan_file)], tmp_path / "out")
     assert contents(tmp_path / "out") == ["b"]
 
 

@@ -14,8 +14,9 @@ import SimpleITK as sitk
 from matplotlib.image import imread
 
 from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
-from LASegColearnLib.curves import _look, _panels, dice_curves, loss_curves, read_events
+from LASegColearnLib.curves import _look, _panels, dice_curves, loss_curves
 from LASegColearnLib.errors import InputError
+from LASegColearnLib.events import read_events
 from LASegColearnLib.methods import METHODS
 from LASegColearnLib.overlays import LABEL_COLOR, PREDICTION_COLOR, overlay_figure
 from LASegColearnLib.phantom import make_phantom, write_phantom_cohort

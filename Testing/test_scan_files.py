@@ -11,7 +11,8 @@ import pytest
 import SimpleITK as sitk
 
 from LASegColearnLib.errors import InputError
-from LASegColearnLib.scan_files import check_label, content_hash, read_label, read_scan, same_grid, stem
+from LASegColearnLib.scan_files import check_label, content_hash, read_label, read_scan, same_grid
+from LASegColearnLib.scan_names import stem
 
 OBLIQUE = sitk.Euler3DTransform((0, 0, 0), 0.2, -0.15, 0.3).GetMatrix()
 FORMATS = ["nrrd", "nii", "nii.gz", "mha", "mhd"]

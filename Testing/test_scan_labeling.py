@@ -121,3 +121,20 @@ def test_earlier_labels_stay_until_they_are_removed(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.glob("*taught*")) == ["a.taught-9.npy", "b.taught-9.npy"]
     assert labels_are_there(cases, _labels(cases, 9)) and not labels_are_there(cases, _labels(cases, 7))
     assert (tmp_path / "a.image.npy").exists()
+
+
+def test_labels_that_a_loss_of_power_has_emptied_are_not_there(tmp_path: Path) -> None:
+    cases, _ = _cases(tmp_path)
+    label_scans(_Bright(), cases, [], SETTINGS, DEVICE, 7)
+    for lost in (b"", bytes(300)):
+        (tmp_path / "a.taught-7.npy").write_bytes(lost)
+        assert not labels_are_there(cases, _labels(cases, 7))
+
+
+def test_copies_that_a_program_makes_under_other_names_stay(tmp_path: Path) -> None:
+    cases, _ = _cases(tmp_path)
+    label_scans(_Bright(), cases, [], SETTINGS, DEVICE, 7)
+    copy = tmp_path / "a.taught-7-LAPTOP.npy"
+    copy.write_bytes((tmp_path / "a.taught-7.npy").read_bytes())
+    remove_other_labels(cases, {}, before=12)
+    assert [file.name for file in tmp_path.glob("*taught*")] == [copy.name]

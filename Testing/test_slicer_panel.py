@@ -517,6 +517,9 @@ def test_too_few_cases_are_said_before_anything_starts(filled: Any) -> None:
     filled.ui.methodComboBox.setCurrentText("supervised")
     assert filled.ui.trainButton.enabled and filled.ui.estimateLabel.text.startswith("4 cases.")
     filled.onRoleChosen("case_001", "validation")
+    assert filled.ui.trainButton.enabled, "Of labels alone one is enough, as for the engine."
+    filled.onRoleChosen("case_003", "unlabeled")
+    filled.ui.methodComboBox.setCurrentText("colearning")
     wanted = "Wanted at least 2 labeled cases besides those for validation, found 1."
     assert filled.ui.estimateLabel.text.startswith(wanted)
     assert filled.ui.trainButton.toolTip == filled.ui.estimateLabel.text
@@ -835,7 +838,9 @@ def test_a_model_that_was_not_judged_is_said_when_its_study_is_opened(panel: Any
         run.last_checkpoint.touch()
         validation = [{"id": "case_002"}] if runs else []
         run.cohort.write_text(json.dumps({"labeled": [], "validation": validation}), encoding="utf-8")
-        run.events.write_text('{"event": "finished", "iteration": 4, "complete": true}\n', encoding="utf-8")
+        run.events.write_text(
+            '{"event": "finished", "iteration": 4, "complete": true, "elapsed_seconds": 9.5}\n', encoding="utf-8"
+        )
         runs.append(run)
     study.chooseRun(runs[0])
     panel.openStudy(str(study.folder))
@@ -872,6 +877,28 @@ def test_every_setting_of_every_preset_is_shown_and_read_back(panel: Any) -> Non
         texts = _settingTexts(name)
         assert preset(name).with_text(f"{key}={text}" for key, text in texts.items()) == preset(name)
         assert set(texts) <= set(_settingHelp())
+
+
+@pytest.mark.parametrize(
+    "kept", ["", "{", "null", "[]", '{"preset": "cpu"}', '{"preset": "cpu", "changed": {"filters": 4}}']
+)
+def test_settings_that_another_version_has_kept_in_a_scene_are_the_presets(panel: Any, kept: str) -> None:
+    from LASegColearn import _settingTexts
+
+    panel._parameterNode.changedSettings = kept
+    panel.showSettings()
+    table = panel.ui.settingsTable
+    shown = {table.item(row, 0).text(): table.item(row, 1).text() for row in range(table.rowCount)}
+    assert shown == _settingTexts("cpu")
+
+
+def test_a_disk_that_does_not_answer_is_a_sentence(filled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stale(self: Study) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Study, "currentRun", property(stale))
+    filled.update()
+    assert "does not answer rightly" in filled.ui.inputsMessageLabel.text
 
 
 def test_a_study_that_was_moved_away_is_said_and_not_made_anew(panel: Any, tmp_path: Path) -> None:

@@ -38,8 +38,7 @@ def test_a_prediction_lies_on_the_scan_with_name_surface_and_terminology(
     core: SlicerCore, display: PredictionDisplay, files: Path
 ) -> None:
     volume = core.loadVolume(files / "scan.nrrd")
-    node, figures = display.show(volume, "case_001", files)
-    assert figures == {"volume_ml": 70.25}
+    node = display.show(volume, "case_001", files)
     assert node.GetName() == f"{volume.GetName()} teacher"
     segment = node.GetSegmentation().GetNthSegment(0)
     assert segment.GetName() == "Left atrium"
@@ -56,7 +55,7 @@ def test_the_voxels_are_those_that_the_engine_wrote(core: SlicerCore, display: P
     from vtk.util.numpy_support import vtk_to_numpy
 
     volume = core.loadVolume(files / "scan.nrrd")
-    node, _ = display.show(volume, "case_001", files, surface=False)
+    node = display.show(volume, "case_001", files, surface=False)
     labelmap = node.GetBinaryLabelmapInternalRepresentation(node.GetSegmentation().GetNthSegmentID(0))
     x0, x1, y0, y1, z0, z1 = labelmap.GetExtent()
     written = sitk.GetArrayFromImage(make_phantom(5)[1]) > 0
@@ -70,7 +69,7 @@ def test_the_voxels_are_those_that_the_engine_wrote(core: SlicerCore, display: P
 def test_the_surface_of_a_prediction_in_the_scene_can_be_shown_and_hidden(
     core: SlicerCore, display: PredictionDisplay, files: Path
 ) -> None:
-    node, _ = display.show(core.loadVolume(files / "scan.nrrd"), "case_001", files, surface=False)
+    node = display.show(core.loadVolume(files / "scan.nrrd"), "case_001", files, surface=False)
     display.showSurface(node, False)
     assert not node.GetSegmentation().ContainsRepresentation("Closed surface")
     display.showSurface(node, True)
@@ -101,10 +100,10 @@ def test_a_new_prediction_replaces_the_earlier_one_and_nothing_else(
     mine.SetName(f"{volume.GetName()} teacher")
     mine.SetAttribute(CASE_ATTRIBUTE, "case_001")
     mine.SetAttribute(KIND_ATTRIBUTE, "label")
-    other, _ = display.show(volume, "case_002", files, surface=False)
-    first, _ = display.show(volume, "case_001", files, surface=False)
+    other = display.show(volume, "case_002", files, surface=False)
+    first = display.show(volume, "case_001", files, surface=False)
     firstId = first.GetID()
-    second, _ = display.show(volume, "case_001", files, surface=False)
+    second = display.show(volume, "case_001", files, surface=False)
     assert core.scene.GetNodeByID(firstId) is None
     assert all(core.scene.IsNodePresent(node) for node in (volume, mine, other, second))
     assert core.scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 3
@@ -119,7 +118,7 @@ def test_a_prediction_that_was_edited_is_kept_when_the_next_one_comes(
     import slicer
 
     volume = core.loadVolume(files / "scan.nrrd")
-    first, _ = display.show(volume, "case_001", files, surface=False)
+    first = display.show(volume, "case_001", files, surface=False)
     segmentId = first.GetSegmentation().GetNthSegmentID(0)
     # How it is shown and named is no edit.
     first.SetName("Another name")
@@ -130,18 +129,18 @@ def test_a_prediction_that_was_edited_is_kept_when_the_next_one_comes(
     voxels = slicer.util.arrayFromSegmentBinaryLabelmap(second, segmentId, volume).copy()
     voxels[:2] = 1
     slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, second, segmentId, volume)
-    third, _ = display.show(volume, "case_001", files, surface=False)
+    third = display.show(volume, "case_001", files, surface=False)
     assert core.scene.IsNodePresent(second) and not second.GetDisplayNode().GetVisibility()
     assert second.GetName() == f"{volume.GetName()} teacher edited"
     assert np.array_equal(slicer.util.arrayFromSegmentBinaryLabelmap(second, segmentId, volume), voxels)
     assert display.teacherNode("case_001") is third
     # Of a scene that was saved before edits were noted.
     third.RemoveAttribute("LASegColearn.placedVoxels")
-    fourth, _ = display.show(volume, "case_001", files, surface=False)
+    fourth = display.show(volume, "case_001", files, surface=False)
     assert not core.scene.IsNodePresent(third)
     fourth.RemoveAttribute("LASegColearn.placedVoxels")
     slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, fourth, segmentId, volume)
-    fifth, _ = display.show(volume, "case_001", files, surface=False)
+    fifth = display.show(volume, "case_001", files, surface=False)
     assert core.scene.IsNodePresent(fourth) and fourth.GetAttribute(KIND_ATTRIBUTE) is None
     display.remove("case_001")
     assert core.scene.IsNodePresent(second) and not core.scene.IsNodePresent(fifth)
@@ -157,7 +156,7 @@ def test_a_prediction_that_was_moved_is_loaded_anew(
     import vtk
 
     volume = core.loadVolume(files / "scan.nrrd")
-    teacher, _ = display.show(volume, "case_001", files, surface=False)
+    teacher = display.show(volume, "case_001", files, surface=False)
     assert display.isCurrent("case_001", files)
     moved = teacher if which == "teacher" else display.uncertaintyNode("case_001")
     move = vtk.vtkTransform()
@@ -183,7 +182,7 @@ def test_a_prediction_in_its_scans_transform_stays_with_it(
 
     volume = core.loadVolume(files / "scan.nrrd")
     markNode(volume, "", "case_001", SCAN)
-    teacher, _ = display.show(volume, "case_001", files, surface=False)
+    teacher = display.show(volume, "case_001", files, surface=False)
     move = vtk.vtkTransform()
     move.Translate(0, 0, 30)
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
@@ -194,7 +193,7 @@ def test_a_prediction_in_its_scans_transform_stays_with_it(
     assert display.isCurrent("case_001", files)
     # One that comes later lies where its scan is shown.
     (files / "figures.json").touch()
-    newer, _ = display.show(volume, "case_001", files, surface=False)
+    newer = display.show(volume, "case_001", files, surface=False)
     assert newer.GetParentTransformNode() is transform
     assert display.uncertaintyNode("case_001").GetParentTransformNode() is transform
     volume.SetAndObserveTransformNodeID(None)
@@ -206,7 +205,7 @@ def test_a_prediction_of_a_scene_of_an_early_version_is_compared_without_its_pla
 ) -> None:
     from LASegColearnSlicer.segment_voxels import voxelsDigest
 
-    teacher, _ = display.show(core.loadVolume(files / "scan.nrrd"), "case_001", files, surface=False)
+    teacher = display.show(core.loadVolume(files / "scan.nrrd"), "case_001", files, surface=False)
     teacher.RemoveAttribute("LASegColearn.placedVoxels")
     teacher.SetAttribute("LASegColearn.voxels", voxelsDigest(teacher))
     assert display.isCurrent("case_001", files)
@@ -224,7 +223,7 @@ def test_a_saved_scene_keeps_a_prediction_that_was_painted_into_apart_from_the_e
     file = folder / "segmentation.seg.nrrd"
     display = PredictionDisplay(core.scene, core.loadSegmentation, core.loadVolume, "study")
     volume = core.loadVolume(folder / "scan.nrrd")
-    painted, _ = display.show(volume, "case_001", folder, surface=False)
+    painted = display.show(volume, "case_001", folder, surface=False)
     segmentId = painted.GetSegmentation().GetNthSegmentID(0)
     assert painted.GetStorageNode() is None and painted.GetModifiedSinceRead(), "Slicer asks where to save it."
     voxels = slicer.util.arrayFromSegmentBinaryLabelmap(painted, segmentId, volume).copy()
@@ -241,7 +240,7 @@ def test_a_saved_scene_keeps_a_prediction_that_was_painted_into_apart_from_the_e
             assert display.isNewest("case_001", folder) and not display.isCurrent("case_001", folder)
             painted, volume = display.teacherNode("case_001"), core.scene.GetFirstNodeByName("scan")
             (folder / "figures.json").write_text(json.dumps({"volume_ml": 71.0}), encoding="utf-8")
-            assert display.show(volume, "case_001", folder, surface=False)[0] is not painted
+            assert display.show(volume, "case_001", folder, surface=False) is not painted
             assert painted.GetStorageNode() is None and painted.GetModifiedSinceRead()
     painted, volume = core.scene.GetFirstNodeByName("scan teacher edited"), core.scene.GetFirstNodeByName("scan")
     assert np.array_equal(slicer.util.arrayFromSegmentBinaryLabelmap(painted, segmentId, volume), voxels)
@@ -256,12 +255,12 @@ def test_a_clone_of_a_prediction_is_the_users_own(core: SlicerCore, display: Pre
     import slicer
 
     volume = core.loadVolume(files / "scan.nrrd")
-    first, _ = display.show(volume, "case_001", files, surface=False)
+    first = display.show(volume, "case_001", files, surface=False)
     hierarchy = core.scene.GetSubjectHierarchyNode()
     clones = slicer.vtkSlicerSubjectHierarchyModuleLogic.CloneSubjectHierarchyItem
     cloned = hierarchy.GetItemDataNode(clones(hierarchy, hierarchy.GetItemByDataNode(first)))
     assert cloned.GetAttribute(KIND_ATTRIBUTE) == "teacher", "Slicer copies attributes."
-    second, _ = display.show(volume, "case_001", files, surface=False)
+    second = display.show(volume, "case_001", files, surface=False)
     assert core.scene.IsNodePresent(cloned) and not core.scene.IsNodePresent(first)
     assert display.teacherNode("case_001") is second
     display.remove("case_001")
@@ -285,7 +284,7 @@ def test_a_prediction_that_is_missing_leaves_the_earlier_one(
     core: SlicerCore, display: PredictionDisplay, files: Path, tmp_path: Path
 ) -> None:
     volume = core.loadVolume(files / "scan.nrrd")
-    earlier, _ = display.show(volume, "case_001", files, surface=False)
+    earlier = display.show(volume, "case_001", files, surface=False)
     with pytest.raises(RuntimeError, match="case_001: The prediction is missing or incomplete"):
         display.show(volume, "case_001", tmp_path)
     assert core.scene.IsNodePresent(earlier)

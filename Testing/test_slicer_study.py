@@ -5,21 +5,28 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from LASegColearnLib.cohort import load_cohort
+from LASegColearnLib.cohort import load_cohort, save_cohort
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.phantom import write_phantom_cohort
-from LASegColearnSlicer.study import LabelSource, Study
+from LASegColearnLib.run_folder import RunFolder
+from LASegColearnSlicer.session import knownProgress
+from LASegColearnSlicer.study import LabelSource, Study, reachedEnd
 
 
 @pytest.fixture(scope="module")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantoms")
     return write_phantom_cohort(folder, labeled=2, unlabeled=2, validation=1, seed=3)
+
+
+def _finished(complete: bool) -> str:
+    return json.dumps({"event": "finished", "complete": complete, "iteration": 3, "elapsed_seconds": 2.0})
 
 
 @pytest.fixture
@@ -88,6 +95,23 @@ def test_a_scan_is_added_once(study: Study, phantoms: Path) -> None:
     with pytest.raises(InputError, match="Wanted each scan once"):
         study.addScan(study.cases[0].scan)
     assert study.addCohortFile(phantoms) == []
+
+
+def test_of_a_cohort_with_a_scan_twice_nothing_is_added(study: Study, phantoms: Path, tmp_path: Path) -> None:
+    whole = load_cohort(phantoms)
+    twice = replace(whole, unlabeled=(*whole.unlabeled, replace(whole.unlabeled[0], id="again")))
+    save_cohort(twice, tmp_path / "twice.json")
+    with pytest.raises(InputError, match="Wanted each scan once"):
+        study.addCohortFile(tmp_path / "twice.json")
+    assert study.cases == Study.at(study.folder).cases == ()
+
+
+def test_a_damaged_record_of_a_run_is_read_as_far_as_it_can_be(study: Study) -> None:
+    run = RunFolder(study.folder / "runs" / "001")
+    run.checkpoints.mkdir(parents=True)
+    run.events.write_bytes(b"null\n[1]\n\xff{\n" + _finished(True).encode() + b"\n{")
+    assert reachedEnd(run)
+    assert knownProgress(run).iteration == 3
 
 
 @pytest.mark.parametrize("name", ["V\udcf6rhof.nrrd", "V\udcf6rhof/scan.nrrd"])
@@ -188,11 +212,11 @@ def test_a_folder_of_scans_is_added_unlabeled(study: Study, phantoms: Path) -> N
 
 
 def test_runs_are_numbered_resumed_and_chosen(study: Study) -> None:
-    for events in ('{"event": "finished", "complete": true}', '{"event": "finished", "complete": false}'):
+    for complete in (True, False):
         run = study.newRun()
         run.checkpoints.mkdir(parents=True)
         run.last_checkpoint.touch()
-        run.events.write_text(events + "\n{half", encoding="utf-8")
+        run.events.write_text(_finished(complete) + "\n{half", encoding="utf-8")
     first, second = study.runs
     assert (first.path.name, second.path.name, study.newRun().path.name) == ("001", "002", "003")
     # A training whose cases were refused leaves a folder, and no model.
@@ -202,7 +226,7 @@ def test_runs_are_numbered_resumed_and_chosen(study: Study) -> None:
     study.chooseRun(second)
     assert Study.at(study.folder).currentRun == second
     study.chooseRun(None)
-    second.events.write_text('{"event": "finished", "complete": true}\n', encoding="utf-8")
+    second.events.write_text(_finished(True) + "\n", encoding="utf-8")
     assert study.resumableRun is None
     assert study.currentRun == second
     first.events.unlink()

@@ -42,6 +42,19 @@ def test_a_stop_file_that_cannot_be_removed_yet_asks_all_the_same(
     assert StopRequest(tmp_path / "stop")()
 
 
+def test_a_disk_that_does_not_answer_has_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stale(self: Path, **_options: object) -> bool:
+        raise OSError(116, "Stale file handle")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "exists", stale)
+        stop = StopRequest(tmp_path / "stop")
+        assert not stop()
+    (tmp_path / "stop").touch()
+    time.sleep(0.3)
+    assert stop()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot send itself these signals")
 def test_the_first_signal_asks_and_the_second_ends() -> None:
     stop = StopRequest()

@@ -21,7 +21,9 @@ from LASegColearnLib.allocation import keep_freed_memory
 from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
 from LASegColearnLib.comparison import Plan, Trained, compare, read_trained
 from LASegColearnLib.comparison_page import MEASURES, cost_rows, difference_rows, table_rows
-from LASegColearnLib.curves import dice_curves, read_events
+from LASegColearnLib.curves import dice_curves
+from LASegColearnLib.errors import UserError
+from LASegColearnLib.events import read_events
 from LASegColearnLib.methods import method_names
 from LASegColearnLib.network_comparison import compare_networks
 from LASegColearnLib.terminal import TerminalProgress
@@ -47,7 +49,11 @@ def main() -> None:
         preset=options.preset,
         changes=tuple(options.set),
     )
-    page = compare(cohort, options.output, plan, device=options.device, listeners=[TerminalProgress()])
+    try:
+        page = compare(cohort, options.output, plan, device=options.device, listeners=[TerminalProgress()])
+    except UserError:
+        # Told by the listener.
+        sys.exit(2)
     trained = read_trained(options.output, plan)
     for labeled in plan.labeled:
         sys.stdout.write(_table([one for one in trained if one.labeled == labeled], methods, labeled))
@@ -79,7 +85,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--networks", action="store_true", help="a table of each run's students and teacher as well")
     parser.add_argument("--csv", type=Path, help="file for the figures of each case, by both protocols")
     parser.add_argument("--curves", type=Path, help="PNG of the predicting network's Dice over the minutes, by run")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     return parser.parse_args()
 
 

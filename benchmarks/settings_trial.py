@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=41, help="first of the scans that the trial is judged by")
     parser.add_argument("--init", type=Path, help="checkpoint to go on from")
     parser.add_argument("--keep", type=Path, help="new folder to keep the run in")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     keep_freed_memory()
     if options.threads:

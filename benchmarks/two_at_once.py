@@ -23,9 +23,9 @@ from LASegColearnLib.allocation import keep_freed_memory
 from LASegColearnLib.checkpoints import Model, load_model
 from LASegColearnLib.cohort import Cohort, save_cohort
 from LASegColearnLib.committee import together
-from LASegColearnLib.curves import read_events
 from LASegColearnLib.device import device_for_model
 from LASegColearnLib.evaluation import EvaluatedCase
+from LASegColearnLib.events import read_events
 from LASegColearnLib.published_protocol import evaluate_as_published
 from LASegColearnLib.run_folder import RunFolder
 from left_atrium import left_atrium_cohort

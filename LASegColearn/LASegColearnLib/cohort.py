@@ -13,7 +13,7 @@ from typing import Any
 
 from LASegColearnLib.errors import InputError, Problem, not_readable
 from LASegColearnLib.run_folder import write_json_atomically
-from LASegColearnLib.scan_files import SUFFIXES, stem
+from LASegColearnLib.scan_names import SUFFIXES, stem
 
 # Ours, and what a MONAI or MSD datalist calls the same: its test scans come without labels, and so do ours.
 ROLE_OF_KEY = {

@@ -13,10 +13,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from LASegColearnLib.cohort import Case, Cohort, id_problems, real_path
-from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.errors import InputError, Problem, is_out_of_memory
 from LASegColearnLib.itk_names import image_reader
 from LASegColearnLib.preprocessing import Vector
-from LASegColearnLib.scan_files import SUFFIXES, check_label, content_hash, read_label, read_scan
+from LASegColearnLib.scan_files import check_label, content_hash, read_label, read_scan
+from LASegColearnLib.scan_names import SUFFIXES
 
 OnRead = Callable[[Case, str, sitk.Image, "sitk.Image | None"], None]
 
@@ -161,6 +162,11 @@ def _read(member: _Member, on_read: OnRead | None) -> _Outcome:
             on_read(case, outcome.content_hash, scan, label)
         except InputError as error:
             outcome.problems += error.problems
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            remedy = "Crop it, or set a smaller region_mm or a larger spacing_mm."
+            outcome.problems.append(Problem(case.id, "There is not enough memory to prepare it.", remedy))
     return outcome
 
 

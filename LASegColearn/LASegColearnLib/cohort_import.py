@@ -24,7 +24,7 @@ from LASegColearnLib.cohort import (
     unique_ids,
 )
 from LASegColearnLib.errors import InputError, Problem
-from LASegColearnLib.scan_files import SUFFIXES, stem
+from LASegColearnLib.scan_names import SUFFIXES, stem
 
 _LAYOUT = "a folder with imagesTr/ (and labelsTr/, imagesTs/), with or without dataset.json, or a .json datalist"
 _SEPARATORS = (" ", "_", ".", "-")

@@ -495,8 +495,10 @@ def _train(options: argparse.Namespace) -> int:
     from LASegColearnLib.run_folder import RunFolder
 
     folder = RunFolder(options.run)
-    # What follows takes seconds, in which this training may be asked to stop.
-    folder.remove_late_stop()
+    # What follows takes seconds, in which this training may be asked to stop. Who starts one as a process has removed
+    # such a request before, and one that lies here by now is meant for this training.
+    if options.parent is None:
+        folder.remove_late_stop()
 
     from LASegColearnLib.allocation import keep_freed_memory
     from LASegColearnLib.training import resume, train
@@ -828,11 +830,13 @@ def _tell_unexpected(options: argparse.Namespace, error: Exception) -> int:
     _tell_failure(options, error)
     details = _without_scans("".join(traceback.format_exception(error)))
     run = getattr(options, "run", None)
+    # The verb `predict` takes several runs, and writes into none of them.
+    log_file = run / "log.txt" if isinstance(run, Path) else None
     try:
         # A link in a folder from elsewhere may lead to any file.
-        if run is None or (run / "log.txt").is_symlink():
+        if log_file is None or log_file.is_symlink():
             raise FileNotFoundError
-        with (run / "log.txt").open("a", encoding="utf-8") as log:
+        with log_file.open("a", encoding="utf-8") as log:
             log.write(details)
     except OSError:
         # No folder yet; or a full disk, or a folder that may not be used, is what went wrong in the first place, and
@@ -849,7 +853,7 @@ def _without_scans(text: str) -> str:
 
     Names may have blanks and quotes in them, so of such a line only its beginning, the kind of the error, is left.
     """
-    from LASegColearnLib.scan_files import SUFFIXES
+    from LASegColearnLib.scan_names import SUFFIXES
 
     names = re.compile("|".join(re.escape(suffix) for suffix in (*SUFFIXES, ".raw", ".zraw")), re.IGNORECASE)
     kept = []

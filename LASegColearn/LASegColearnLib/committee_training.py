@@ -22,6 +22,7 @@ from LASegColearnLib.case_cache import CachedCase, stored_array
 from LASegColearnLib.child_process import event_in, start_training
 from LASegColearnLib.cohort import Cohort, save_cohort
 from LASegColearnLib.device import Device
+from LASegColearnLib.errors import InputError
 from LASegColearnLib.events import EventLog
 from LASegColearnLib.run_folder import RunFolder, replacing, write_json_atomically
 from LASegColearnLib.run_lock import wait_until_free
@@ -92,8 +93,7 @@ def prepare_committee(
         beside.path.mkdir(parents=True, exist_ok=True)
         # One of a training that was killed would save over what is written now.
         wait_until_free(beside.path, _SECONDS_TO_SAVE)
-        seed = (settings.seed + (number - 1) * _BETWEEN_SEEDS) % (1 << 63)
-        own = replace(settings, committee=1, seed=seed, validations=0)
+        own = _settings_of(number, settings)
         write_json_atomically(beside.settings, own.to_dict())
         save_cohort(cohort, beside.cohort)
         trainer = Trainer(beside, own, _share(cases, beside), device, EventLog(None))
@@ -102,12 +102,20 @@ def prepare_committee(
         trainer.save(beside.last_checkpoint)
 
 
-def share_cases(run: RunFolder, settings: Settings, cases: TrainingCases) -> None:
-    """Give the further models of a run that goes on its prepared scans, where they have none of their own any more."""
+def go_on_with_committee(run: RunFolder, settings: Settings, cases: TrainingCases) -> None:
+    """Give the further models of a run that goes on its settings, which may have changed, and its prepared scans."""
     for number in range(2, settings.committee + 1):
         beside = run.trained_beside(number)
-        if beside.last_checkpoint.exists() and load_cache_index(beside, {}) is None:
+        if not beside.last_checkpoint.exists():
+            continue
+        write_json_atomically(beside.settings, _settings_of(number, settings).to_dict())
+        if load_cache_index(beside, {}) is None:
             _share(cases, beside)
+
+
+def _settings_of(number: int, settings: Settings) -> Settings:
+    seed = (settings.seed + (number - 1) * _BETWEEN_SEEDS) % (1 << 63)
+    return replace(settings, committee=1, seed=seed, validations=0)
 
 
 def _share(cases: TrainingCases, beside: RunFolder) -> TrainingCases:
@@ -151,33 +159,37 @@ class CommitteeTraining:
         The run's; a committee of one is no further process.
     events
         Told what the others warn of, when this process looks.
-    changes
-        Arguments of the verb `train` besides: another length, or other settings, of the whole.
     """
 
-    def __init__(
-        self, run: RunFolder, settings: Settings, device: Device, events: EventLog, changes: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, run: RunFolder, settings: Settings, device: Device, events: EventLog) -> None:
         self._runs = {number: run.trained_beside(number) for number in range(2, settings.committee + 1)}
         self._events = events
         self._threads = torch.get_num_threads()
         self._divides = bool(self._runs) and device.device.type == "cpu"
-        self._arguments = ["--resume", "--device", str(device.device), *changes]
+        self._arguments = ["--resume", "--device", str(device.device)]
         self._trainings: list[_Training] = []
 
     def __enter__(self) -> CommitteeTraining:
         share = max(1, self._threads // (1 + len(self._runs))) if self._divides else None
-        for number, run in self._runs.items():
-            if run.last_checkpoint.exists():
-                self._trainings.append(_Training(number, run, self._arguments, share))
-            else:
-                self._warn(number, "Its folder is not there, so it is not trained further.")
+        try:
+            for number, run in self._runs.items():
+                if run.last_checkpoint.exists():
+                    self._trainings.append(_Training(number, run, self._arguments, share))
+                else:
+                    self._warn(number, "Its folder is not there, so it is not trained further.")
+        except BaseException:
+            self.end()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         torch.set_num_threads(self._threads)
+        self.end()
+
+    def end(self) -> None:
+        """Ask the trainings that go on to save, and return when all have ended."""
         for training in self._trainings:
             training.ask_to_stop()
         for training in self._trainings:
@@ -266,13 +278,15 @@ class _Training:
         self._seconds_an_iteration = 0.0
         self._process: subprocess.Popen[str] | None = None
         self._listener: threading.Thread | None = None
-        # One of a training that was killed, which saves before it ends.
-        wait_until_free(run.path, _SECONDS_TO_SAVE)
         try:
+            # One of a training that was killed, which saves before it ends.
+            wait_until_free(run.path, _SECONDS_TO_SAVE)
+            run.remove_late_stop()
             self._process = start_training(["--run", str(run.path.absolute()), *arguments], threads, quiet=True)
-        except OSError as error:
+        except (OSError, InputError) as error:
             # As where rules of the machine forbid it, or it has no memory left for one.
-            self._news.put((f"Its process could not be started ({error.strerror}). {_WITHOUT}", None))
+            cause = error.strerror if isinstance(error, OSError) else str(error)
+            self._news.put((f"Its process could not be started ({cause}). {_WITHOUT}", None))
             self._end()
             return
         self._listener = threading.Thread(
@@ -319,7 +333,7 @@ class _Training:
             yield self._news.get()
 
     def ask_to_stop(self) -> None:
-        """Ask it to save and end. One that has not begun has nothing to save, and takes back a request of before."""
+        """Ask it to save and end. One that has not begun has nothing to save, and is ended at once."""
         if self._process is None or self._asked or self.ended.is_set():
             return
         self._asked = True

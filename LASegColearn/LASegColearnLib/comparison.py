@@ -17,13 +17,12 @@ from typing import Any
 
 from LASegColearnLib.checkpoints import load_model
 from LASegColearnLib.child_process import event_in, start_training
-from LASegColearnLib.cohort import Cohort, load_cohort, save_cohort
+from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
 from LASegColearnLib.comparison_page import write_comparison_page
-from LASegColearnLib.curves import read_events
 from LASegColearnLib.device import choose_device, device_for_model
 from LASegColearnLib.errors import InputError, Problem, TrainingError
 from LASegColearnLib.evaluation import EvaluatedCase, evaluate
-from LASegColearnLib.events import EventLog, Listener
+from LASegColearnLib.events import EventLog, Listener, read_events
 from LASegColearnLib.methods import METHODS
 from LASegColearnLib.metrics import Metrics
 from LASegColearnLib.prediction import predict
@@ -261,9 +260,9 @@ def _problems_of_kept(run: RunFolder, members: Cohort, plan: Plan, which: tuple[
     if {"committee": 1, **kept["wanted"]} != _wanted(plan, which):
         cause = "The run in this folder was made with other settings or for another time."
         yield Problem(run.path.name, cause, "Give another --output, or the settings it was made with.")
-    # Notes from before there was a digest say nothing of the scans; and a run without a checkpoint starts anew.
+    # Notes from before there was this digest say nothing of the files; and a run without a checkpoint starts anew.
     begun = kept["complete"] or run.last_checkpoint.exists()
-    if begun and kept.get("scans") not in (None, _digest(members.take_labeled(which[1]))):
+    if begun and kept.get("files") not in (None, _digest(members.take_labeled(which[1]))):
         cause = "The cohort, or a file of it, has changed since the run in this folder was made."
         yield Problem(run.path.name, cause, "Give another --output, or the cohort it was made with.")
 
@@ -296,9 +295,9 @@ def _train(
         arguments += ["--set", *plan.changes] if plan.changes else []
     run.path.mkdir(parents=True, exist_ok=True)
     memory = kept["peak_memory_gb"] if kept is not None else None
-    content: dict[str, Any] = {"wanted": _wanted(plan, which), "scans": _digest(members)}
+    content: dict[str, Any] = {"wanted": _wanted(plan, which), "files": _digest(members)}
     if kept is not None and run.last_checkpoint.exists():
-        content["scans"] = kept.get("scans")
+        content["files"] = kept.get("files")
     write_json_atomically(note, {**content, "complete": False, "peak_memory_gb": memory})
     complete, peak = _child([*arguments, "--device", device], run, events, should_stop)
     peaks = [value for value in (memory, peak) if value is not None]
@@ -308,19 +307,22 @@ def _train(
 
 
 def _digest(members: Cohort) -> str:
-    """What tells one cohort from another, without reading the scans: ids, roles, and the files' sizes and times."""
+    """What tells one cohort from another: ids, roles, the scans' sizes, and what is in the labels, which are corrected.
 
-    def of(file: Path | None) -> list[int] | None:
-        if file is None or not file.exists():
-            return None
-        found = file.stat()
-        return [found.st_size, found.st_mtime_ns]
+    Not the files' times, which a copy of them on another disk may not have kept.
+    """
+
+    def of_scan(file: Path) -> int | None:
+        return file.stat().st_size if file.is_file() else None
+
+    def of_label(file: Path | None) -> str | None:
+        return hashlib.sha256(file.read_bytes()).hexdigest() if file is not None and file.is_file() else None
+
+    def of(case: Case) -> list[Any]:
+        return [case.id, case.segment, of_scan(case.image), of_label(case.label)]
 
     roles = {"labeled": members.labeled, "unlabeled": members.unlabeled, "validation": members.validation}
-    content = {
-        role: sorted(([c.id, c.segment, of(c.image), of(c.label)] for c in cases), key=lambda entry: str(entry[0]))
-        for role, cases in roles.items()
-    }
+    content = {role: sorted(map(of, cases), key=lambda entry: str(entry[0])) for role, cases in roles.items()}
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -336,6 +338,7 @@ def _child(
     """
     complete, failure, asked = False, "", False
     peak: float | None = None
+    run.remove_late_stop()
     with start_training(arguments) as process:
         assert process.stdout is not None
         for line in process.stdout:

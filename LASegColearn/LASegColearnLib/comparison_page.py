@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from LASegColearnLib.cohort import Cohort
-from LASegColearnLib.curves import dice_curves, read_events
+from LASegColearnLib.curves import dice_curves
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.evaluation import EvaluatedCase
+from LASegColearnLib.events import read_events
 from LASegColearnLib.methods import METHODS
 from LASegColearnLib.overlays import overlay_figure
 from LASegColearnLib.page import Picture, mean_text, picture, render

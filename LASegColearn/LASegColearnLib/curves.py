@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
-import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -24,52 +21,8 @@ _LOSS_GROUPS = {
     "the teacher's pseudo-labels": "teacher_",
     "mixed patches": "mix_",
 }
-# What is taken of events; a file from elsewhere, or a damaged one, may lack some.
-_FIELDS: dict[str, dict[str, Any]] = {
-    "started": {"device": str},
-    "progress": {"iteration": int, "losses": dict},
-    "validated": {"iteration": int, "elapsed_seconds": (int, float), "dice": dict},
-    "finished": {"iteration": int, "complete": bool, "elapsed_seconds": (int, float)},
-    "failed": {"message": str},
-    "warning": {"message": str},
-}
 # Parts of the record that are not losses to follow: the sum, and signs of health.
 _NO_LOSSES = ("total", "disagreement", "pseudo_label_volume", "sure")
-
-
-def read_events(path: Path) -> list[dict[str, Any]]:
-    """Read ``events.jsonl``; a line that a killed run left half written is passed over.
-
-    Progress of an iteration that was repeated after a kill replaces the earlier one.
-    """
-    events: list[dict[str, Any]] = []
-    if not path.exists():
-        return []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if _is_whole(event):
-            events.append(event)
-    # From the end: of each kind the smallest iteration that came later.
-    later = {"progress": math.inf, "validated": math.inf}
-    kept = []
-    for event in reversed(events):
-        kind = event["event"]
-        if kind in later:
-            if event["iteration"] >= later[kind]:
-                continue
-            later[kind] = event["iteration"]
-        kept.append(event)
-    return kept[::-1]
-
-
-def _is_whole(event: Any) -> bool:
-    """Whether it is an event, with what curves and reports take of its kind."""
-    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
-        return False
-    return all(isinstance(event.get(name), kind) for name, kind in _FIELDS.get(event["event"], {}).items())
 
 
 def loss_curves(events: Sequence[dict[str, Any]]) -> bytes | None:

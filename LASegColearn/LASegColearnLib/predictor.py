@@ -21,7 +21,7 @@ from LASegColearnLib.cohort import id_problems, unique_ids
 from LASegColearnLib.committee import COMMITTEE
 from LASegColearnLib.components import largest_component
 from LASegColearnLib.device import Device
-from LASegColearnLib.errors import InputError, Problem, is_out_of_memory
+from LASegColearnLib.errors import InputError, PredictionError, Problem, is_out_of_memory
 from LASegColearnLib.preprocessing import Grid, prepare_scan, restore_to_scan
 from LASegColearnLib.run_folder import patiently, write_json_atomically
 from LASegColearnLib.scan_files import content_hash, read_scan
@@ -381,8 +381,8 @@ def predict_files(
     ------
     InputError
         Before anything is segmented: if an id cannot be a folder's name or occurs twice, or there are results already.
-        At the end, when all others have been segmented: with each scan that could not be read, was too large, or whose
-        earlier result could not be replaced.
+        At the end, when all others have been segmented: with each scan that could not be read, was too large, of which
+        the network says what is no number, or whose earlier result could not be replaced.
     """
     _check_output(scans, output, overwrite)
     done: list[PredictedCase] = []
@@ -400,6 +400,10 @@ def predict_files(
             problems.append(
                 Problem(case_id, "There is not enough memory to segment it.", "Use --device cpu, or crop the scan.")
             )
+            continue
+        except PredictionError:
+            cause = "What the network says of it is no number."
+            problems.append(Problem(case_id, cause, "Use another device (CPU), or train the model anew."))
             continue
         prediction = replace(prediction, figures={**prediction.figures, "scan": content_hash(scan)})
         case = PredictedCase(case_id, output / case_id, prediction.figures)

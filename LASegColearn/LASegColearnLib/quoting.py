@@ -15,12 +15,15 @@ _AS_THEY_ARE = "".join(character for character in map(chr, range(32, 127)) if ch
 
 
 def quote(argument: str) -> str:
-    """An argument in ASCII, the same where it is that already and has no percent sign."""
-    return urllib.parse.quote(argument, safe=_AS_THEY_ARE)
+    """An argument in ASCII, the same where it is that already and has no percent sign.
+
+    A folder of Linux whose name is not UTF-8 is handed on too, as :func:`os.fsdecode` has it.
+    """
+    return urllib.parse.quote(argument, safe=_AS_THEY_ARE, errors="surrogateescape")
 
 
 def unquoted(arguments: Sequence[str]) -> list[str]:
     """The arguments as they were before :func:`quote`, if they begin with :data:`QUOTED`; else as they are."""
     if list(arguments[:1]) != [QUOTED]:
         return list(arguments)
-    return [urllib.parse.unquote(argument) for argument in arguments[1:]]
+    return [urllib.parse.unquote(argument, errors="surrogateescape") for argument in arguments[1:]]

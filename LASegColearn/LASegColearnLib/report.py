@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from LASegColearnLib.cohort import Case, Cohort, load_cohort
-from LASegColearnLib.curves import dice_curves, loss_curves, read_events
+from LASegColearnLib.curves import dice_curves, loss_curves
 from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.events import read_events
 from LASegColearnLib.methods import METHODS, method_class
 from LASegColearnLib.overlays import overlay_figure
 from LASegColearnLib.page import Picture, mean_text, picture, render

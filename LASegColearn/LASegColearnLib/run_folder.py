@@ -87,9 +87,11 @@ def patiently(change: Callable[[], _Found], patience: float = _SECONDS_OF_PATIEN
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write UTF-8 ``text`` to ``path``, whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    """Write UTF-8 ``text`` to ``path``, whole or not at all, also where the power fails."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_json_atomically(path: Path, value: Any) -> None:

@@ -19,8 +19,8 @@ import SimpleITK as sitk
 
 from LASegColearnLib.errors import InputError, Problem, is_out_of_memory, not_readable
 from LASegColearnLib.itk_names import image_reader
+from LASegColearnLib.scan_names import SUFFIXES, stem
 
-SUFFIXES = (".seg.nrrd", ".nii.gz", ".nrrd", ".nii", ".mha", ".mhd", ".nhdr")
 # Corners of two grids that differ by less than this share of a voxel are the same: headers round.
 _TOLERANCE_VOXELS = 0.01
 # Cosine of the angle between two axes; headers of oblique scans round.
@@ -53,16 +53,6 @@ class _Segment:
     name: str
     label_value: int
     layer: int
-
-
-def stem(path: Path) -> str:
-    """The file's name without its suffix, ``.nii.gz`` and ``.seg.nrrd`` counting as one."""
-    # Letters of another encoding, which no text file and no console takes.
-    name = path.name.encode("utf-8", "replace").decode()
-    for suffix in SUFFIXES:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return Path(name).stem
 
 
 def read_scan(path: Path, case: str | None = None) -> sitk.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -13,13 +14,16 @@ import torch
 from torch import nn
 
 from LASegColearnLib.batch_statistics import retake_statistics
-from LASegColearnLib.case_cache import CachedCase
+from LASegColearnLib.case_cache import CachedCase, stored_array
 from LASegColearnLib.components import largest_component
 from LASegColearnLib.device import Device
 from LASegColearnLib.processes import ALONE, Processes
 from LASegColearnLib.run_folder import replacing
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.windows import foreground_by_windows
+
+# As _label_file() names it; a program that keeps folders in step may have put copies under other names beside it.
+_ITERATION = re.compile(r"\.taught-(\d+)\.npy$")
 
 
 def label_scans(
@@ -97,9 +101,11 @@ def with_labels(unlabeled: Sequence[CachedCase], labels: Mapping[str, int]) -> l
 
 
 def labels_are_there(unlabeled: Sequence[CachedCase], labels: Mapping[str, int]) -> bool:
-    """Whether none of these labels was deleted; a cache may be, since it can be made anew."""
+    """Whether all of these labels can be read: a cache may be deleted, and a loss of power leaves empty files."""
     known = {case.image_file.name: case for case in unlabeled}
-    return all(name in known and _label_file(known[name], made).exists() for name, made in labels.items())
+    return all(
+        name in known and stored_array(_label_file(known[name], made)) is not None for name, made in labels.items()
+    )
 
 
 def remove_other_labels(unlabeled: Sequence[CachedCase], labels: Mapping[str, int], before: int) -> None:
@@ -111,7 +117,8 @@ def remove_other_labels(unlabeled: Sequence[CachedCase], labels: Mapping[str, in
     kept = {_label_file(known[name], made) for name, made in labels.items() if name in known}
     for folder in {case.image_file.parent for case in unlabeled}:
         for file in folder.glob("[!.]*.taught-*.npy"):
-            if file not in kept and int(file.stem.rpartition("-")[2]) < before:
+            made = _ITERATION.search(file.name)
+            if file not in kept and made is not None and int(made[1]) < before:
                 with suppress(OSError):
                     file.unlink()
 

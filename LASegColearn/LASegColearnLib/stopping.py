@@ -48,10 +48,11 @@ class StopRequest:
         now = time.monotonic()
         if self._file is not None and now - self._looked >= _SECONDS_BETWEEN_LOOKS / 4:
             self._looked = now
-            if self._file.exists():
-                self._asked.set()
-                # Windows refuses while whoever wrote it, or a virus scanner, still has it open.
-                with suppress(OSError):
+            # A network disk that does not answer for a moment has not asked.
+            with suppress(OSError):
+                if self._file.exists():
+                    self._asked.set()
+                    # Windows refuses while whoever wrote it, or a virus scanner, still has it open.
                     self._file.unlink()
         return self._asked.is_set()
 

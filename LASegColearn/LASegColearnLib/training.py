@@ -29,14 +29,14 @@ from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
 from LASegColearnLib.cohort_checks import CheckedCohort, check_cohort
 from LASegColearnLib.committee_training import (
     CommitteeTraining,
+    go_on_with_committee,
     prepare_committee,
-    share_cases,
     with_possible_committee,
 )
 from LASegColearnLib.device import Device, choose_device
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.events import EventLog, Listener
-from LASegColearnLib.methods import create_method, method_class
+from LASegColearnLib.methods import create_method, fewest_cases, method_class
 from LASegColearnLib.processes import Processes, joined, own_device, started_together
 from LASegColearnLib.roles import RoleLedger
 from LASegColearnLib.run_folder import RunFolder, write_json_atomically
@@ -168,12 +168,12 @@ def train(
     cache = CaseCache(folder.cache, settings)
 
     def prepare(events: EventLog) -> TrainingCases:
-        checked, cached = _prepare(members, settings, cache, events, needs_unlabeled, should_stop)
+        checked, cached = _prepare(members, settings, cache, events, should_stop)
         ledger = RoleLedger.load(cohort.parent / _LEDGER_NAME)
         earlier = _earlier_roles(ledger, initial)
-        fewest = 2 if needs_unlabeled else 0
+        fewest_labeled, fewest = fewest_cases(settings.method)
         chosen, left_out = (members, []) if labeled is None else _without_held_out(members, checked, earlier, fewest)
-        kept, notes = _with_holdout(chosen, checked.content_hashes, settings, earlier, 2 if needs_unlabeled else 1)
+        kept, notes = _with_holdout(chosen, checked.content_hashes, settings, earlier, fewest_labeled)
         cases = _training_cases(kept, checked.content_hashes, cached, earlier, needs_unlabeled)
         write_json_atomically(folder.settings, settings.to_dict())
         save_cohort(kept, folder.cohort)
@@ -257,12 +257,11 @@ def resume(
             events.emit("warning", message=message)
         cases = load_cache_index(folder, content["lineage"])
         if cases is None:
-            needs_unlabeled = method_class(settings.method).needs_unlabeled
             cache = CaseCache(folder.cache, settings)
-            _, cached = _prepare(members, settings, cache, events, needs_unlabeled, should_stop)
+            _, cached = _prepare(members, settings, cache, events, should_stop)
             cases = TrainingCases(**_by_role(members, cached), lineage=content["lineage"])
             save_cache_index(folder, cases)
-        share_cases(folder, settings, cases)
+        go_on_with_committee(folder, settings, cases)
         return cases
 
     with joined(place.device) as processes, _events(folder, listeners, processes) as events, kept_awake():
@@ -271,8 +270,7 @@ def resume(
             cases = _prepared_by_first(processes, folder, lambda: prepare(events))
         except Stopped:
             return _stopped_before(folder, content["iteration"], content["elapsed_seconds"], events)
-        arguments = _as_arguments(minutes, iterations, changes)
-        with CommitteeTraining(folder, settings, place, events, arguments) as others:
+        with CommitteeTraining(folder, settings, place, events) as others:
             asked = others.passing_on(should_stop)
             others.wait_until_begun(asked)
             trainer = Trainer(folder, settings, cases, place, events, asked, processes)
@@ -287,15 +285,6 @@ def _of_further_models(run: RunFolder, settings: Settings) -> Iterator[dict[str,
     for number in range(2, settings.committee + 1):
         with suppress(InputError):
             yield load_checkpoint(run.trained_beside(number).last_checkpoint, needed=_TO_GO_ON_FROM)
-
-
-def _as_arguments(minutes: float | None, iterations: int | None, changes: Sequence[str]) -> list[str]:
-    """The same changes of a run that goes on, for those that are trained at once with it."""
-    length = [] if minutes is None else ["--minutes", repr(minutes)]
-    length += [] if iterations is None else ["--iterations", str(iterations)]
-    # What else may be named is as it was, and not the same of all: the seed.
-    changed = [change for change in changes if change.partition("=")[0].strip() in _CHANGED_ON_THE_WAY]
-    return [*length, *(["--set", *changed] if changed else [])]
 
 
 def _check_length(content: dict[str, Any], minutes: float | None, iterations: int | None) -> None:
@@ -439,6 +428,9 @@ def _run(
         iteration=trainer.iteration,
     )
     finished = trainer.train() and others.wait_until_ended(trainer.should_stop)
+    if not finished:
+        # Before it is said that all is saved.
+        others.end()
     complete = others.complete if finished else []
     models = 1 + _predict_together(trainer, complete, earlier if trainer.iteration == begun else ())
     events.emit(
@@ -590,7 +582,6 @@ def _prepare(
     settings: Settings,
     cache: CaseCache,
     events: EventLog,
-    needs_unlabeled: bool,
     should_stop: Callable[[], bool],
 ) -> tuple[CheckedCohort, dict[str, CachedCase]]:
     """Check every case and preprocess it in the same pass; the preprocessed cases by id.
@@ -603,6 +594,7 @@ def _prepare(
         If the run is asked to end meanwhile.
     """
     cached: dict[str, CachedCase] = {}
+    fewest_labeled, fewest_unlabeled = fewest_cases(settings.method)
     total = len(members.cases)
     done = 0
     # Of a run that is resumed with its cache lost.
@@ -622,8 +614,8 @@ def _prepare(
 
     checked = check_cohort(
         members,
-        min_labeled=2 if needs_unlabeled else 1,
-        min_unlabeled=2 if needs_unlabeled else 0,
+        min_labeled=fewest_labeled,
+        min_unlabeled=fewest_unlabeled,
         cache_folder=cache.folder,
         spacing_mm=settings.spacing_mm,
         region_mm=settings.region_mm,

@@ -56,7 +56,7 @@ class PredictionDisplay:
         self._loadSegmentation = loadSegmentation
         self._loadVolume = loadVolume
 
-    def show(self, volumeNode: Any, caseId: str, folder: Path, *, surface: bool = True) -> tuple[Any, dict[str, Any]]:
+    def show(self, volumeNode: Any, caseId: str, folder: Path, *, surface: bool = True) -> Any:
         """Show a case's prediction; an earlier one of the same case is replaced.
 
         Parameters
@@ -72,8 +72,8 @@ class PredictionDisplay:
 
         Returns
         -------
-        tuple
-            The segmentation node and the figures.
+        vtkMRMLSegmentationNode
+            The prediction.
 
         Raises
         ------
@@ -108,7 +108,7 @@ class PredictionDisplay:
         # Only when the new ones are there.
         for node in earlier:
             self._takeAway(node, voxels)
-        return segmentation, json.loads(figures.read_text(encoding="utf-8"))
+        return segmentation
 
     def showSurface(self, segmentation: Any, wanted: bool) -> None:
         """Show a prediction's closed surface in the 3D views, or hide it."""

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from LASegColearnLib.errors import InputError, Problem
-from LASegColearnLib.scan_files import read_label, stem
+from LASegColearnLib.scan_files import read_label
+from LASegColearnLib.scan_names import stem
 from LASegColearnLib.segmentation_files import SEGMENT_NAME, write_segmentation
 from LASegColearnSlicer.results import (
     CASE_ATTRIBUTE,

@@ -95,11 +95,11 @@ def writeLabel(segmentationNode: Any, segmentId: str, volumeNode: Any, file: Pat
 
 
 def hasGridOf(file: Path, volumeNode: Any) -> bool:
-    """Whether a file's voxels lie where a volume's do; False if its header cannot be read."""
-    reader = image_reader(file)
+    """Whether a file's voxels lie where a volume's do; False if its header, or its name, cannot be read."""
     try:
+        reader = image_reader(file)
         reader.ReadImageInformation()
-    except RuntimeError:
+    except (RuntimeError, InputError):
         return False
     size = volumeNode.GetImageData().GetDimensions()
     if tuple(reader.GetSize()) != size:

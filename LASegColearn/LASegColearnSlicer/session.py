@@ -12,6 +12,7 @@ from typing import Any
 
 from LASegColearnLib.cohort import Case, Cohort, save_cohort
 from LASegColearnLib.errors import InputError, Problem, sentence_for
+from LASegColearnLib.events import read_events
 from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.segmentation_files import network_file
 from LASegColearnLib.settings import Settings, preset
@@ -573,7 +574,7 @@ class Session:
             return present
         volume = self.cases.load(caseId)
         try:
-            node = self.display.show(volume, caseId, folder, surface=surface)[0]
+            node = self.display.show(volume, caseId, folder, surface=surface)
         except RuntimeError as error:
             raise InputError(Problem(caseId, "Its prediction cannot be shown.", "Predict the case again.")) from error
         node.SetAttribute(MODEL_ATTRIBUTE, model)
@@ -966,12 +967,9 @@ def _progressAsOf(events: Path, _written: int, _size: int) -> TrainingProgress:
 
 def _progressIn(events: Path) -> TrainingProgress:
     progress = TrainingProgress()
-    if events.exists():
-        for line in events.read_text(encoding="utf-8").splitlines():
-            try:
-                progress.follow(json.loads(line))
-            except (ValueError, KeyError, TypeError):
-                continue
+    for event in read_events(events):
+        with suppress(KeyError, TypeError):
+            progress.follow(event)
     return progress
 
 

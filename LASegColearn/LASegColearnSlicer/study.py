@@ -16,8 +16,9 @@ from typing import Any, Literal, get_args
 from LASegColearnLib.cohort import Case, Cohort, id_problems, save_cohort
 from LASegColearnLib.cohort_import import cohort_from_folders, import_cohort
 from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.events import read_events
 from LASegColearnLib.run_folder import RunFolder, json_text, patiently, write_text_atomically
-from LASegColearnLib.scan_files import stem
+from LASegColearnLib.scan_names import stem
 
 Role = Literal["labeled", "unlabeled", "validation", "left out"]
 # The first four are Slicer's own segment states.
@@ -200,7 +201,8 @@ class Study:
         InputError
             If the scan is in the study already.
         """
-        return self._add(scan, name, "unlabeled" if label is None else "labeled", label, caseId)
+        with self._saved():
+            return self._put(scan, name, "unlabeled" if label is None else "labeled", label, caseId)
 
     def addFolder(self, folder: Path) -> list[StudyCase]:
         """Add the scans of a folder: as a dataset where it is one (MSD, nnU-Net), else every scan in it, unlabeled.
@@ -344,16 +346,18 @@ class Study:
         }
         present = {case.scan for case in self.cases}
         added = []
-        for role, members in roles.items():
-            for member in members:
-                if member.image.absolute() not in present:
-                    label = None if member.label is None else LabelSource(member.label.absolute(), member.segment)
-                    added.append(self._add(member.image, member.id, role, label))
+        with self._saved():
+            for role, members in roles.items():
+                for member in members:
+                    if member.image.absolute() not in present:
+                        label = None if member.label is None else LabelSource(member.label.absolute(), member.segment)
+                        added.append(self._put(member.image, member.id, role, label))
         return added
 
-    def _add(
+    def _put(
         self, scan: Path, name: str | None, role: Role, label: LabelSource | None, caseId: str | None = None
     ) -> StudyCase:
+        """A new case, for the caller to save."""
         scan = scan.absolute()
         for other in self.cases:
             if other.scan == scan:
@@ -361,9 +365,8 @@ class Study:
                 raise InputError(Problem(other.id, cause, "Use the case that is there."))
         state: State = "not started" if label is None else "completed"
         case = StudyCase(caseId or self.nextId, name or stem(scan), scan, role, state, label)
-        with self._saved():
-            self._given = max(self._given, _numberOf(case.id))
-            self._cases[case.id] = case
+        self._given = max(self._given, _numberOf(case.id))
+        self._cases[case.id] = case
         return case
 
     @property
@@ -537,12 +540,5 @@ def reachedEnd(run: RunFolder) -> bool:
 
 @lru_cache(maxsize=128)
 def _endsComplete(events: Path, _written: int, _size: int) -> bool:
-    finished = False
-    for line in events.read_text(encoding="utf-8").splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if event.get("event") in ("started", "finished"):
-            finished = bool(event.get("complete"))
-    return finished
+    ends = [event for event in read_events(events) if event["event"] in ("started", "finished")]
+    return bool(ends and ends[-1].get("complete"))

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.settings import Settings
@@ -17,7 +18,7 @@ from LASegColearnLib.settings import Settings
 if TYPE_CHECKING:
     from LASegColearnLib.methods.base import Method
 
-__all__ = ["METHODS", "create_method", "method_class", "method_names", "method_titles"]
+__all__ = ["METHODS", "create_method", "fewest_cases", "method_class", "method_names", "method_titles"]
 
 _FOLDER = Path(__file__).parent
 _NOT_METHODS = ("__init__", "base")
@@ -31,15 +32,21 @@ def method_names() -> list[str]:
 
 def method_titles() -> dict[str, str]:
     """For each method a sentence on what it does. Imports none of them."""
-    return {name: _title(_FOLDER / f"{name}.py") for name in method_names()}
+    return {name: str(_attribute(name, "title")) for name in method_names()}
 
 
-def _title(file: Path) -> str:
-    """The text that the class in ``file`` has as its ``title``."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "title" for t in node.targets):
-            return str(ast.literal_eval(node.value))
-    raise ValueError(f"The method in {file.name} has no title.")
+@lru_cache
+def fewest_cases(name: str) -> tuple[int, int]:
+    """How many labeled and unlabeled cases there must be to train with a method. Imports none."""
+    return (2, 2) if _attribute(name, "needs_unlabeled") else (1, 0)
+
+
+def _attribute(method: str, name: str) -> Any:
+    """The value, such as a text or a number, that the class in a method's file gives to this name."""
+    for node in ast.walk(ast.parse((_FOLDER / f"{method}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            return ast.literal_eval(node.value)
+    raise ValueError(f"The method {method} has no {name}.")
 
 
 class _Methods(Mapping[str, "type[Method]"]):

@@ -352,9 +352,8 @@ class _Engine:
             run.last_checkpoint.touch()
             validation = [{"id": "case_009"}]
             run.cohort.write_text(json.dumps({"labeled": [], "validation": validation}), encoding="utf-8")
-            run.events.write_text(
-                '{"event": "finished", "iteration": 4, "complete": true, "elapsed_seconds": 9.5}\n', encoding="utf-8"
-            )
+            ended = {"event": "finished", "iteration": 4, "complete": True, "elapsed_seconds": 9.5}
+            run.events.write_text(json.dumps(ended) + "\n", encoding="utf-8")
         elif end is EngineState.FINISHED:
             comparison = {"cases": 5, "mean": 0.0, "low": -0.1, "high": 0.1, "verdict": self.verdict}
             means = {"dice": 0.8, "jaccard": 0.7, "hd95": 9.0, "asd": 2.0}

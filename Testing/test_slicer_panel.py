@@ -838,9 +838,8 @@ def test_a_model_that_was_not_judged_is_said_when_its_study_is_opened(panel: Any
         run.last_checkpoint.touch()
         validation = [{"id": "case_002"}] if runs else []
         run.cohort.write_text(json.dumps({"labeled": [], "validation": validation}), encoding="utf-8")
-        run.events.write_text(
-            '{"event": "finished", "iteration": 4, "complete": true, "elapsed_seconds": 9.5}\n', encoding="utf-8"
-        )
+        ended = {"event": "finished", "iteration": 4, "complete": True, "elapsed_seconds": 9.5}
+        run.events.write_text(json.dumps(ended) + "\n", encoding="utf-8")
         runs.append(run)
     study.chooseRun(runs[0])
     panel.openStudy(str(study.folder))

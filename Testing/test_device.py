@@ -116,12 +116,31 @@ def test_the_description_says_what_is_used() -> None:
     assert choose_device("cpu", "float32").description.endswith("float32")
 
 
+def _converted(x: torch.Tensor) -> torch.Tensor:
+    """In what a layer would compute in; without the layer, since processors differ in what it takes them."""
+    return x.to(torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32)
+
+
+def test_a_processor_that_emulates_bfloat16_is_not_made_to_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed = 0
+
+    def emulated(layer: torch.nn.Conv3d, x: torch.Tensor) -> torch.Tensor:
+        nonlocal computed
+        computed += x.numel()
+        until = time.perf_counter() + (0.02 if torch.is_autocast_enabled("cpu") else 0.0)
+        while time.perf_counter() < until:
+            pass
+        return _converted(x)
+
+    monkeypatch.setattr(torch.nn.Conv3d, "forward", emulated)
+    assert choose_device("cpu", "auto").precision == torch.float32
+    assert computed < 1_000_000
+
+
 @pytest.mark.parametrize(("slow", "faster"), [(torch.bfloat16, torch.float32), (torch.float32, torch.bfloat16)])
 def test_the_cpu_computes_in_what_is_faster_there(slow: torch.dtype, faster: torch.dtype, monkeypatch) -> None:
-    convolve = torch.nn.Conv3d.forward
-
     def slowed(layer: torch.nn.Conv3d, x: torch.Tensor) -> torch.Tensor:
-        found = convolve(layer, x)
+        found = _converted(x)
         until = time.thread_time() + (0.05 if found.dtype == slow else 0.0)
         while time.thread_time() < until:
             pass
@@ -135,10 +154,8 @@ def test_the_cpu_computes_in_what_is_faster_there(slow: torch.dtype, faster: tor
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows counts a thread's time too coarsely.")
 def test_that_other_programs_take_the_processor_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    convolve = torch.nn.Conv3d.forward
-
     def interrupted(layer: torch.nn.Conv3d, x: torch.Tensor) -> torch.Tensor:
-        found = convolve(layer, x)
+        found = _converted(x)
         if found.dtype == torch.float32:
             # So long would bfloat16 seem to be the faster one.
             time.sleep(0.05)

@@ -210,29 +210,33 @@ def _bfloat16_is_faster_on_cpu() -> bool:
     """Measure what trainings spend most time on: AMX gains by bfloat16, AVX-512 alone may lose, others lose much.
 
     Two images at least: one alone PyTorch convolves in float32 by a way of its own, several times as slowly. And
-    not smaller: beside other work the ratio would vary around the limit.
+    not smaller: beside other work the ratio would vary around the limit. But first much smaller ones: a processor that
+    has no instructions for it takes fifty times as long, half a minute for the larger ones.
     """
     layer = nn.Conv3d(16, 16, 3, padding=1).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    images = torch.ones(2, 16, 32, 32, 32).contiguous(memory_format=torch.channels_last_3d).requires_grad_()
 
     # Where the system counts finely what a thread has computed, other programs do not matter.
     clock = time.perf_counter if sys.platform == "win32" else time.thread_time
 
-    def seconds(dtype: torch.dtype) -> float:
+    def seconds(images: torch.Tensor, dtype: torch.dtype) -> float:
         start = clock()
         with torch.enable_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             layer(images).float().sum().backward()
         return clock() - start
 
-    # On one thread, in turns and the fastest of each, since other programs may take the processors for a while.
+    def times_of_float32(side: int, turns: int) -> float:
+        """In turns and the fastest of each, since other programs may take the processors for a while."""
+        images = torch.ones(2, 16, side, side, side).contiguous(memory_format=torch.channels_last_3d).requires_grad_()
+        taken = [(seconds(images, torch.float32), seconds(images, torch.bfloat16)) for _ in range(turns)]
+        as_float32, as_bfloat16 = (min(of_each) for of_each in zip(*taken, strict=True))
+        return as_bfloat16 / max(as_float32, 1e-9)
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        turns = [(seconds(torch.float32), seconds(torch.bfloat16)) for _ in range(10)]
+        return times_of_float32(12, 3) < 4.0 and times_of_float32(32, 10) < 0.8
     finally:
         torch.set_num_threads(threads)
-    as_float32, as_bfloat16 = (min(taken) for taken in zip(*turns, strict=True))
-    return as_bfloat16 < 0.8 * as_float32
 
 
 def _description(device: torch.device, dtype: torch.dtype, why: str = "") -> str:

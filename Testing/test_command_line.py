@@ -317,7 +317,11 @@ def test_the_settings_are_shown_as_they_would_be(capsys) -> None:
     assert main(["train", "--settings", "--set", "filters=12", "--minutes", "7", "--method", "bcp"]) == 0
     assert {"filters=12", "minutes=7.0", "method=bcp"} <= set(capsys.readouterr().out.splitlines())
     assert main(["train", "--settings", "--set", "iterations=7"]) == 0
-    assert {"iterations=7", "minutes=None"} <= set(capsys.readouterr().out.splitlines()), "Not the preset's minutes."
+    shown = capsys.readouterr().out.splitlines()
+    assert {"iterations=7", "minutes=none"} <= set(shown), "Not the preset's minutes."
+    assert shown.pop(0) == "preset=cpu"
+    assert main(["train", "--settings", "--set", *shown]) == 0, "They are as they are typed."
+    assert capsys.readouterr().out.splitlines()[1:] == shown
     assert main(["train", "--settings", "--iterations", "-5"]) == 2
     assert main(["train", "--settings", "--resume", "--run", "run"]) == 2
     assert "are in its settings.json" in capsys.readouterr().err

@@ -147,6 +147,8 @@ def test_what_cannot_be_done_yet_says_what_comes_first(session: Session, tmp_pat
         session.evaluate()
     with pytest.raises(InputError, match="filters: Wanted"):
         session.train(TrainingOptions(settings={"filters": "many"}))
+    with pytest.raises(InputError, match="minutes: Wanted a length of the training, found none"):
+        session.train(TrainingOptions(minutes=None))
     assert session.study.runs == []
 
 

@@ -486,8 +486,10 @@ def _train(options: argparse.Namespace) -> int:
             "The settings of a run are in its settings.json.",
             "Leave it out, to see those of a new run.",
         )
+        from LASegColearnLib.settings import setting_text
+
         for name, value in _settings(options).to_dict().items():
-            sys.stdout.write(f"{name}={value}\n")
+            sys.stdout.write(f"{name}={setting_text(value)}\n")
         return 0
     if options.run is None:
         raise InputError(Problem("--run", "Wanted a run folder, found none.", "Give the folder for the run."))
@@ -827,11 +829,13 @@ def _tell_unexpected(options: argparse.Namespace, error: Exception) -> int:
     """The sentence as for any failure; the traceback goes into the run's log, or to standard error without a run."""
     import traceback
 
+    from LASegColearnLib.run_folder import RunFolder
+
     _tell_failure(options, error)
     details = _without_scans("".join(traceback.format_exception(error)))
     run = getattr(options, "run", None)
     # The verb `predict` takes several runs, and writes into none of them.
-    log_file = run / "log.txt" if isinstance(run, Path) else None
+    log_file = RunFolder(run).log if isinstance(run, Path) else None
     try:
         # A link in a folder from elsewhere may lead to any file.
         if log_file is None or log_file.is_symlink():

@@ -65,7 +65,9 @@ class TrainingOptions:
     warmStart: bool = False
 
     def arguments(self) -> list[str]:
-        """As the command line takes them. Raises :class:`InputError` for a setting that is not one."""
+        """As the command line takes them. Raises :class:`InputError` for a setting that is not one, or no length."""
+        if self.minutes is None and self.iterations is None:
+            raise InputError(Problem("minutes", "Wanted a length of the training, found none.", "Give iterations."))
         changed = [f"{name}={value}" for name, value in self.settings.items()]
         preset(self.preset).with_text(changed)
         length = (
@@ -734,10 +736,6 @@ class Session:
     @property
     def isRunning(self) -> bool:
         return self._process is not None and self._process.isRunning
-
-    @property
-    def isStopping(self) -> bool:
-        return self._process is not None and self._process.state is EngineState.STOPPING
 
     @property
     def canPause(self) -> bool:

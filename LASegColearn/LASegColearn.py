@@ -483,18 +483,20 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             assert self.logic is not None
             problems: list[Problem] = []
             present = {case.id for case in self.logic.study.cases}
-            for path in map(Path, paths):
-                try:
-                    self._addPath(path)
-                except InputError as error:
-                    problems += error.problems
+            with _warningsOf("LASegColearnLib.cohort_import") as warned:
+                for path in map(Path, paths):
+                    try:
+                        self._addPath(path)
+                    except InputError as error:
+                        problems += error.problems
             if problems:
                 raise InputError(problems)
             added = [case for case in self.logic.study.cases if case.id not in present and case.label is None]
             doubtful = [case.name for case in added if is_named_like_a_label(case.scan)]
             if doubtful:
                 told = _("Taken for scans, though named like labels: {names}. If they are labels, remove them here.")
-                self._say("inputs", told.format(names=", ".join(doubtful[:4]) + (", ..." if doubtful[4:] else "")))
+                warned.append(told.format(names=", ".join(doubtful[:4]) + (", ..." if doubtful[4:] else "")))
+            self._say("inputs", "\n".join(warned))
         self.update()
 
     def _addPath(self, path: Path) -> None:
@@ -1242,6 +1244,22 @@ def _settingTexts(name: str) -> dict[str, str]:
     """The settings of a preset as they are typed."""
     values = preset(name).to_dict()
     return {key: setting_text(value) for key, value in values.items() if key not in _NOT_IN_TABLE}
+
+
+@contextmanager
+def _warningsOf(part: str) -> Iterator[list[str]]:
+    """What a part of the engine warns of within this block, for the panel alone: Slicer's log shall not keep names."""
+    warned: list[str] = []
+    handler, logger = logging.Handler(logging.WARNING), logging.getLogger(part)
+    handler.emit = lambda record: warned.append(record.getMessage())  # type: ignore[method-assign]
+    propagates = logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield warned
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagates
 
 
 def _keptSettings(text: str) -> tuple[str, dict[str, str]]:

@@ -631,6 +631,19 @@ def test_a_scene_that_asks_for_a_method_of_somebody_elses_opens_with_the_usual(
     )
 
 
+def test_labels_of_no_scan_are_said_and_not_logged(
+    panel: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    panel.ui.studyFolderButton.directory = str(tmp_path / "study")
+    for folder, name in (("imagesTr", "a_0000.nrrd"), ("labelsTr", "a.nrrd"), ("labelsTr", "Doe.nrrd")):
+        (tmp_path / "set" / folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / folder / name).touch()
+    panel.onDropped([str(tmp_path / "set")])
+    assert len(panel.logic.study.cases) == 1
+    assert panel.ui.inputsMessageLabel.text == "1 files in the folder of labels fit no scan: Doe.nrrd"
+    assert "Doe" not in caplog.text
+
+
 def test_labels_that_come_in_as_scans_are_said(panel: Any, tmp_path: Path) -> None:
     panel.ui.studyFolderButton.directory = str(tmp_path / "study")
     for name in ("p1.nrrd", "p1_label.nrrd", "p2.nrrd", "p2-mask.nrrd"):

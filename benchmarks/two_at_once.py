@@ -53,7 +53,7 @@ def main() -> None:
                 cells.append(f"{values.mean():.2f} ± {values.std(ddof=1):.2f}")
         sys.stdout.write(f"{name} | {models[name].iteration} | {' | '.join(cells)}\n")
     if options.csv:
-        _write(options.csv, rows)
+        _write(options.csv, options.labeled, rows)
 
 
 def _options() -> argparse.Namespace:
@@ -101,13 +101,14 @@ def _evaluated(model: Model, cohort: Cohort, device: str) -> list[EvaluatedCase]
     return evaluate_as_published(model, cohort.validation, device_for_model(device, model.settings.precision))
 
 
-def _write(path: Path, rows: dict[str, list[EvaluatedCase]]) -> None:
+def _write(path: Path, labels: int, rows: dict[str, list[EvaluatedCase]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["seeds", "case", *_MEASURES])
+        table.writerow(["labels", "seeds", "case", *_MEASURES])
         for name, found in rows.items():
             for row in found:
-                table.writerow([name, row.case, *(f"{getattr(row.metrics, measure):.4f}" for measure in _MEASURES)])
+                figures = [f"{getattr(row.metrics, measure):.4f}" for measure in _MEASURES]
+                table.writerow([labels, name, row.case, *figures])
 
 
 if __name__ == "__main__":

@@ -250,7 +250,7 @@ def test_what_nobody_has_foreseen_of_a_prediction_is_told_without_a_log(
         raise ZeroDivisionError("/data/Doe Jane/a.nii.gz")
 
     monkeypatch.setattr("LASegColearnLib.prediction.predict", fail)
-    assert main(["predict", "--run", str(tmp_path), "--image", "a.nii.gz", "--output", str(tmp_path / "out")]) == 1
+    assert main(["predict", "--run", str(tmp_path), "a.nii.gz", "--output", str(tmp_path / "out")]) == 1
     told = capsys.readouterr().err
     assert "Something unexpected went wrong (ZeroDivisionError)" in told and "Traceback" in told
     assert "TypeError" not in told and "Doe" not in told

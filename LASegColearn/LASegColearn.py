@@ -924,8 +924,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         values, texts = _settingTexts(name), _settingHelp()
         if self._parameterNode is not None and self._parameterNode.changedSettings:
             # Another preset starts from its own values.
-            preset, changed = _keptSettings(self._parameterNode.changedSettings)
-            values |= {key: text for key, text in changed.items() if preset == name and key in values}
+            changedPreset, changed = _keptSettings(self._parameterNode.changedSettings)
+            values |= {key: text for key, text in changed.items() if changedPreset == name and key in values}
         self._fillingSettings = True
         table = self.ui.settingsTable
         table.setRowCount(len(values))

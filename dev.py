@@ -67,8 +67,8 @@ def set_up() -> None:
     say("Setting up .venv (once; several hundred MB are downloaded, under Linux some GB) ...")
     if not PYTHON.exists():
         venv.create(ENVIRONMENT, with_pip=True)
-    # Python compiles what it imports; of all that is installed that takes a minute, and most is never imported.
-    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check"]
+    # It compiles what it installs: where Python may write no bytecode, each start would do that anew, for five seconds.
+    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     tested = ["--constraint", str(ROOT / "constraints.txt")]
     # PyTorch first: a package that merely depends on it would take whichever build comes first.
     run([*pip, *tested, "torch"])

@@ -97,7 +97,10 @@ class SceneCases:
 
     def caseOf(self, volumeNode: Any) -> StudyCase | None:
         """The case whose scan a volume is."""
-        return next((case for case in self._study.cases if self.volumeNode(case.id) is volumeNode), None)
+        marked = volumeNode.GetAttribute(CASE_ATTRIBUTE)
+        case = next((case for case in self._study.cases if case.id == marked), None)
+        # A copy of the volume has the mark as well.
+        return case if case is not None and self.volumeNode(case.id) is volumeNode else None
 
     def labelSource(self, caseId: str) -> tuple[Any, str] | None:
         """Segmentation node and segment id of the case's label, if they are in the scene."""

@@ -498,9 +498,12 @@ def test_a_folder_called_committee_that_is_somebodys_own_is_left_alone(cohort: P
         train(cohort, tmp_path / "run", SETTINGS)
 
 
-def test_so_many_models_are_trained_as_there_are_cores_or_one_by_several_processes() -> None:
+def test_so_many_models_are_trained_as_there_are_cores_or_one_by_several_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     processor = choose_device("cpu", "float32")
     three = replace(SETTINGS, committee=3)
+    monkeypatch.setattr(committee_training, "memory_of_the_computer", lambda: None)
     assert with_possible_committee(SETTINGS, processor, 1) == (SETTINGS, [])
     fewer, said = with_possible_committee(three, processor, 1)
     assert fewer.committee == 2
@@ -512,6 +515,17 @@ def test_so_many_models_are_trained_as_there_are_cores_or_one_by_several_process
     single, said = with_possible_committee(three, gpu, 2)
     assert single.committee == 1
     assert said == ["Several processes train one model together, instead of 3."]
+
+
+@pytest.mark.parametrize(("gigabytes", "models"), [(1, "one is"), (8, "2 are"), (12, "3 are"), (16, None)])
+def test_where_memory_is_short_fewer_models_are_trained_and_it_is_said(
+    gigabytes: int, models: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(4)
+    monkeypatch.setattr(committee_training, "memory_of_the_computer", lambda: gigabytes * 1_000_000_000)
+    _, said = with_possible_committee(replace(preset("cpu"), committee=4), choose_device("cpu", "float32"), 1)
+    short = f"Of 4 models that predict together {models} trained: the computer's memory has room for no more."
+    assert said == ([short] if models else [])
 
 
 def test_on_one_core_one_model_is_trained_and_it_is_said(cohort: Path, tmp_path: Path) -> None:

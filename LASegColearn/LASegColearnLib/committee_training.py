@@ -24,6 +24,7 @@ from LASegColearnLib.cohort import Cohort, save_cohort
 from LASegColearnLib.device import Device
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.events import EventLog
+from LASegColearnLib.memory import memory_of_a_training, memory_of_the_computer
 from LASegColearnLib.run_folder import RunFolder, replacing, write_json_atomically
 from LASegColearnLib.run_lock import wait_until_free
 from LASegColearnLib.settings import Settings
@@ -37,6 +38,8 @@ _SECONDS_BETWEEN_EVENTS = 1.0
 # One that has not made ready by then is gone on without, and catches up.
 _SECONDS_TO_MAKE_READY = 300.0
 _WITHOUT = "It is not trained to its end, so the others predict without it."
+# Slicer and what else is open need the rest.
+_SHARE_OF_MEMORY = 0.6
 # The others' seeds are this far apart, so that those of a person's next seeds are not among them.
 _BETWEEN_SEEDS = 1_000_003
 
@@ -54,13 +57,24 @@ def with_possible_committee(settings: Settings, device: Device, processes: int) 
         return settings, []
     if processes > 1:
         return replace(settings, committee=1), [f"Several processes train one model together, instead of {wanted}."]
-    threads = torch.get_num_threads()
-    if device.device.type != "cpu" or threads >= wanted:
+    if device.device.type != "cpu":
         return settings, []
-    count = f"{threads} are" if threads > 1 else "one is"
-    return replace(settings, committee=threads), [
-        f"Of {wanted} models that predict together {count} trained: each needs a processor core of its own."
-    ]
+    possible = {
+        "each needs a processor core of its own": torch.get_num_threads(),
+        "the computer's memory has room for no more": _models_that_memory_holds(settings),
+    }
+    why, models = min(possible.items(), key=lambda one: one[1])
+    if models >= wanted:
+        return settings, []
+    count = f"{models} are" if models > 1 else "one is"
+    return replace(settings, committee=models), [f"Of {wanted} models that predict together {count} trained: {why}."]
+
+
+def _models_that_memory_holds(settings: Settings) -> int:
+    there_is = memory_of_the_computer()
+    if there_is is None:
+        return settings.committee
+    return max(1, int(_SHARE_OF_MEMORY * there_is / memory_of_a_training(settings)))
 
 
 def prepare_committee(

@@ -99,7 +99,8 @@ class Settings:
         ``step``, what share of them ``step_iterations`` is.
     committee
         How many models are trained at once, each from other random weights and on other patches, whose probabilities'
-        mean predicts. Each is a process with its share of the processor's threads, or of the GPU.
+        mean predicts. Each is a process with its share of the processor's threads, or of the GPU; fewer are trained
+        where cores or memory are short.
     validations, validation_cases
         How often in a run the networks are validated, and on at most how many cases (0: all).
     holdout

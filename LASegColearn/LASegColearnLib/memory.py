@@ -1,0 +1,72 @@
+"""The computer's memory, and about how much of it a training takes."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from pathlib import Path
+
+from LASegColearnLib.settings import Settings
+
+_LIMIT_OF_A_CONTAINER = Path("/sys/fs/cgroup/memory.max")
+# PyTorch, MONAI and the scans that are read at a time.
+_WITHOUT_NETWORKS = 700_000_000
+# What a step keeps of each patch, in the size of its first feature maps: measured with the cpu preset, in float32
+# (docs/benchmarks.md, "Two hours and more").
+_FEATURE_MAPS_OF_A_STEP = 52
+_BYTES_A_NUMBER = 4
+
+
+def memory_of_a_training(settings: Settings) -> int:
+    """About how many bytes one model's training takes on a processor in float32, at its peak."""
+    patches = (settings.labeled_batch + settings.unlabeled_batch) / settings.batch_parts
+    feature_map = _BYTES_A_NUMBER * settings.filters * math.prod(settings.patch_size)
+    return round(_WITHOUT_NETWORKS + _FEATURE_MAPS_OF_A_STEP * patches * feature_map)
+
+
+def memory_of_the_computer() -> int | None:
+    """Bytes of memory that there are, whoever uses them; of a container (cgroup v2) its limit. None if not known."""
+    found = [amount for amount in (_installed(), _of_the_container()) if amount is not None]
+    return min(found, default=None)
+
+
+def _installed() -> int | None:
+    if sys.platform == "win32":
+        return _installed_under_windows()
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None
+
+
+def _installed_under_windows() -> int | None:
+    """As https://learn.microsoft.com/windows/win32/api/sysinfoapi/nf-sysinfoapi-globalmemorystatusex has it."""
+    if sys.platform != "win32":
+        return None
+    import ctypes
+
+    class MemoryStatus(ctypes.Structure):
+        _fields_ = [
+            ("dwLength", ctypes.c_ulong),
+            ("dwMemoryLoad", ctypes.c_ulong),
+            ("ullTotalPhys", ctypes.c_ulonglong),
+            ("ullAvailPhys", ctypes.c_ulonglong),
+            ("ullTotalPageFile", ctypes.c_ulonglong),
+            ("ullAvailPageFile", ctypes.c_ulonglong),
+            ("ullTotalVirtual", ctypes.c_ulonglong),
+            ("ullAvailVirtual", ctypes.c_ulonglong),
+            ("ullAvailExtendedVirtual", ctypes.c_ulonglong),
+        ]
+
+    status = MemoryStatus(dwLength=ctypes.sizeof(MemoryStatus))
+    known = ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
+    return int(status.ullTotalPhys) if known else None
+
+
+def _of_the_container() -> int | None:
+    try:
+        return int(_LIMIT_OF_A_CONTAINER.read_text("ascii"))
+    except (OSError, ValueError):
+        # "max" where there is no limit.
+        return None

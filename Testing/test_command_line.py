@@ -65,7 +65,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from LASegColearnLib.command_line import build_parser; build_parser().format_help(); "
+        "import sys; from LASegColearnLib.arguments import build_parser; build_parser().format_help(); "
         "print([m for m in ('torch', 'monai', 'numpy', 'SimpleITK', 'scipy', 'matplotlib') if m in sys.modules])"
     )
     result = subprocess.run(

@@ -20,13 +20,8 @@ from LASegColearnLib.components import component_around, largest_component
 from LASegColearnLib.device import choose_device
 from LASegColearnLib.errors import InputError, PredictionError
 from LASegColearnLib.prediction import predict
-from LASegColearnLib.predictor import (
-    PredictedCase,
-    Predictor,
-    case_ids,
-    predict_files,
-    without_results,
-)
+from LASegColearnLib.prediction_files import PredictedCase, case_ids, predict_files, without_results
+from LASegColearnLib.predictor import Predictor
 from LASegColearnLib.preprocessing import prepare_scan
 from LASegColearnLib.settings import Settings
 
@@ -518,7 +513,7 @@ def test_an_overwriting_that_is_broken_off_leaves_no_segmentation_of_before(
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("LASegColearnLib.predictor.write_mask", full)
+    monkeypatch.setattr("LASegColearnLib.prediction_files.write_mask", full)
     with pytest.raises(OSError, match="No space"):
         predict_files(predictor, [("a", scan_file)], output, overwrite=True)
     assert not (output / "a" / "segmentation.seg.nrrd").exists()

@@ -19,7 +19,8 @@ from LASegColearnLib.phantom import write_phantom_cohort
 from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.run_lock import alone_in
 from LASegColearnLib.settings import Settings
-from LASegColearnLib.training import _checkpoint_bytes, resume, train
+from LASegColearnLib.training import resume, train
+from LASegColearnLib.training_preparation import checkpoint_bytes
 from stop_after import StopAfter
 
 SETTINGS = Settings(
@@ -363,7 +364,7 @@ def test_the_room_for_checkpoints_is_that_of_three(optimizer: str, cohort: Path,
     settings = replace(SETTINGS, optimizer=optimizer, filters=8, iterations=2)
     run = train(cohort, tmp_path / "run", settings).run
     written = run.last_checkpoint.stat().st_size
-    assert _checkpoint_bytes(settings) == pytest.approx(3 * written, rel=0.05)
+    assert checkpoint_bytes(settings) == pytest.approx(3 * written, rel=0.05)
 
 
 def test_what_a_killed_process_had_begun_to_write_is_removed(cohort: Path, tmp_path: Path) -> None:

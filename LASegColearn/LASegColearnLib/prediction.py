@@ -12,7 +12,8 @@ from LASegColearnLib.committee import together
 from LASegColearnLib.device import device_for_model
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.events import EventLog, Listener
-from LASegColearnLib.predictor import PredictedCase, Predictor, case_ids, predict_files, without_results
+from LASegColearnLib.prediction_files import PredictedCase, case_ids, predict_files, without_results
+from LASegColearnLib.predictor import Predictor
 from LASegColearnLib.processes import own_device, started_together
 
 
@@ -48,7 +49,7 @@ def predict(
     overlap, mirror
         Overlap of windows, and averaging over mirrored copies.
     nifti, volumes, figures, overwrite
-        See :func:`~LASegColearnLib.predictor.predict_files`.
+        See :func:`~LASegColearnLib.prediction_files.predict_files`.
     only_missing
         Go on where a prediction was broken off: scans that have a segmentation in the output folder are passed over,
         whatever other files were wanted of them; what is there of others is made anew. A segmentation that another

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations, product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,25 +15,16 @@ import torch
 from torch import nn
 
 from LASegColearnLib.checkpoints import Model
-from LASegColearnLib.cohort import id_problems, unique_ids
 from LASegColearnLib.committee import COMMITTEE
 from LASegColearnLib.components import largest_component
 from LASegColearnLib.device import Device
-from LASegColearnLib.errors import InputError, PredictionError, Problem, is_out_of_memory
+from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.preprocessing import Grid, prepare_scan, restore_to_scan
-from LASegColearnLib.run_folder import patiently, write_json_atomically
-from LASegColearnLib.scan_files import content_hash, read_scan
-from LASegColearnLib.segmentation_files import network_file, write_mask, write_volume
 from LASegColearnLib.settings import MOST_OVERLAP
 from LASegColearnLib.uncertainty import combined_uncertainty, mean_near_surface, pairwise_agreement
 from LASegColearnLib.windows import WINDOWS_AT_ONCE, foreground_by_windows
 
 MEAN = "mean"
-SEGMENTATION_FILE = "segmentation.seg.nrrd"
-NIFTI_FILE = "segmentation.nii.gz"
-PROBABILITY_FILE = "probability.nrrd"
-UNCERTAINTY_FILE = "uncertainty.nrrd"
-FIGURES_FILE = "figures.json"
 
 
 @dataclass(frozen=True)
@@ -83,15 +72,6 @@ class Opinion:
     uncertainty: float | None
     disagreement: float | None
     descriptor: np.ndarray
-
-
-@dataclass(frozen=True)
-class PredictedCase:
-    """A case whose results are on disk: its id, the folder they are in, and its figures."""
-
-    id: str
-    folder: Path
-    figures: dict[str, Any]
 
 
 class Predictor:
@@ -310,203 +290,6 @@ class Predictor:
         }
 
 
-def case_ids(scans: Sequence[Path]) -> list[tuple[str, Path]]:
-    """Give each scan an id, as a cohort would; see :func:`~LASegColearnLib.cohort.unique_ids`."""
-    return list(zip(unique_ids(scans), scans, strict=True))
-
-
-def without_results(scans: Sequence[tuple[str, Path]], output: Path, predictor: Predictor) -> list[tuple[str, Path]]:
-    """Those of the scans, as for :func:`predict_files`, that have no segmentation in the output folder yet.
-
-    Raises
-    ------
-    InputError
-        If files that would be replaced were made by another model, or another way, or say not by which; if a
-        segmentation that is there is that of another scan, or its scan cannot be read.
-    """
-    begun = _with_results(scans, output)
-    others = [case_id for case_id in begun if not _is_by(predictor.origin, output / case_id / FIGURES_FILE)]
-    if others:
-        raise InputError(
-            Problem(
-                _some(others),
-                "There are files in the output folder that this model did not make, or not in this way.",
-                "Give another output folder, or make all anew with --overwrite.",
-            )
-        )
-    done = [(case_id, path) for case_id, path in scans if (output / case_id / SEGMENTATION_FILE).exists()]
-    # Ids come from file names, and are numbered where these are the same: other scans may have the same ids.
-    strangers = [case_id for case_id, path in done if not _is_of(case_id, path, output / case_id / FIGURES_FILE)]
-    if strangers:
-        raise InputError(
-            Problem(
-                _some(strangers),
-                "The segmentation in the output folder is that of another scan.",
-                "Give another output folder, or make all anew with --overwrite.",
-            )
-        )
-    return [scan for scan in scans if scan not in done]
-
-
-def predict_files(
-    predictor: Predictor,
-    scans: Sequence[tuple[str, Path]],
-    output: Path,
-    *,
-    nifti: bool = False,
-    volumes: bool = False,
-    figures: bool = True,
-    overwrite: bool = False,
-    on_done: Callable[[PredictedCase], None] | None = None,
-) -> list[PredictedCase]:
-    """Segment scan files, each into a folder of its own: ``<output>/<id>/``.
-
-    Written are ``segmentation.seg.nrrd`` and ``figures.json`` (a prediction's figures, and ``scan``, by which
-    :func:`without_results` knows the scan again); with ``nifti`` also ``segmentation.nii.gz``, with
-    ``volumes`` also ``probability.nrrd``, ``uncertainty.nrrd`` and the other networks' segmentations,
-    ``network-<name>.seg.nrrd``. The segmentation is written last.
-
-    Parameters
-    ----------
-    scans
-        Id and file of each; :func:`case_ids` makes ids from file names.
-    figures
-        See :meth:`Predictor.predict`.
-    overwrite
-        Replace the results of an earlier prediction; those of its files that are not made again are removed.
-    on_done
-        Called when a case has been written.
-
-    Raises
-    ------
-    InputError
-        Before anything is segmented: if an id cannot be a folder's name or occurs twice, or there are results already.
-        At the end, when all others have been segmented: with each scan that could not be read, was too large, of which
-        the network says what is no number, or whose earlier result could not be replaced.
-    """
-    _check_output(scans, output, overwrite)
-    done: list[PredictedCase] = []
-    problems: list[Problem] = []
-    for case_id, path in scans:
-        try:
-            scan = read_scan(path, case_id)
-            prediction = predictor.predict(scan, figures=figures, uncertainty=volumes)
-        except InputError as error:
-            problems += error.problems
-            continue
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            problems.append(
-                Problem(case_id, "There is not enough memory to segment it.", "Use --device cpu, or crop the scan.")
-            )
-            continue
-        except PredictionError:
-            cause = "What the network says of it is no number."
-            problems.append(Problem(case_id, cause, "Use another device (CPU), or train the model anew."))
-            continue
-        prediction = replace(prediction, figures={**prediction.figures, "scan": content_hash(scan)})
-        case = PredictedCase(case_id, output / case_id, prediction.figures)
-        had_results = bool(_with_results([(case_id, path)], output))
-        try:
-            _write(prediction, case.folder, nifti=nifti, volumes=volumes)
-        except PermissionError:
-            if not had_results:
-                # Not one file: nothing can be written here.
-                raise
-            problems.append(
-                Problem(
-                    case_id,
-                    "Its earlier result could not be replaced, as when another program has it open.",
-                    "Close it there, then predict once more.",
-                )
-            )
-            continue
-        done.append(case)
-        if on_done is not None:
-            on_done(case)
-    if problems:
-        raise InputError(problems)
-    return done
-
-
-def _files(nifti: bool, volumes: bool) -> list[str]:
-    files = [SEGMENTATION_FILE, FIGURES_FILE]
-    if nifti:
-        files.append(NIFTI_FILE)
-    if volumes:
-        files += [PROBABILITY_FILE, UNCERTAINTY_FILE]
-    return files
-
-
-def _with_results(scans: Sequence[tuple[str, Path]], output: Path) -> list[str]:
-    """The ids of those that have files in the output folder that a prediction would replace or remove."""
-
-    def has_some(folder: Path) -> bool:
-        return any((folder / name).exists() for name in _files(True, True)) or any(folder.glob(network_file("*")))
-
-    return [case_id for case_id, _ in scans if has_some(output / case_id)]
-
-
-def _check_output(scans: Sequence[tuple[str, Path]], output: Path, overwrite: bool) -> None:
-    problems = []
-    if output.exists() and not output.is_dir():
-        problems.append(Problem(output.name, "Wanted a folder for the results, found a file.", "Give another folder."))
-    problems += id_problems([case_id for case_id, _ in scans], "Give it another id.")
-    there = _with_results(scans, output)
-    # A prediction begins with its figures: what lies there without them is somebody's own.
-    foreign = [case_id for case_id in there if not (output / case_id / FIGURES_FILE).exists()]
-    if foreign:
-        problems.append(
-            Problem(
-                _some(foreign),
-                f"Files in the output folder are named as results are, but without {FIGURES_FILE} they are none, and "
-                "would be replaced or removed.",
-                "Give another output folder, or move these files elsewhere.",
-            )
-        )
-    elif there and not overwrite:
-        problems.append(
-            Problem(
-                _some(there),
-                "There are results in the output folder already.",
-                "Give another output folder, replace them with --overwrite, or go on where a prediction was broken "
-                "off with --only-missing.",
-            )
-        )
-    if problems:
-        raise InputError(problems)
-
-
-def _is_by(origin: Mapping[str, Any], figures: Path) -> bool:
-    """Whether a prediction's figures say that it was made so; those of earlier versions say less."""
-    found = _figures(figures)
-    model = found.get("model")
-    if not isinstance(model, dict):
-        return False
-    made, told = {**origin, **origin["model"]}, {**found, **model}
-    return all(told[name] == value for name, value in made.items() if name in told and name != "model")
-
-
-def _is_of(case_id: str, scan: Path, figures: Path) -> bool:
-    """Whether a prediction's figures say that it is one of this scan; those of earlier versions do not say of which."""
-    told = _figures(figures).get("scan")
-    return told is None or told == content_hash(read_scan(scan, case_id))
-
-
-def _figures(path: Path) -> dict[str, Any]:
-    """What a figures file holds; nothing if it is missing or damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _some(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:4]) + (f" and {len(ids) - 4} more" if len(ids) > 4 else "")
-
-
 def _digest(networks: Mapping[str, nn.Module]) -> str:
     digest = hashlib.sha256()
     for name, network in networks.items():
@@ -514,22 +297,6 @@ def _digest(networks: Mapping[str, nn.Module]) -> str:
         for tensor in network.state_dict().values():
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
-
-
-def _write(prediction: Prediction, folder: Path, *, nifti: bool, volumes: bool) -> None:
-    # First, since it is written last: what has a segmentation is whole, and of one prediction.
-    outdated = [SEGMENTATION_FILE, *(set(_files(True, True)) - set(_files(nifti, volumes)))]
-    for file in [*(folder / name for name in outdated), *folder.glob(network_file("*"))]:
-        patiently(partial(file.unlink, missing_ok=True))
-    write_json_atomically(folder / FIGURES_FILE, prediction.figures)
-    if volumes and prediction.uncertainty is not None:
-        write_volume(folder / PROBABILITY_FILE, prediction.probability)
-        write_volume(folder / UNCERTAINTY_FILE, prediction.uncertainty)
-        for name, mask in prediction.others.items():
-            write_mask(folder / network_file(name), mask)
-    if nifti:
-        write_mask(folder / NIFTI_FILE, prediction.mask)
-    write_mask(folder / SEGMENTATION_FILE, prediction.mask)
 
 
 def _windows(image: torch.Tensor, size: Sequence[int]) -> Iterator[torch.Tensor]:

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.itk_names import itk_name
 from LASegColearnLib.run_folder import replacing
-from LASegColearnLib.scan_files import is_whole_nifti
+from LASegColearnLib.voxel_files import is_whole_nifti
 
 SEGMENT_NAME = "Left atrium"
 SEGMENT_ID = "left_atrium"

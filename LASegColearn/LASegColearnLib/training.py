@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import math
-import random
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,18 +12,16 @@ from typing import Any
 import torch
 
 from LASegColearnLib.awake import kept_awake
-from LASegColearnLib.cache_index import ROLES, load_cache_index, save_cache_index
-from LASegColearnLib.case_cache import CachedCase, CaseCache
+from LASegColearnLib.cache_index import load_cache_index, save_cache_index
+from LASegColearnLib.case_cache import CaseCache
 from LASegColearnLib.checkpoints import (
     committee_of,
     load_checkpoint,
     load_model,
-    other_layout,
     predict_together,
     predicting_tensors,
 )
-from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
-from LASegColearnLib.cohort_checks import CheckedCohort, check_cohort
+from LASegColearnLib.cohort import load_cohort, save_cohort
 from LASegColearnLib.committee_training import (
     CommitteeTraining,
     go_on_with_committee,
@@ -36,24 +31,29 @@ from LASegColearnLib.committee_training import (
 from LASegColearnLib.device import Device, choose_device
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.events import EventLog, Listener
-from LASegColearnLib.methods import create_method, fewest_cases, method_class
+from LASegColearnLib.holdout import earlier_roles, record_roles, with_holdout, without_held_out
+from LASegColearnLib.methods import fewest_cases, method_class
 from LASegColearnLib.processes import Processes, joined, own_device, started_together
 from LASegColearnLib.roles import RoleLedger
 from LASegColearnLib.run_folder import RunFolder, write_json_atomically
 from LASegColearnLib.run_lock import alone_in
-from LASegColearnLib.settings import Settings, setting_text
+from LASegColearnLib.run_settings import (
+    changed_on_the_way,
+    check_length,
+    refuse_other_networks,
+    shared_out,
+    untrained_start,
+    warm_start_settings,
+)
+from LASegColearnLib.settings import Settings
 from LASegColearnLib.stopping import Stopped
 from LASegColearnLib.trainer import Trainer, TrainingCases
+from LASegColearnLib.training_preparation import cases_by_role, prepare_cases, training_cases
 
-# With fewer labeled cases than this, each is worth more as a label than as a check.
-_FEWEST_FOR_HOLDOUT = 5
 _LEDGER_NAME = "lasegcolearn-roles.json"
 # Of a checkpoint, by a run that is resumed or starts from another's model.
 _TO_GO_ON_FROM = ("networks", "settings", "lineage")
-_ANOTHER_RUN = "Leave it out, or start a new run; with the same networks and voxel size --init starts it from this one."
 _PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
-# Networks and optimizer fit a run whatever these are.
-_CHANGED_ON_THE_WAY = ("learning_rate", "batch_parts", "precision", "gradient_clip", "compile")
 
 
 @dataclass(frozen=True)
@@ -155,12 +155,12 @@ def train(
                 )
             )
     place = choose_device(own_device(device), settings.precision)
-    settings, note = _shared_out(settings, started_together().count)
+    settings, note = shared_out(settings, started_together().count)
     settings, fewer = with_possible_committee(settings, place, started_together().count)
     initial = load_checkpoint(init, needed=_TO_GO_ON_FROM) if init is not None else None
     if initial is not None:
-        settings = _warm_start_settings(settings, initial["settings"])
-        _refuse_other_networks(settings, initial)
+        settings = warm_start_settings(settings, initial["settings"])
+        refuse_other_networks(settings, initial)
     members = load_cohort(cohort)
     if labeled is not None:
         members = members.take_labeled(labeled)
@@ -168,20 +168,20 @@ def train(
     cache = CaseCache(folder.cache, settings)
 
     def prepare(events: EventLog) -> TrainingCases:
-        checked, cached = _prepare(members, settings, cache, events, should_stop)
+        checked, cached = prepare_cases(members, settings, cache, events, should_stop)
         ledger = RoleLedger.load(cohort.parent / _LEDGER_NAME)
-        earlier = _earlier_roles(ledger, initial)
+        earlier = earlier_roles(ledger, initial)
         fewest_labeled, fewest = fewest_cases(settings.method)
-        chosen, left_out = (members, []) if labeled is None else _without_held_out(members, checked, earlier, fewest)
-        kept, notes = _with_holdout(chosen, checked.content_hashes, settings, earlier, fewest_labeled)
-        cases = _training_cases(kept, checked.content_hashes, cached, earlier, needs_unlabeled)
+        chosen, left_out = (members, []) if labeled is None else without_held_out(members, checked, earlier, fewest)
+        kept, notes = with_holdout(chosen, checked.content_hashes, settings, earlier, fewest_labeled)
+        cases = training_cases(kept, checked.content_hashes, cached, earlier, needs_unlabeled)
         write_json_atomically(folder.settings, settings.to_dict())
         save_cohort(kept, folder.cohort)
         save_cache_index(folder, cases)
         prepare_committee(folder, settings, kept, cases, place, initial)
-        for message in [*note, *fewer, *left_out, *_untrained_start(settings, initial), *checked.warnings, *notes]:
+        for message in [*note, *fewer, *left_out, *untrained_start(settings, initial), *checked.warnings, *notes]:
             events.emit("warning", message=message)
-        _record_roles(ledger, cases.lineage, events)
+        record_roles(ledger, cases.lineage, events)
         return cases
 
     with joined(place.device) as processes, _events(folder, listeners, processes) as events, kept_awake():
@@ -235,20 +235,20 @@ def resume(
         raise InputError(
             Problem(run.name, "There is no checkpoint to go on from.", "Start the run anew, without --resume.")
         )
-    settings = _changed_on_the_way(Settings.read(folder.settings), changes)
+    settings = changed_on_the_way(Settings.read(folder.settings), changes)
     if minutes is not None:
         settings = replace(settings, minutes=minutes)
     if iterations is not None:
         settings = replace(settings, iterations=iterations, minutes=None)
     place = choose_device(own_device(device), settings.checked().precision)
     kept = settings
-    settings, note = _shared_out(settings, started_together().count)
+    settings, note = shared_out(settings, started_together().count)
     if started_together().count > 1:
         settings, fewer = with_possible_committee(settings, place, started_together().count)
         note = [*note, *fewer]
     content = load_checkpoint(folder.last_checkpoint, needed=_TO_GO_ON_FROM)
     for trained in (content, *_of_further_models(folder, settings)):
-        _check_length(trained, minutes, iterations)
+        check_length(trained, minutes, iterations)
     members = load_cohort(folder.cohort)
 
     def prepare(events: EventLog) -> TrainingCases:
@@ -258,8 +258,8 @@ def resume(
         cases = load_cache_index(folder, content["lineage"])
         if cases is None:
             cache = CaseCache(folder.cache, settings)
-            _, cached = _prepare(members, settings, cache, events, should_stop)
-            cases = TrainingCases(**_by_role(members, cached), lineage=content["lineage"])
+            _, cached = prepare_cases(members, settings, cache, events, should_stop)
+            cases = TrainingCases(**cases_by_role(members, cached), lineage=content["lineage"])
             save_cache_index(folder, cases)
         go_on_with_committee(folder, settings, cases)
         return cases
@@ -285,82 +285,6 @@ def _of_further_models(run: RunFolder, settings: Settings) -> Iterator[dict[str,
     for number in range(2, settings.committee + 1):
         with suppress(InputError):
             yield load_checkpoint(run.trained_beside(number).last_checkpoint, needed=_TO_GO_ON_FROM)
-
-
-def _check_length(content: dict[str, Any], minutes: float | None, iterations: int | None) -> None:
-    """Raise :class:`InputError` for a new length that a run is past: its rate could not fall to the end any more."""
-    if iterations is not None and iterations < content["iteration"]:
-        name, found = "--iterations", f"{content['iteration']} iterations"
-    elif minutes is not None and 60 * minutes < content["elapsed_seconds"]:
-        name, found = "--minutes", f"{content['elapsed_seconds'] / 60:.1f} minutes"
-    else:
-        return
-    raise InputError(
-        Problem(name, f"Wanted more than the run has had, found {found} behind it.", "Give more, or leave it out.")
-    )
-
-
-def _changed_on_the_way(settings: Settings, changes: Sequence[str]) -> Settings:
-    """The settings of a run that goes on, with changes. Raises :class:`InputError` naming those that cannot be made."""
-    changed = settings.with_text(changes)
-    own, wanted = settings.to_dict(), changed.to_dict()
-    # A model that is trained already may be left out, and none added.
-    allowed = {*_CHANGED_ON_THE_WAY, *(["committee"] if wanted["committee"] < own["committee"] else [])}
-    problems = [
-        Problem(
-            name,
-            f"The run has {setting_text(own[name])}, and goes on with it; {setting_text(wanted[name])} was asked for.",
-            f"Use --{name}." if name in ("minutes", "iterations") else _ANOTHER_RUN,
-        )
-        for name in own
-        if own[name] != wanted[name] and name not in allowed
-    ]
-    if problems:
-        raise InputError(problems)
-    return changed
-
-
-def _untrained_start(settings: Settings, initial: dict[str, Any] | None) -> list[str]:
-    """What is to be said where a method is trained without the first stage that its publication has."""
-    share = method_class(settings.method).published_pretraining
-    if share == 0 or settings.pretraining > 0 or initial is not None:
-        return []
-    return [
-        f"As published, {settings.method} spends {100 * share:.0f} % of its training on labeled patches alone, and its "
-        f"teacher starts from that. This training leaves it out: set pretraining={share:g} for it."
-    ]
-
-
-def _shared_out(settings: Settings, processes: int) -> tuple[Settings, list[str]]:
-    """Settings with a part of the batch for each process, and what is to be said about it.
-
-    Raises
-    ------
-    InputError
-        If the patches of a batch cannot be shared out evenly, or the method is one for a single process.
-    """
-    if processes > 1 and not method_class(settings.method).several_processes:
-        raise InputError(
-            Problem(
-                "torchrun",
-                f"Wanted a method that several processes can train together, found {settings.method}.",
-                "Start it without torchrun.",
-            )
-        )
-    if settings.batch_parts % processes == 0:
-        return settings, []
-    shared = replace(settings, batch_parts=math.lcm(settings.batch_parts, processes))
-    if shared.problems():
-        raise InputError(
-            Problem(
-                "torchrun",
-                f"Wanted a batch that {processes} processes can share evenly, found {settings.labeled_batch} labeled "
-                f"and {settings.unlabeled_batch} unlabeled patches.",
-                f"Start fewer processes, or train with --set labeled_batch={processes} "
-                f"--set unlabeled_batch={processes}.",
-            )
-        )
-    return shared, [f"The batch is computed in {shared.batch_parts} parts, shared by {processes} processes."]
 
 
 def _require_one_precision(processes: Processes, place: Device) -> None:
@@ -464,213 +388,3 @@ def _stopped_before(folder: RunFolder, iteration: int, elapsed_seconds: float, e
     """A run that ended while its scans were prepared is where it was before."""
     events.emit("finished", complete=False, iteration=iteration, elapsed_seconds=elapsed_seconds, best_dice=None)
     return TrainingResult(folder, False, iteration, None)
-
-
-def _warm_start_settings(settings: Settings, earlier: Mapping[str, Any]) -> Settings:
-    """Settings for a training that goes on from an earlier model, which has its pretraining behind it.
-
-    Raises
-    ------
-    InputError
-        If the earlier model sees scans at another voxel size: what it has learned would not be there any more.
-    """
-    spacing = tuple(earlier["spacing_mm"])
-    if spacing != settings.spacing_mm:
-        own, found = (" x ".join(f"{side:g}" for side in sides) for sides in (settings.spacing_mm, spacing))
-        raise InputError(
-            Problem(
-                "--init",
-                f"Wanted a model trained at {own} mm, as these settings ask for, found one trained at {found} mm.",
-                "Train with that model's settings (--preset, or --set spacing_mm=...), or start anew without it.",
-            )
-        )
-    return replace(settings, pretraining=0.0, self_training=0.0)
-
-
-def _refuse_other_networks(settings: Settings, initial: dict[str, Any]) -> None:
-    """Raise :class:`InputError` if these settings' method cannot go on from this checkpoint."""
-    method = create_method(settings)
-    try:
-        method.warm_start(initial["networks"], initial["predictor"], initial["method_state"])
-    except (KeyError, RuntimeError):
-        earlier = initial["settings"].get("method", settings.method)
-        if earlier == settings.method:
-            raise other_layout("--init") from None
-        cause = f"The networks of {settings.method} cannot start from those of {earlier}, which have other parts."
-        raise InputError(
-            Problem("--init", cause, f"Train with --method {earlier}, or start anew without --init.")
-        ) from None
-
-
-def _earlier_roles(ledger: RoleLedger, initial: dict[str, Any] | None) -> RoleLedger:
-    """What was trained and validated on before, in this study and by the model to start from."""
-    if initial is None:
-        return RoleLedger(ledger.trained, ledger.validated)
-    lineage = initial["lineage"]
-    return RoleLedger(ledger.trained | set(lineage["trained"]), ledger.validated | set(lineage["validated"]))
-
-
-def _without_held_out(
-    members: Cohort, checked: CheckedCohort, earlier: RoleLedger, min_unlabeled: int
-) -> tuple[Cohort, list[str]]:
-    """Leave out the unlabeled cases that earlier rounds have validated on; says which.
-
-    With fewer labels than there are, such a case counts as unlabeled, and nobody has chosen it for that.
-
-    Raises
-    ------
-    InputError
-        If fewer unlabeled cases than ``min_unlabeled`` are left.
-    """
-    held = [case.id for case in members.unlabeled if checked.content_hashes[case.id] in earlier.validated]
-    if not held:
-        return members, []
-    rest = tuple(case for case in members.unlabeled if case.id not in held)
-    if len(rest) < min_unlabeled:
-        raise InputError(
-            Problem(
-                "cohort",
-                f"Wanted at least {min_unlabeled} unlabeled cases to train on, found {len(rest)}: "
-                f"{', '.join(sorted(held))} were held out for validation in earlier rounds.",
-                "Add scans without labels, or use --method supervised.",
-            )
-        )
-    message = f"Left out, since earlier rounds have held them out for validation: {', '.join(sorted(held))}."
-    return replace(members, unlabeled=rest), [message]
-
-
-def _with_holdout(
-    members: Cohort, hashes: dict[str, str], settings: Settings, earlier: RoleLedger, min_labeled: int
-) -> tuple[Cohort, list[str]]:
-    """Hold out some labeled cases for validation if the cohort has none; says what was done.
-
-    Cases that an earlier round held out are held out again, and none that it trained on.
-
-    Raises
-    ------
-    InputError
-        If fewer labeled cases than ``min_labeled`` are left to train on.
-    """
-    if members.validation:
-        return members, []
-    held = {case.id for case in members.labeled if hashes[case.id] in earlier.validated}
-    count = round(settings.holdout * len(members.labeled))
-    if not held and count and len(members.labeled) >= _FEWEST_FOR_HOLDOUT:
-        fresh = [case.id for case in members.labeled if hashes[case.id] not in earlier.trained]
-        most = min(count, len(fresh), len(members.labeled) - min_labeled)
-        held = set(random.Random(settings.seed).sample(fresh, most))
-    if not held:
-        return members, ["No case is used for validation, so there is no Dice to follow and no best checkpoint."]
-    kept = tuple(case for case in members.labeled if case.id not in held)
-    if len(kept) < min_labeled:
-        raise InputError(
-            Problem(
-                "cohort",
-                f"Wanted at least {min_labeled} labeled cases to train on, found {len(kept)}: the others were held out "
-                "for validation in earlier rounds.",
-                "Add labeled cases.",
-            )
-        )
-    return (
-        Cohort(kept, members.unlabeled, tuple(case for case in members.labeled if case.id in held)),
-        [f"Held out of the labeled cases for validation, and not trained on: {', '.join(sorted(held))}."],
-    )
-
-
-def _prepare(
-    members: Cohort,
-    settings: Settings,
-    cache: CaseCache,
-    events: EventLog,
-    should_stop: Callable[[], bool],
-) -> tuple[CheckedCohort, dict[str, CachedCase]]:
-    """Check every case and preprocess it in the same pass; the preprocessed cases by id.
-
-    Raises
-    ------
-    InputError
-        As :func:`check_cohort` does.
-    Stopped
-        If the run is asked to end meanwhile.
-    """
-    cached: dict[str, CachedCase] = {}
-    fewest_labeled, fewest_unlabeled = fewest_cases(settings.method)
-    total = len(members.cases)
-    done = 0
-    # Of a run that is resumed with its cache lost.
-    run = RunFolder(cache.folder.parent)
-    runs = [run, *(run.trained_beside(number) for number in range(2, settings.committee + 1))]
-    present = sum(file.stat().st_size for one in runs for file in one.checkpoints.glob("*.pt"))
-
-    def keep(case: Case, content_hash: str, scan: Any, label: Any) -> None:
-        cached[case.id] = cache.store(case.id, content_hash, scan, label)
-
-    def tell(case: Case) -> None:
-        nonlocal done
-        done += 1
-        events.emit("preparing", done=done, of=total)
-        if should_stop():
-            raise Stopped
-
-    checked = check_cohort(
-        members,
-        min_labeled=fewest_labeled,
-        min_unlabeled=fewest_unlabeled,
-        cache_folder=cache.folder,
-        spacing_mm=settings.spacing_mm,
-        region_mm=settings.region_mm,
-        checkpoint_bytes=max(0, _checkpoint_bytes(settings) - present),
-        on_read=keep,
-        progress=tell,
-    )
-    return checked, cached
-
-
-def _checkpoint_bytes(settings: Settings) -> int:
-    """Of the last checkpoint and the best, and of the next one, which is whole before it takes the last one's place.
-
-    Of each model of a committee.
-    """
-    method = create_method(settings)
-    tensors = [tensor for module in method.modules.values() for tensor in module.state_dict().values()]
-    remembered = (2 if settings.optimizer == "adamw" else 1) * sum(one.nbytes for one in method.parameters())
-    return 3 * settings.committee * (sum(tensor.nbytes for tensor in tensors) + remembered)
-
-
-def _by_role(members: Cohort, cached: dict[str, CachedCase]) -> dict[str, list[CachedCase]]:
-    return {role: [cached[case.id] for case in getattr(members, role)] for role in ROLES}
-
-
-def _training_cases(
-    members: Cohort, hashes: dict[str, str], cached: dict[str, CachedCase], earlier: RoleLedger, needs_unlabeled: bool
-) -> TrainingCases:
-    """The cases by role, with all that this model and its forebears have been trained and validated on.
-
-    Raises
-    ------
-    InputError
-        If a scan that was once for validation is to be trained on, or the other way round.
-    """
-    # A method that learns from labels alone never sees the others.
-    learned_from = (*members.labeled, *(members.unlabeled if needs_unlabeled else ()))
-    trained = {case.id: hashes[case.id] for case in learned_from}
-    validated = {case.id: hashes[case.id] for case in members.validation}
-    problems = earlier.conflicts(trained=trained, validated=validated)
-    if problems:
-        raise InputError(problems)
-    lineage = {
-        "trained": sorted({*trained.values(), *earlier.trained}),
-        "validated": sorted({*validated.values(), *earlier.validated}),
-    }
-    return TrainingCases(**_by_role(members, cached), lineage=lineage)
-
-
-def _record_roles(ledger: RoleLedger, lineage: dict[str, list[str]], events: EventLog) -> None:
-    try:
-        ledger.record(trained=lineage["trained"], validated=lineage["validated"])
-    except OSError:
-        logging.getLogger(__name__).debug("The ledger could not be written.", exc_info=True)
-        events.emit(
-            "warning",
-            message="The cohort's folder cannot be written to, so the cases' roles are kept in the checkpoint alone.",
-        )

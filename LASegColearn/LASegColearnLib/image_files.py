@@ -1,0 +1,129 @@
+"""Reading the files of scans and labels, as ITK does, with what it passes over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from LASegColearnLib.errors import InputError, Problem, is_out_of_memory, not_readable
+from LASegColearnLib.itk_names import image_reader
+from LASegColearnLib.scan_names import SUFFIXES
+from LASegColearnLib.voxel_files import (
+    beginning,
+    is_cut_short,
+    refuse_voxels_elsewhere,
+    refuse_without_voxels,
+    voxel_files,
+)
+
+# Cosine of the angle between two axes; headers of oblique scans round.
+_TOLERANCE_AXES = 1e-3
+
+
+def read_image(path: Path, name: str, what: str) -> sitk.Image:
+    """Read an image of any dimension with right angles between its axes.
+
+    Parameters
+    ----------
+    path
+        NRRD, NIfTI or MetaImage.
+    name, what
+        The case, and what its file is of it (``scan`` or ``label``), for messages.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, of another format, damaged, cut short, sheared, too large for the memory, or names
+        voxels that are elsewhere.
+    """
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+        if is_file:
+            beginning(path, 1)
+    except OSError:
+        raise not_readable(name) from None
+    if is_folder:
+        raise InputError(
+            Problem(
+                name,
+                f"Wanted a {what}'s file, found the folder {path.name}.",
+                "A DICOM series: load it in 3D Slicer and export it as NRRD, or convert it to NIfTI.",
+            )
+        )
+    if not is_file:
+        raise InputError(
+            Problem(name, f"The {what}'s file is missing: {path.name}.", "Correct the path, or restore it.")
+        )
+    if not path.name.lower().endswith(SUFFIXES):
+        known = ", ".join(SUFFIXES)
+        raise InputError(
+            Problem(name, f"Wanted a {what} as one of {known}, found {path.name}.", "Export it in such a format.")
+        )
+    try:
+        named = voxel_files(path, name, what)
+    except OSError:
+        raise not_readable(name) from None
+    refuse_voxels_elsewhere(path, named, name, what)
+    reader = image_reader(path)
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            cause = f"The {what} does not fit into this computer's memory, or its header is damaged."
+            raise InputError(Problem(name, cause, "Export it again, close other programs, or crop it.")) from None
+        if "orthonormal" in str(error):
+            raise _sheared(name, what) from None
+        refuse_without_voxels(path, named, name, what)
+        raise InputError(
+            Problem(name, f"The {what}'s file cannot be read: damaged or cut short.", "Export or copy it again.")
+        ) from None
+    if path.name.lower().endswith((".nii", ".nii.gz")) and is_cut_short(path, reader):
+        raise InputError(Problem(name, f"The {what}'s file is cut short.", "Export or copy it again."))
+    # Of NIfTI alone the reader refuses this by itself.
+    if image.GetDimension() > 2 and _is_sheared(image):
+        raise _sheared(name, what)
+    return image
+
+
+def three_dimensional(image: sitk.Image, name: str, what: str) -> sitk.Image:
+    """The image, without a fourth axis of one volume.
+
+    Raises
+    ------
+    InputError
+        If it is not 3D, or has complex numbers or several values a voxel.
+    """
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[:, :, :, 0]
+    if image.GetDimension() != 3:
+        raise InputError(
+            Problem(name, f"Wanted a 3D {what}, found {image.GetDimension()}D.", "Export one volume of it by itself.")
+        )
+    if "complex" in image.GetPixelIDTypeAsString():
+        raise InputError(
+            Problem(name, f"Wanted a {what} of real numbers, found complex ones.", "Export its magnitude.")
+        )
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        count = image.GetNumberOfComponentsPerPixel()
+        raise InputError(
+            Problem(
+                name,
+                f"Wanted a {what} with one value a voxel, found {count} (colors or several volumes).",
+                "Export one volume of it, as gray values.",
+            )
+        )
+    return image
+
+
+def _is_sheared(image: sitk.Image) -> bool:
+    axes = np.array(image.GetDirection()).reshape(image.GetDimension(), -1)[:3, :3]
+    # Headers with few digits have axes of other lengths than 1.
+    axes = axes / np.linalg.norm(axes, axis=0)
+    return bool(np.abs(axes.T @ axes - np.eye(3)).max() > _TOLERANCE_AXES)
+
+
+def _sheared(name: str, what: str) -> InputError:
+    cause = f"Wanted a {what} with axes at right angles, found a sheared one."
+    return InputError(Problem(name, cause, "Resample it, for example with Resample Scalar Volume in 3D Slicer."))

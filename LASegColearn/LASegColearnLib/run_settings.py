@@ -1,0 +1,129 @@
+"""The settings that a training really has: what processes, an earlier model, or a run that goes on make of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from LASegColearnLib.checkpoints import other_layout
+from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.methods import create_method, method_class
+from LASegColearnLib.settings import Settings, setting_text
+
+_ANOTHER_RUN = "Leave it out, or start a new run; with the same networks and voxel size --init starts it from this one."
+# Networks and optimizer fit a run whatever these are.
+_CHANGED_ON_THE_WAY = ("learning_rate", "batch_parts", "precision", "gradient_clip", "compile")
+
+
+def shared_out(settings: Settings, processes: int) -> tuple[Settings, list[str]]:
+    """Settings with a part of the batch for each process, and what is to be said about it.
+
+    Raises
+    ------
+    InputError
+        If the patches of a batch cannot be shared out evenly, or the method is one for a single process.
+    """
+    if processes > 1 and not method_class(settings.method).several_processes:
+        raise InputError(
+            Problem(
+                "torchrun",
+                f"Wanted a method that several processes can train together, found {settings.method}.",
+                "Start it without torchrun.",
+            )
+        )
+    if settings.batch_parts % processes == 0:
+        return settings, []
+    shared = replace(settings, batch_parts=math.lcm(settings.batch_parts, processes))
+    if shared.problems():
+        raise InputError(
+            Problem(
+                "torchrun",
+                f"Wanted a batch that {processes} processes can share evenly, found {settings.labeled_batch} labeled "
+                f"and {settings.unlabeled_batch} unlabeled patches.",
+                f"Start fewer processes, or train with --set labeled_batch={processes} "
+                f"--set unlabeled_batch={processes}.",
+            )
+        )
+    return shared, [f"The batch is computed in {shared.batch_parts} parts, shared by {processes} processes."]
+
+
+def warm_start_settings(settings: Settings, earlier: Mapping[str, Any]) -> Settings:
+    """Settings for a training that goes on from an earlier model, which has its pretraining behind it.
+
+    Raises
+    ------
+    InputError
+        If the earlier model sees scans at another voxel size: what it has learned would not be there any more.
+    """
+    spacing = tuple(earlier["spacing_mm"])
+    if spacing != settings.spacing_mm:
+        own, found = (" x ".join(f"{side:g}" for side in sides) for sides in (settings.spacing_mm, spacing))
+        raise InputError(
+            Problem(
+                "--init",
+                f"Wanted a model trained at {own} mm, as these settings ask for, found one trained at {found} mm.",
+                "Train with that model's settings (--preset, or --set spacing_mm=...), or start anew without it.",
+            )
+        )
+    return replace(settings, pretraining=0.0, self_training=0.0)
+
+
+def refuse_other_networks(settings: Settings, initial: dict[str, Any]) -> None:
+    """Raise :class:`InputError` if these settings' method cannot go on from this checkpoint."""
+    method = create_method(settings)
+    try:
+        method.warm_start(initial["networks"], initial["predictor"], initial["method_state"])
+    except (KeyError, RuntimeError):
+        earlier = initial["settings"].get("method", settings.method)
+        if earlier == settings.method:
+            raise other_layout("--init") from None
+        cause = f"The networks of {settings.method} cannot start from those of {earlier}, which have other parts."
+        raise InputError(
+            Problem("--init", cause, f"Train with --method {earlier}, or start anew without --init.")
+        ) from None
+
+
+def changed_on_the_way(settings: Settings, changes: Sequence[str]) -> Settings:
+    """The settings of a run that goes on, with changes. Raises :class:`InputError` naming those that cannot be made."""
+    changed = settings.with_text(changes)
+    own, wanted = settings.to_dict(), changed.to_dict()
+    # A model that is trained already may be left out, and none added.
+    allowed = {*_CHANGED_ON_THE_WAY, *(["committee"] if wanted["committee"] < own["committee"] else [])}
+    problems = [
+        Problem(
+            name,
+            f"The run has {setting_text(own[name])}, and goes on with it; {setting_text(wanted[name])} was asked for.",
+            f"Use --{name}." if name in ("minutes", "iterations") else _ANOTHER_RUN,
+        )
+        for name in own
+        if own[name] != wanted[name] and name not in allowed
+    ]
+    if problems:
+        raise InputError(problems)
+    return changed
+
+
+def check_length(content: dict[str, Any], minutes: float | None, iterations: int | None) -> None:
+    """Raise :class:`InputError` for a new length that a run is past: its rate could not fall to the end any more."""
+    if iterations is not None and iterations < content["iteration"]:
+        name, found = "--iterations", f"{content['iteration']} iterations"
+    elif minutes is not None and 60 * minutes < content["elapsed_seconds"]:
+        name, found = "--minutes", f"{content['elapsed_seconds'] / 60:.1f} minutes"
+    else:
+        return
+    raise InputError(
+        Problem(name, f"Wanted more than the run has had, found {found} behind it.", "Give more, or leave it out.")
+    )
+
+
+def untrained_start(settings: Settings, initial: dict[str, Any] | None) -> list[str]:
+    """What is to be said where a method is trained without the first stage that its publication has."""
+    share = method_class(settings.method).published_pretraining
+    if share == 0 or settings.pretraining > 0 or initial is not None:
+        return []
+    return [
+        f"As published, {settings.method} spends {100 * share:.0f} % of its training on labeled patches alone, and its "
+        f"teacher starts from that. This training leaves it out: set pretraining={share:g} for it."
+    ]

@@ -37,6 +37,7 @@ from LASegColearnSlicer.dependencies import TORCH_VERSION, Dependencies
 from LASegColearnSlicer.engine_process import EngineOutcome, EngineProcess, EngineState
 from LASegColearnSlicer.results import isOfACase
 from LASegColearnSlicer.rounds_table import RoundsTable
+from LASegColearnSlicer.scene_cases import leftAtriumSegment
 from LASegColearnSlicer.session import Session, TrainingOptions, knownProgress, progressOf
 from LASegColearnSlicer.shown_text import asItIs
 from LASegColearnSlicer.training_plots import CHARTS, TrainingPlots
@@ -467,6 +468,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             if self._parameterNode is not None:
                 self._parameterNode.studyFolder = folder
             self._showStudyFolder(folder)
+        else:
+            self.ui.studyFolderButton.text = _("Choose a study folder ...")
         self.update()
 
     def _showStudyFolder(self, folder: str) -> None:
@@ -567,6 +570,12 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.logic.cases.setState(caseId, state)
         self.update()
 
+    def onLabelSegmentationChosen(self, node: Any) -> None:
+        """Choose its left atrium, where it can be told: the selector itself chooses no segment of a new one."""
+        selector = self.ui.labelSelector
+        if node is not None and node.GetSegmentation().GetSegment(selector.currentSegmentID()) is None:
+            selector.setCurrentSegmentID(leftAtriumSegment(node) or "")
+
     def onUseLabel(self) -> None:
         assert self.logic is not None
         with self._tellingErrors("inputs"):
@@ -604,6 +613,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSuggested(self, outcome: EngineOutcome) -> None:
         self.ui.statusLabel.text = ""
         self.onDone(outcome)
+        if outcome.state is EngineState.STOPPED:
+            self.ui.statusLabel.text = _("Stopped")
         self._say("correct", self.correctSection.suggestion(outcome))
 
     def _selectedCase(self, what: str) -> str:
@@ -710,8 +721,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onPause(self) -> None:
         assert self.logic is not None
-        self.logic.pause()
-        self.ui.statusLabel.text = _("Saving ...")
+        if self.logic.canPause:
+            self.logic.pause()
+            self.ui.statusLabel.text = _("Saving ...")
         self.update()
 
     def onCancel(self) -> None:
@@ -728,6 +740,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._log(event)
         self.ui.progressBar.value = round(1000 * progress.share)
         self.ui.statusLabel.text = progress.status
+        # What follows a training, the judging of its model, has nothing to be saved.
+        self.ui.pauseButton.enabled = self.logic.canPause
         if event["event"] == "predicting":
             text = _("Trained. Looking how good the model is: {done} of {of}")
             self.ui.statusLabel.text = text.format(done=event["done"], of=event["of"])
@@ -867,7 +881,11 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self.ui.deviceLabel.text = outcome.message or _("Not known; see Details")
                 self._details = outcome.details
 
-        self._probe = self.logic.probe(self._described, tell, done)
+        try:
+            self._probe = self.logic.probe(device, tell, done)
+        except OSError:
+            self._described = ""
+            self.ui.deviceLabel.text = _("Not known: Slicer's Python cannot be started.")
 
     def _endProbe(self) -> None:
         """End it and hear its last word now, so that it cannot speak into what comes after."""
@@ -943,8 +961,11 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             kept = {"preset": self.ui.presetComboBox.currentText, "changed": self.changedSettings()}
             self._parameterNode.changedSettings = json.dumps(kept)
 
-    def onMethodChosen(self) -> None:
+    def onMethodChosen(self, index: int = 0) -> None:
         """Say what the chosen method does."""
+        if index < 0:
+            # Binding the panel empties the box first.
+            return
         self.ui.methodTitleLabel.text = method_titles().get(self.ui.methodComboBox.currentText, "")
         self.update()
 
@@ -980,7 +1001,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.modelLabel.text = _("None yet") if model is None else _modelText(knownProgress(model), model.path.name)
         self.ui.trainButton.enabled = not reason
         self.ui.trainButton.toolTip = reason or _("Train a new model on this study")
-        byIterations = self._parameterNode is not None and self._parameterNode.byIterations
+        # Of the widget: when a person has clicked it, the parameter node hears of it after the panel.
+        byIterations = self.ui.byIterationsCheckBox.checked
         self.ui.minutesSpinBox.enabled, self.ui.iterationsSpinBox.enabled = not byIterations, byIterations
         self.ui.minutesSpinBox.toolTip = (
             _("The length is counted in iterations: see Advanced.")
@@ -1051,10 +1073,10 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _estimate(self, cases: Any) -> str:
         assert self.logic is not None
         count = sum(case.role != "left out" for case in cases)
-        if not count or self._parameterNode is None:
+        if not count:
             return ""
-        if not self._parameterNode.byIterations:
-            minutes = f"{self._parameterNode.minutes:g}"
+        if not self.ui.byIterationsCheckBox.checked:
+            minutes = f"{self.ui.minutesSpinBox.value:g}"
             text = _(
                 "{n} cases. Training takes {m} min, and preparing the scans some seconds for each, the first time."
             )
@@ -1063,7 +1085,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         pace = None if run is None else knownProgress(run).secondsAnIteration
         if pace is None:
             return _("{n} cases. The time is known after the first iterations.").format(n=count)
-        minutes = f"{pace * self._parameterNode.iterations / 60:.0f}"
+        minutes = f"{pace * self.ui.iterationsSpinBox.value / 60:.0f}"
         text = _("{n} cases. About {m} min, if an iteration takes as long as in the last training.")
         return text.format(n=count, m=minutes)
 
@@ -1107,11 +1129,12 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.presetComboBox.connect("activated(int)", lambda index: self.onPresetChosen())
         ui.settingsTable.connect("cellChanged(int,int)", lambda row, column: self.onSettingChanged())
         ui.deviceComboBox.connect("currentIndexChanged(int)", lambda index: self.onDeviceChosen())
-        ui.methodComboBox.connect("currentIndexChanged(int)", lambda index: self.onMethodChosen())
+        ui.methodComboBox.connect("currentIndexChanged(int)", self.onMethodChosen)
         # Not toggled, of which binding the panel tells, too.
         for checkBox in (ui.showSurfaceCheckBox, ui.showUncertaintyCheckBox):
             checkBox.connect("clicked(bool)", lambda checked: self.onShowOption())
         ui.curvesComboBox.connect("activated(int)", lambda index: self._showChart())
+        ui.labelSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onLabelSegmentationChosen)
         ui.minutesSpinBox.connect("valueChanged(double)", lambda value: self.update())
         ui.iterationsSpinBox.connect("valueChanged(int)", lambda value: self.update())
         ui.byIterationsCheckBox.connect("toggled(bool)", lambda checked: self.update())

@@ -542,6 +542,16 @@ def test_on_one_core_one_model_is_trained_and_it_is_said(cohort: Path, tmp_path:
     assert Settings.read(run.settings).committee == 1
 
 
+def test_a_run_of_more_models_than_this_computer_has_room_for_goes_on_with_all_and_says_so(run: RunFolder) -> None:
+    torch.set_num_threads(1)
+    told: list[str] = []
+    resume(run.path, iterations=5, listeners=[lambda event: told.append(event.get("message", ""))])
+    (said,) = [message for message in told if message]
+    assert said.startswith("The run goes on with all its models, which may be too many here. Of 2 models")
+    assert said.endswith("resume it with --set committee=1.")
+    assert len(load_checkpoint(run.last_checkpoint)["committee"]) == 1
+
+
 def test_a_checkpoint_whose_other_models_are_of_another_kind_is_refused(run: RunFolder, tmp_path: Path) -> None:
     content = load_checkpoint(run.last_checkpoint)
     for others, cause in (("none", "not a checkpoint of LASegColearn"), ([{}], "Its networks have another layout")):

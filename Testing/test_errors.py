@@ -7,7 +7,7 @@ import errno
 import pytest
 import torch
 
-from LASegColearnLib.errors import InputError, Problem, recorded_sentence, sentence_for
+from LASegColearnLib.errors import InputError, Problem, is_out_of_memory, recorded_sentence, sentence_for
 
 
 def test_what_is_kept_names_ids_and_settings_and_no_files() -> None:
@@ -59,3 +59,10 @@ def _of_windows(number: int) -> OSError:
 def test_every_error_has_a_sentence(error: Exception, said: str) -> None:
     assert said in sentence_for(error)
     assert "secret" not in sentence_for(error)
+
+
+def test_want_of_memory_is_known_in_what_another_library_makes_of_it() -> None:
+    wrapped = RuntimeError("patch size (64, 64, 48), mode=gaussian, sigma_scale=0.125, device=cuda:0")
+    assert not is_out_of_memory(wrapped)
+    wrapped.__cause__ = torch.OutOfMemoryError("CUDA out of memory.")
+    assert is_out_of_memory(wrapped)

@@ -17,7 +17,7 @@ from LASegColearnLib.cohort import load_cohort
 from LASegColearnLib.device import Device
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.phantom import write_phantom_cohort
-from LASegColearnLib.processes import Processes, own_device
+from LASegColearnLib.processes import Processes, own_device, started_together
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.training import _require_one_precision
 
@@ -175,6 +175,59 @@ def test_a_wrong_cohort_ends_all_processes_with_one_sentence(cohort: Path, tmp_p
     assert "terminate called" not in done.stderr and "SIGABRT" not in done.stderr
 
 
+def test_a_scan_that_cannot_be_read_leaves_the_other_processes_their_scans(
+    runs: dict[str, Path], cohort: Path, tmp_path: Path
+) -> None:
+    whole = str(load_cohort(cohort).cases[0].image)
+    damaged = tmp_path / "damaged.nrrd"
+    damaged.write_bytes(b"NRRD0004\n")
+    options = ("--run", str(runs["two"]), "--output", str(tmp_path / "output"), "--device", "cpu", "--events")
+    # The first process has this one alone, and tells of it while the second still segments.
+    done = _run("predict", *options, str(damaged), whole, processes=2)
+    assert done.returncode != 0
+    assert done.stdout.count('"event": "failed"') == 1 and "damaged" in done.stdout
+    assert len(list((tmp_path / "output").glob("*/segmentation.seg.nrrd"))) == 1
+
+
+def test_at_a_stop_the_others_wait_until_the_first_has_saved(cohort: Path, tmp_path: Path) -> None:
+    """Half a minute after one has ended, torchrun kills the rest."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from LASegColearnLib import trainer\n"
+        "from LASegColearnLib.command_line import main\n"
+        "here, rank = Path(__file__).parent, os.environ['RANK']\n"
+        "save, agreed = trainer.save_checkpoint, trainer.Trainer._agreed\n"
+        "def slowly(*arguments):\n"
+        "    time.sleep(3)\n"
+        "    save(*arguments)\n"
+        "    (here / 'saved').write_text(str(time.time()))\n"
+        "def stopping(self):\n"
+        "    if rank == '0' and self.iteration == 2:\n"
+        "        self.run.stop_file.touch()\n"
+        "    return agreed(self)\n"
+        "trainer.save_checkpoint, trainer.Trainer._agreed = slowly, stopping\n"
+        "code = main([argument for argument in sys.argv[1:] if argument != '--'])\n"
+        "(here / f'ended-{rank}').write_text(str(time.time()))\n"
+        "sys.exit(code)\n",
+        encoding="utf-8",
+    )
+    done = _train(cohort, tmp_path / "run", processes=2, more=("checkpoints=1", "validations=0"), start=(str(script),))
+    assert done.returncode != 0
+    assert '"complete": false' in (tmp_path / "run" / "events.jsonl").read_text("utf-8")
+    saved, ended = (float((tmp_path / name).read_text("utf-8")) for name in ("saved", "ended-1"))
+    assert ended >= saved
+
+
+def test_a_rank_of_something_else_is_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert started_together() == Processes(0, 1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert started_together() == Processes(1, 2)
+
+
 def test_parts_and_items_are_shared_without_gap_or_overlap() -> None:
     three = [Processes(rank, 3) for rank in range(3)]
     assert sorted(part for one in three for part in one.parts(6)) == list(range(6))
@@ -207,7 +260,8 @@ def test_several_processes_use_no_mps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert own_device("auto") == "cpu"
-    with pytest.raises(InputError, match="Wanted CUDA or processors for several processes, found mps"):
-        own_device("mps")
+    for device in ("mps", "mps:0"):
+        with pytest.raises(InputError, match=f"Wanted CUDA or processors for several processes, found {device}"):
+            own_device(device)
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert own_device("mps") == "mps"

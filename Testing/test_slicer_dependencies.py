@@ -89,6 +89,31 @@ def test_what_slicer_ships_is_never_replaced(site: Path, tmp_path: Path) -> None
     assert list(site.iterdir()) == []
 
 
+def test_an_older_pytorch_is_replaced_from_a_folder_of_wheels_and_nothing_else_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.metadata
+
+    real = importlib.metadata.version
+    present = {"torch": "2.5.1", "torchvision": "0.20.1"}
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: present.get(name) or real(name))
+    monkeypatch.setattr("LASegColearnSlicer.dependencies._hasWheel", lambda folder, name: True)
+    file = tmp_path / "requirements.txt"
+    file.write_text("numpy>=1.0\n", encoding="utf-8")
+    asked: list[tuple[list[str], list[str]]] = []
+
+    def pipInstall(options: list[str]) -> None:
+        constraints = Path(options[options.index("--constraint") + 1]).read_text("utf-8").splitlines()
+        asked.append((options, constraints))
+        present["torch"] = "2.13.0"
+
+    Dependencies(file, pipInstall, None).installFrom(tmp_path)
+    ((options, constraints),) = asked
+    assert options[-1] == "torch>=2.10"
+    assert f"numpy=={numpy.__version__}" in constraints
+    assert not [line for line in constraints if line.startswith("torch")]
+
+
 def test_the_list_for_an_offline_computer_names_the_packages_and_the_versions_to_keep(site: Path) -> None:
     text = _needing(site, "lasegexample>=1.1").howToGetWheels()
     assert "lasegexample" in text

@@ -434,6 +434,7 @@ def test_a_segment_mask_is_respected_and_the_other_segment_stays_outside_of_it(e
 
 def test_the_overwrite_modes_are_respected(editor: Editor) -> None:
     case = editor.case
+    before = case.voxels()
     otherId, other = _other(case, (slice(3, 9), slice(10, 20), slice(12, 28)))
     display = case.node.GetDisplayNode()
     for mode, visible, erased in (
@@ -446,7 +447,9 @@ def test_the_overwrite_modes_are_respected(editor: Editor) -> None:
         editor.node.SetOverwriteMode(getattr(editor.node, mode))
         editor.effect.onAccept()
         assert np.array_equal(case.voxels(), case.teacher), mode
-        assert np.array_equal(case.voxels(otherId), other & ~case.teacher if erased else other), mode
+        # Where the edited segment was before, nothing changes.
+        taken = case.teacher & ~before
+        assert np.array_equal(case.voxels(otherId), other & ~taken if erased else other), mode
         editor.widget.undo()
         assert np.array_equal(case.voxels(otherId), other), mode
 
@@ -831,11 +834,16 @@ def test_a_hidden_segment_is_asked_about_and_left_if_so_answered(plain: Editor) 
     assert (case.voxels() != before).any()
 
 
-def test_a_newer_prediction_is_taken_at_the_next_press(editor: Editor) -> None:
+def test_a_newer_prediction_is_shown_before_it_is_taken(editor: Editor) -> None:
     case, logic = editor.case, editor.case.logic
+    before = case.voxels()
     newer = np.roll(case.teacher, 2, axis=2)
     writePrediction(logic, case.caseId, logic.study.case(case.caseId).scan, newer, case.uncertainty, run="002")
     logic.showPrediction(case.caseId, surface=False)
+    editor.effect.onAccept()
+    assert editor.message.endswith("A newer prediction of it is shown now. Look at it, then do this again.")
+    assert np.array_equal(case.voxels(), before)
+    assert editor.effect.acceptButton.enabled
     editor.effect.onAccept()
     assert editor.message == ""
     assert np.array_equal(case.voxels(), newer)

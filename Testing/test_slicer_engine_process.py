@@ -222,6 +222,25 @@ def test_a_process_that_has_ended_is_let_go_by_its_timer(launcher: Path) -> None
     assert not hasattr(timer, "fire"), "A timer that is connected keeps the process and its listeners."
 
 
+def test_while_slicer_is_busy_the_timer_hands_nothing_on(launcher: Path) -> None:
+    timer, heard = _TimerByHand(), _Heard()
+    busy = [True]
+    process = EngineProcess(
+        ["no such verb"], heard.events.append, heard.outcomes.append, timer=timer, isBusy=lambda: busy[0]
+    )
+    process.start()
+    process._process.wait(60)
+    for _turn in range(3):
+        timer.fire()
+    assert process.isRunning and not heard.outcomes
+    busy[0] = False
+    until = time.monotonic() + 60
+    while not heard.outcomes and time.monotonic() < until:
+        timer.fire()
+        time.sleep(0.02)
+    assert [outcome.state for outcome in heard.outcomes] == [EngineState.FAILED]
+
+
 @pytest.mark.alone
 def test_a_flood_of_lines_never_holds_a_poll_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "bin"

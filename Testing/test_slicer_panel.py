@@ -303,6 +303,27 @@ def test_what_was_chosen_is_still_chosen_after_a_look_at_another_module(opened: 
         assert panel.ui.presetComboBox.currentText == "paper"
 
 
+def test_entering_the_panel_again_says_nothing_of_errors(filled: Any, opened: tuple[Any, Any]) -> None:
+    _panel, frame = opened
+    leave(filled)
+    enter(filled, frame)
+    assert filled.ui.inputsMessageLabel.text == ""
+    assert filled.ui.trainButton.enabled
+
+
+def test_a_click_on_the_box_for_iterations_frees_the_number_of_them_and_tells_the_time_anew(filled: Any) -> None:
+    ui = filled.ui
+    ui.minutesSpinBox.value = 7.0
+    for byIterations in (False, True, False):
+        # As a person does: Slicer's binding hears of it after the panel.
+        ui.byIterationsCheckBox.click()
+        assert ui.byIterationsCheckBox.checked == byIterations
+        assert (ui.iterationsSpinBox.enabled, ui.minutesSpinBox.enabled) == (byIterations, not byIterations)
+        assert ("takes 7 min" in ui.estimateLabel.text) == (not byIterations)
+    ui.minutesSpinBox.value = 9.0
+    assert "takes 9 min" in ui.estimateLabel.text
+
+
 def test_a_preset_that_is_chosen_brings_its_length(opened: tuple[Any, Any]) -> None:
     from LASegColearnLib.settings import PRESETS
     from slicer_stand_in.pythonqt import bare
@@ -353,6 +374,32 @@ def test_the_device_is_asked_for_once_when_the_choice_has_settled(
     started = time.monotonic()
     _until(lambda: time.monotonic() > started + 0.5)
     assert asked == ["cpu"]
+
+
+def test_a_python_that_cannot_be_started_is_said_of_the_device(panel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise OSError(8, "Exec format error")
+
+    monkeypatch.setattr(panel.logic, "probe", refuse)
+    panel._described = ""
+    panel._probeDevice()
+    assert panel.ui.deviceLabel.text == "Not known: Slicer's Python cannot be started."
+    assert panel._described == "", "It is asked again the next time."
+
+
+def test_what_is_judged_or_suggested_cannot_be_paused_or_resumed(filled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from LASegColearnSlicer.engine_process import EngineOutcome, EngineState
+
+    filled.ui.pauseButton.enabled = True
+    filled.ui.statusLabel.text = ""
+    filled.onPause()
+    assert filled.ui.statusLabel.text == ""
+    filled.ui.pauseButton.enabled = True
+    filled.onTrainingEvent({"event": "predicting", "done": 1, "of": 2})
+    assert not filled.ui.pauseButton.enabled
+    monkeypatch.setattr(filled, "_canResume", lambda: True)
+    filled.onSuggested(EngineOutcome(EngineState.STOPPED, "", ""))
+    assert filled.ui.statusLabel.text == "Stopped"
 
 
 def test_a_study_is_chosen_by_the_button_and_the_same_folder_again_opens_it_again(
@@ -436,7 +483,6 @@ def test_how_long_iterations_take_is_told_by_the_model_that_is_there(
     import LASegColearn
 
     filled._parameterNode.byIterations, filled._parameterNode.iterations = True, 90
-    filled.update()
     assert "min" not in filled.ui.estimateLabel.text
     monkeypatch.setattr(Study, "currentRun", property(lambda study: study.newRun()))
     monkeypatch.setattr(LASegColearn, "knownProgress", lambda run: types.SimpleNamespace(secondsAnIteration=2.0))
@@ -786,6 +832,29 @@ def test_a_segment_becomes_a_label(filled: Any) -> None:
     assert filled.logic.study.case("case_001").role == "labeled"
 
 
+def test_of_a_segmentation_that_is_chosen_the_left_atrium_is_chosen_where_it_can_be_told(filled: Any) -> None:
+    import slicer
+
+    node, segmentId = filled.logic.cases.labelSource("case_001")
+    filled.logic.study.setLabel("case_001", None)
+    own = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    for name in ("Wall", "Left atrium"):
+        own.GetSegmentation().CopySegmentFromSegmentation(node.GetSegmentation(), segmentId)
+        own.GetSegmentation().GetNthSegment(own.GetSegmentation().GetNumberOfSegments() - 1).SetName(name)
+    selector = filled.ui.labelSelector
+    selector.setCurrentNode(own)
+    assert own.GetSegmentation().GetSegment(selector.currentSegmentID()).GetName() == "Left atrium"
+    for number in (0, 1):
+        segment = own.GetSegmentation().GetNthSegment(number)
+        segment.SetName(f"Chamber {number}")
+        segment.SetTerminology("")
+    selector.setCurrentNode(None)
+    selector.setCurrentNode(own)
+    filled.caseTable.select(["case_001"])
+    filled.ui.useLabelButton.click()
+    assert "No segment of it is chosen. Choose the left atrium's." in filled.ui.inputsMessageLabel.text
+
+
 def test_another_cases_label_does_not_stay_chosen(filled: Any) -> None:
     filled.showCase("case_001")
     assert filled.ui.labelSelector.currentNode() is filled.logic.cases.labelSource("case_001")[0]
@@ -930,6 +999,7 @@ def test_a_scene_whose_study_is_gone_does_not_leave_the_one_before_open(panel: A
     panel._parameterNode.studyFolder = str(tmp_path / "moved away")
     panel.onSceneEndImport(None, None)
     assert not panel.logic.hasStudy
+    assert panel.ui.studyFolderButton.text == "Choose a study folder ..."
     assert not panel.ui.addFolderButton.enabled
     assert "not at its place any more" in panel.ui.inputsMessageLabel.text
     assert panel._parameterNode.studyFolder == str(tmp_path / "moved away")

@@ -169,6 +169,34 @@ def test_a_flat_brush_paints_one_layer_and_no_gap_between_two_places(turn: float
     assert len(np.flatnonzero(region.any((1, 2)))) == 1
 
 
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_stroke_of_many_points_is_what_was_passed_over_and_costs_few_of_them(
+    flat: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from LASegColearnSlicer import teacher_opinion
+
+    image = _grid((30, 40, 40), (1.0, 1.0, 1.0))
+    normal = (0, 0, 1) if flat else None
+    corners = np.array([(8.0, 8.0, 15.0), (30.0, 10.0, 15.0), (28.0, 31.0, 15.0)])
+    share = np.linspace(0, 1, 1001)[:, None]
+    dense = np.concatenate([a + share * (b - a) for a, b in zip(corners[:-1], corners[1:], strict=True)])
+    steps = 0
+    real = teacher_opinion._isNear
+
+    def isNear(*arguments: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        return real(*arguments)
+
+    expected = strokeRegion(image, list(corners), 6.0, normal=normal, thickness=1.0)
+    monkeypatch.setattr(teacher_opinion, "_isNear", isNear)
+    found = strokeRegion(image, list(dense), 6.0, normal=normal, thickness=1.0)
+    assert expected.sum() > 100
+    # Around the corner half a voxel may be cut off.
+    assert np.count_nonzero(found != expected) <= 0.005 * expected.sum()
+    assert steps < 100
+
+
 def test_a_brush_beside_the_grid_paints_nothing() -> None:
     assert not strokeRegion(_grid(), [(500, 0, 0)], 5.0).any()
     assert not strokeRegion(_grid(), [(500, 0, 0)], 5.0, normal=(0, 0, 1), thickness=1).any()
@@ -189,6 +217,21 @@ def test_a_loop_holds_the_voxels_inside_of_it_concave_as_it_may_be() -> None:
     through = loopRegion(image, loop, xyToRas)
     assert all(np.array_equal(layer, expected) for layer in through)
     assert not loopRegion(image, loop[:2], xyToRas).any()
+
+
+def test_a_loop_through_all_slices_of_a_large_scan_takes_little_memory() -> None:
+    import tracemalloc
+
+    image = _grid((160, 120, 120), (1.0, 1.0, 1.0))
+    xyToRas = np.diag((0.25, 0.25, 1.0, 1.0))
+    loop = [(40, 40), (400, 40), (400, 400), (40, 400)]
+    tracemalloc.start()
+    through = loopRegion(image, loop, xyToRas)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(through.any((1, 2)), np.ones(160, bool))
+    assert (through == through[:1]).all() and through[0, 50, 50] and not through[0, 5, 50]
+    assert peak < 8 * through.size
 
 
 def test_a_loop_in_an_oblique_view_cuts_along_the_view() -> None:

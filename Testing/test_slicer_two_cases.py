@@ -166,6 +166,10 @@ def test_a_prediction_that_comes_while_its_case_is_edited_is_the_one_that_counts
     panel.onPredictionEvent({"event": "predicted", "case": case.caseId})
     panel.onPredicted(EngineOutcome(EngineState.FINISHED, "", ""))
     assert np.array_equal(panel.logic._readouts._watched.comparison._references["teacher"], newest)
+    # It has not been looked at yet: the first press shows it.
+    before = case.voxels()
+    panel.correctSection._widget.activeEffect().self().onAccept()
+    assert np.array_equal(case.voxels(), before)
     panel.correctSection._widget.activeEffect().self().onAccept()
     assert np.array_equal(case.voxels(), newest)
 

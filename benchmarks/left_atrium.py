@@ -20,12 +20,13 @@ from pathlib import Path
 from LASegColearnLib.allocation import keep_freed_memory
 from LASegColearnLib.cohort import Case, Cohort, load_cohort, save_cohort
 from LASegColearnLib.comparison import Plan, Trained, compare, read_trained
-from LASegColearnLib.comparison_page import MEASURES, cost_rows, difference_rows, table_rows
+from LASegColearnLib.comparison_page import cost_rows, difference_rows, table_rows
 from LASegColearnLib.curves import dice_curves
 from LASegColearnLib.errors import UserError
 from LASegColearnLib.events import read_events
 from LASegColearnLib.methods import method_names
 from LASegColearnLib.network_comparison import compare_networks
+from LASegColearnLib.page import MEASURES
 from LASegColearnLib.terminal import TerminalProgress
 
 _LAST_TRAINED, _LAST_REPORTED = 60, 80

@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 
 from LASegColearnLib.case_cache import CachedCase, stored_array
+from LASegColearnLib.cohort import ROLES
 from LASegColearnLib.run_folder import RunFolder, write_json_atomically
 from LASegColearnLib.trainer import TrainingCases
-
-ROLES = ("labeled", "unlabeled", "validation")
 
 
 def save_cache_index(folder: RunFolder, cases: TrainingCases) -> None:

@@ -25,6 +25,7 @@ ROLE_OF_KEY = {
     "testing": "unlabeled",
 }
 # Systems take names of 255 letters, Windows by default paths of 260; made from a file's name, an id may get a number.
+ROLES = ("labeled", "unlabeled", "validation")
 _LONGEST_ID = 100
 _LONGEST_NAME = 90
 _SAFE_ID = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from LASegColearnLib.cohort import Case, Cohort, id_problems, real_path
+from LASegColearnLib.cohort import ROLES, Case, Cohort, id_problems, real_path
 from LASegColearnLib.errors import InputError, Problem, is_out_of_memory
 from LASegColearnLib.itk_names import image_reader
 from LASegColearnLib.preprocessing import Vector
@@ -21,7 +21,6 @@ from LASegColearnLib.scan_names import SUFFIXES
 
 OnRead = Callable[[Case, str, sitk.Image, "sitk.Image | None"], None]
 
-_ROLES = ("labeled", "unlabeled", "validation")
 # A scan in memory each, and what it is resampled by: half a gigabyte for 640×640×88 voxels, as clinics have them.
 # Eight took 5.3 GB, two take 2.0, a training 1.6 (benchmarks/preparation_memory.py).
 _READERS = min(os.cpu_count() or 1, 2)
@@ -86,7 +85,7 @@ def check_cohort(
     InputError
         With all problems of all cases.
     """
-    members = [_Member(case, role) for role in _ROLES for case in getattr(cohort, role)]
+    members = [_Member(case, role) for role in ROLES for case in getattr(cohort, role)]
     problems = [
         *_count_problems(cohort, min_labeled, min_unlabeled),
         *id_problems([case.id for case in cohort.cases], "Give it another id in the cohort file."),

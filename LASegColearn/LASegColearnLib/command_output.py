@@ -62,7 +62,7 @@ def listener(
     if options.events:
         options.printer = _EventPrinter(when_lost)
         return options.printer  # type: ignore[no-any-return]
-    if os.environ.get("RANK", "0") != "0":
+    if os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0":
         # One of several processes that torchrun started: the first shows the progress.
         return lambda record: None
     from LASegColearnLib.terminal import TerminalProgress

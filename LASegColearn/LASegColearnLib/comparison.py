@@ -23,7 +23,7 @@ from LASegColearnLib.device import choose_device, device_for_model
 from LASegColearnLib.errors import InputError, Problem, TrainingError
 from LASegColearnLib.evaluation import EvaluatedCase, evaluate
 from LASegColearnLib.events import EventLog, Listener, read_events
-from LASegColearnLib.methods import METHODS
+from LASegColearnLib.methods import METHODS, fewest_cases
 from LASegColearnLib.metrics import Metrics
 from LASegColearnLib.prediction import predict
 from LASegColearnLib.published_protocol import evaluate_as_published
@@ -32,8 +32,6 @@ from LASegColearnLib.settings import preset
 
 _RESULT = "comparison.json"
 _KIBIBYTES_A_GIGABYTE = 1e6
-# Labeled ones, and unlabeled ones, without which a training that learns from both refuses to start.
-_FEWEST_CASES = 2
 
 
 @dataclass(frozen=True)
@@ -101,13 +99,14 @@ class Plan:
         if not learning:
             return
         names = ", ".join(dict.fromkeys(learning))
+        fewest_labeled, fewest_unlabeled = (max(fewest) for fewest in zip(*map(fewest_cases, learning), strict=True))
         for count in dict.fromkeys(self.labeled):
             unlabeled = len(cohort.unlabeled) + len(cohort.labeled) - count
-            if count == 1:
-                cause = f"Wanted at least {_FEWEST_CASES} labels for {names}, found 1."
+            if 1 <= count < fewest_labeled:
+                cause = f"Wanted at least {fewest_labeled} labels for {names}, found {count}."
                 yield Problem("--labeled", cause, "Give more, or compare other methods.")
-            if 1 <= count <= len(cohort.labeled) and unlabeled < _FEWEST_CASES:
-                cause = f"Wanted at least {_FEWEST_CASES} unlabeled scans for {names} with {count} labels, found "
+            if 1 <= count <= len(cohort.labeled) and unlabeled < fewest_unlabeled:
+                cause = f"Wanted at least {fewest_unlabeled} unlabeled scans for {names} with {count} labels, found "
                 remedy = "Add scans without labels, or give a smaller --labeled."
                 yield Problem("cohort", f"{cause}{unlabeled}.", remedy)
 

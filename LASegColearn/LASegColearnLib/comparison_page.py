@@ -10,20 +10,16 @@ import numpy as np
 
 from LASegColearnLib.cohort import Cohort
 from LASegColearnLib.curves import dice_curves
-from LASegColearnLib.errors import InputError
 from LASegColearnLib.evaluation import EvaluatedCase
 from LASegColearnLib.events import read_events
 from LASegColearnLib.methods import METHODS
-from LASegColearnLib.overlays import overlay_figure
-from LASegColearnLib.page import Picture, mean_text, picture, render
+from LASegColearnLib.overlays import case_overlay
+from LASegColearnLib.page import MEASURES, Picture, mean_text, picture, render
 from LASegColearnLib.paired_comparison import compare_paired
 from LASegColearnLib.run_folder import write_text_atomically
-from LASegColearnLib.scan_files import read_label, read_scan
 
 if TYPE_CHECKING:
     from LASegColearnLib.comparison import Plan, Trained
-
-MEASURES = {"dice": ("Dice, %", 100.0), "jaccard": ("Jaccard, %", 100.0), "hd95": ("95HD", 1.0), "asd": ("ASD", 1.0)}
 
 
 def write_comparison_page(path: Path, trained: Sequence[Trained], cohort: Cohort, plan: Plan) -> Path:
@@ -173,15 +169,5 @@ def _overlays(trained: Sequence[Trained], methods: Sequence[str], cohort: Cohort
 
 
 def _overlay(one: Trained, row: EvaluatedCase, cohort: Cohort) -> bytes | None:
-    """None where the scan or its segmentation is not there any more."""
     case = next((case for case in cohort.validation if case.id == row.case), None)
-    if case is None:
-        return None
-    try:
-        scan = read_scan(case.image, case.id)
-        file = one.run.predictions / case.id / "segmentation.seg.nrrd"
-        prediction, _ = read_label(file, None, scan, case.id, may_be_empty=True)
-        label = None if case.label is None else read_label(case.label, case.segment, scan, case.id)[0]
-    except InputError:
-        return None
-    return overlay_figure(scan, prediction, label)
+    return None if case is None else case_overlay(case, one.run.predictions / case.id / "segmentation.seg.nrrd")

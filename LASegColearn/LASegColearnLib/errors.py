@@ -123,7 +123,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
     by_name = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     by_name |= getattr(error, "winerror", None) == _PAGING_FILE_TOO_SMALL
-    return by_name or any(sign in str(error).lower() for sign in signs)
+    if by_name or any(sign in str(error).lower() for sign in signs):
+        return True
+    # MONAI's sliding windows raise an error of their own from it.
+    return error.__cause__ is not None and is_out_of_memory(error.__cause__)
 
 
 def is_the_systems_refusal(error: BaseException) -> TypeGuard[OSError]:

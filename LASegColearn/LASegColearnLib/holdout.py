@@ -94,6 +94,7 @@ def with_holdout(
 
 
 def record_roles(ledger: RoleLedger, lineage: dict[str, list[str]], events: EventLog) -> None:
+    """Note beside the cohort what this training and its forebears have trained and validated on; warns if it cannot."""
     try:
         ledger.record(trained=lineage["trained"], validated=lineage["validated"])
     except OSError:

@@ -1,4 +1,4 @@
-"""Reading the files of scans and labels, as ITK does, with what it passes over."""
+"""From a file to one image of ITK, with sentences for what it refuses and refusals of what it lets pass."""
 
 from __future__ import annotations
 

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from LASegColearnLib.cohort import Case
+from LASegColearnLib.errors import InputError
 from LASegColearnLib.preprocessing import to_array
+from LASegColearnLib.scan_files import read_label, read_scan
 
 PREDICTION_COLOR, LABEL_COLOR = "#E69F00", "#56B4E9"
 # In-plane axes and the axis through the plane, for arrays (x, y, z) in LPS; and what is up in the picture.
 _PLANES = {"axial": ((0, 1), 2, "upper"), "coronal": ((0, 2), 1, "lower"), "sagittal": ((1, 2), 0, "lower")}
+
+
+def case_overlay(case: Case, segmentation: Path) -> bytes | None:
+    """As :func:`overlay_figure`, of a case's files; None where one is not there any more, as after a move."""
+    try:
+        scan = read_scan(case.image, case.id)
+        prediction, _ = read_label(segmentation, None, scan, case.id, may_be_empty=True)
+        label = None if case.label is None else read_label(case.label, case.segment, scan, case.id)[0]
+    except InputError:
+        return None
+    return overlay_figure(scan, prediction, label)
 
 
 def overlay_figure(scan: sitk.Image, prediction: sitk.Image, label: sitk.Image | None = None) -> bytes:

@@ -12,6 +12,9 @@ from markupsafe import Markup
 
 from LASegColearnLib.version import __version__
 
+# What the pages' tables have of each case's figures: a title, and by what a figure is multiplied for it.
+MEASURES = {"dice": ("Dice, %", 100.0), "jaccard": ("Jaccard, %", 100.0), "hd95": ("95HD", 1.0), "asd": ("ASD", 1.0)}
+
 
 @dataclass(frozen=True)
 class Picture:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from LASegColearnLib.checkpoints import load_model
 from LASegColearnLib.cohort import id_problems
@@ -14,7 +17,7 @@ from LASegColearnLib.errors import InputError
 from LASegColearnLib.events import EventLog, Listener
 from LASegColearnLib.prediction_files import PredictedCase, case_ids, predict_files, without_results
 from LASegColearnLib.predictor import Predictor
-from LASegColearnLib.processes import own_device, started_together
+from LASegColearnLib.processes import joined, own_device, started_together
 
 
 def predict(
@@ -101,7 +104,7 @@ def predict(
         events.emit("predicting", done=done, of=len(named))
 
     events.emit("predicting", done=0, of=len(named))
-    with events.telling_failure():
+    with events.telling_failure(), _ending_together(place.device):
         return predict_files(
             predictor,
             named,
@@ -112,6 +115,20 @@ def predict(
             overwrite=overwrite or only_missing,
             on_done=tell,
         )
+
+
+@contextmanager
+def _ending_together(device: torch.device) -> Iterator[None]:
+    """Wait for the other processes where this one cannot segment a scan: torchrun ends them all when one fails."""
+    failure = None
+    with joined(device) as processes:
+        try:
+            yield
+        except InputError as error:
+            failure = error
+        processes.of_each(0.0)
+    if failure is not None:
+        raise failure
 
 
 def _told(figures: dict[str, Any]) -> dict[str, Any]:

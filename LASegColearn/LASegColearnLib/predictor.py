@@ -44,8 +44,8 @@ class Prediction:
         Masks of the networks that did not make the segmentation, by name; none unless the uncertainty was asked for.
     figures
         Plain values for JSON: ``volume_ml``; ``mean_uncertainty_near_surface`` and ``agreement`` (mean, and Dice of
-        each two networks), None where they were not asked for or are not defined; ``network``, ``spacing_mm``,
-        ``model``; ``note`` (what a person should know about this prediction, or None).
+        each two networks), None where they were not asked for or are not defined; ``network``, ``overlap``,
+        ``mirror``, ``spacing_mm``, ``model``; ``note`` (what a person should know about this prediction, or None).
     """
 
     mask: sitk.Image

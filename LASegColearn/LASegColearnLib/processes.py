@@ -82,7 +82,9 @@ ALONE = Processes()
 
 def started_together() -> Processes:
     """Who this process is among those that torchrun started, if it did; no word is exchanged."""
-    return Processes(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+    count = int(os.environ.get("WORLD_SIZE", 1))
+    # A shell may have a RANK of something else.
+    return Processes(int(os.environ.get("RANK", 0)) if count > 1 else 0, count)
 
 
 @contextmanager
@@ -130,9 +132,11 @@ def own_device(wanted: str) -> str:
     """
     if started_together().count > 1:
         # Gloo, by which processes without CUDA talk, knows no MPS.
-        if wanted == "mps":
+        if wanted.partition(":")[0] == "mps":
             raise InputError(
-                Problem("--device", "Wanted CUDA or processors for several processes, found mps.", "Use --device cpu.")
+                Problem(
+                    "--device", f"Wanted CUDA or processors for several processes, found {wanted}.", "Use --device cpu."
+                )
             )
         if wanted == "auto" and not torch.cuda.is_available():
             return "cpu"

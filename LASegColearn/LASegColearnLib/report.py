@@ -12,18 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from LASegColearnLib.cohort import Case, Cohort, load_cohort
+from LASegColearnLib.cohort import Cohort, load_cohort
 from LASegColearnLib.curves import dice_curves, loss_curves
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.events import read_events
 from LASegColearnLib.methods import METHODS, method_class
-from LASegColearnLib.overlays import overlay_figure
-from LASegColearnLib.page import Picture, mean_text, picture, render
+from LASegColearnLib.overlays import case_overlay
+from LASegColearnLib.page import MEASURES, Picture, mean_text, picture, render
 from LASegColearnLib.run_folder import RunFolder, write_text_atomically
-from LASegColearnLib.scan_files import read_label, read_scan
 from LASegColearnLib.settings import Settings
 
-_MEASURES = {"dice": ("Dice, %", 100.0), "jaccard": ("Jaccard, %", 100.0), "hd95": ("95HD", 1.0), "asd": ("ASD", 1.0)}
 _VOLUMES = {"volume_ml": ("volume, mL", 1.0), "reference_volume_ml": ("label, mL", 1.0)}
 _MOST_OVERLAYS = 3
 
@@ -99,7 +97,7 @@ def write_report(run: Path, *, compare_with: Path | None = None) -> Path:
         headline=_headline(own),
         state=_state(own.events),
         warnings=list(dict.fromkeys(e["message"] for e in own.events if e["event"] == "warning")),
-        measures=[title for title, _ in (*_MEASURES.values(), *_VOLUMES.values())],
+        measures=[title for title, _ in (*MEASURES.values(), *_VOLUMES.values())],
         unit=_unit(own.rows),
         remarks=[f"{one.title}: {remark}" for one in runs for remark in one.remarks],
         networks=[row for one in runs for row in _network_rows(one)],
@@ -164,7 +162,7 @@ def _rows(folder: RunFolder) -> list[_Row]:
                     line["case"],
                     line.get("network") or "prediction",
                     line.get("unit") or "mm",
-                    {name: float(line.get(name) or "nan") for name in (*_MEASURES, *_VOLUMES)},
+                    {name: float(line.get(name) or "nan") for name in (*MEASURES, *_VOLUMES)},
                     line.get("note") or "",
                 )
                 for line in lines
@@ -229,7 +227,7 @@ def _network_rows(run: _Run) -> list[dict[str, Any]]:
     for network in dict.fromkeys(row.network for row in run.rows):
         own = [row for row in run.rows if row.network == network]
         cells = []
-        for name, (_, factor) in (*_MEASURES.items(), *_VOLUMES.items()):
+        for name, (_, factor) in (*MEASURES.items(), *_VOLUMES.items()):
             values = np.array([row.values[name] for row in own])
             defined = values[np.isfinite(values)]
             cells.append(mean_text(defined * factor, len(values) - len(defined)))
@@ -245,7 +243,7 @@ def _case_rows(run: _Run) -> list[dict[str, Any]]:
             "case": row.case,
             "cells": [
                 f"{row.values[name] * factor:.2f}" if math.isfinite(row.values[name]) else "–"
-                for name, (_, factor) in (*_MEASURES.items(), *_VOLUMES.items())
+                for name, (_, factor) in (*MEASURES.items(), *_VOLUMES.items())
             ],
             "note": row.note,
         }
@@ -265,20 +263,8 @@ def _overlays(run: _Run) -> list[tuple[str, Picture]]:
         chosen = {case_id: case_id for case_id in predicted[:_MOST_OVERLAYS]}
     pictures = []
     for case_id, title in chosen.items():
-        drawn = _overlay(run, cases[case_id])
+        drawn = case_overlay(cases[case_id], run.folder.predictions / case_id / "segmentation.seg.nrrd")
         shown = picture(drawn, f"Outlines on the scan, {title}")
         if shown is not None:
             pictures.append((title, shown))
     return pictures
-
-
-def _overlay(run: _Run, case: Case) -> bytes | None:
-    """None where the scan or its segmentation is not there, as after a run was moved."""
-    segmentation = run.folder.predictions / case.id / "segmentation.seg.nrrd"
-    try:
-        scan = read_scan(case.image, case.id)
-        prediction, _ = read_label(segmentation, None, scan, case.id, may_be_empty=True)
-        label = read_label(case.label, case.segment, scan, case.id)[0] if case.label is not None else None
-    except InputError:
-        return None
-    return overlay_figure(scan, prediction, label)

@@ -113,9 +113,11 @@ class RunFolder:
       settings.json   cohort.json   events.jsonl   log.txt   metrics.csv   report.html
       checkpoints/    last.pt, best.pt
       predictions/    one folder a case
+      predictions-of-networks/   the same of each network, where they were compared
       judged/         segmentations and figures by which it was set against another run
       cache/          preprocessed scans, made anew when they are missing
       committee/      2/, 3/ and so on: the runs of the models that were trained at once with this one
+      stop            asks the training to save and end, which removes it
     ```
     """
 

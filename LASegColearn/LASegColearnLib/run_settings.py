@@ -1,4 +1,4 @@
-"""The settings that a training really has: what processes, an earlier model, or a run that goes on make of them."""
+"""The settings that a training really has, by its processes, an earlier model or the run that goes on; and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading scans and labels from the files people have."""
+"""From a file to a scan, or to a label on its scan's grid."""
 
 from __future__ import annotations
 

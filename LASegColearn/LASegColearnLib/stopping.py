@@ -76,7 +76,7 @@ class StopRequest:
             self._asked.set()
 
         handlers: dict[int, Callable[[int, FrameType | None], None]] = {signal.SIGINT: handle, signal.SIGTERM: handle}
-        # Ctrl-Break and the window's end on Windows, which has no SIGHUP.
+        # Ctrl-Break on Windows, which has no SIGHUP.
         if sys.platform == "win32":
             handlers[signal.SIGBREAK] = handle
         if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:

@@ -173,6 +173,7 @@ class Trainer:
                     if not self._label_scans():
                         # No step with half of the labels: this is done again when the run is resumed.
                         self.save(self.run.last_checkpoint)
+                        self._wait_until_saved()
                         return False
                     self._learn_from_scan_labels(source)
                 phase = self.method.phase(progress)
@@ -191,6 +192,7 @@ class Trainer:
                     if stopped or _crossed(progress, now, self.settings.checkpoints):
                         self.save(self.run.last_checkpoint)
                     if stopped:
+                        self._wait_until_saved()
                         return False
                 progress = now
         finally:
@@ -271,6 +273,10 @@ class Trainer:
                 message=f"torch.compile does not work here ({reason}), so training goes on without it. It needs a C++ "
                 "compiler; leave out the setting compile=true.",
             )
+
+    def _wait_until_saved(self) -> None:
+        """Let the other processes wait for the first: half a minute after one has ended, torchrun kills it as well."""
+        self.processes.as_first_says([0.0])
 
     def save(self, path: Any) -> None:
         """Write a checkpoint, from which this run can be resumed and others started; the first process does."""

@@ -243,9 +243,16 @@ def resume(
     place = choose_device(own_device(device), settings.checked().precision)
     kept = settings
     settings, note = shared_out(settings, started_together().count)
+    possible, fewer = with_possible_committee(settings, place, started_together().count)
     if started_together().count > 1:
-        settings, fewer = with_possible_committee(settings, place, started_together().count)
-        note = [*note, *fewer]
+        settings, note = possible, [*note, *fewer]
+    elif fewer:
+        # What was trained of the others is not dropped unasked.
+        note = [
+            *note,
+            f"The run goes on with all its models, which may be too many here. {fewer[0]} To go on with as "
+            f"many, resume it with --set committee={possible.committee}.",
+        ]
     content = load_checkpoint(folder.last_checkpoint, needed=_TO_GO_ON_FROM)
     for trained in (content, *_of_further_models(folder, settings)):
         check_length(trained, minutes, iterations)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from LASegColearnLib.cache_index import ROLES
 from LASegColearnLib.case_cache import CachedCase, CaseCache
-from LASegColearnLib.cohort import Case, Cohort
+from LASegColearnLib.cohort import ROLES, Case, Cohort
 from LASegColearnLib.cohort_checks import CheckedCohort, check_cohort
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.events import EventLog

@@ -136,7 +136,11 @@ class Dependencies:
     def _pip(self, requirements: Sequence[str], options: list[str]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             constraints = Path(folder) / "constraints.txt"
-            kept = [f"{name}=={version}" for name in _KEPT if (version := _version(name)) is not None]
+            # One that is too old is to be replaced, not kept, and with PyTorch what fits one version of it.
+            replaced = {_name(requirement) for requirement in requirements}
+            replaced |= {"torchvision"} if "torch" in replaced else set()
+            found = {name: version for name in _KEPT if (version := _version(name)) is not None}
+            kept = [f"{name}=={version}" for name, version in found.items() if name not in replaced]
             constraints.write_text("\n".join(kept) + "\n", encoding="utf-8")
             self._do(lambda: self._pipInstall([*options, "--constraint", str(constraints), *requirements]))
 

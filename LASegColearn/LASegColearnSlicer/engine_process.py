@@ -93,6 +93,8 @@ class EngineProcess:
         File that asks the verb to save and end (``<run>/stop``); without one only :meth:`kill` ends it.
     timer
         Calls :meth:`poll` in the main thread; ``qt.QTimer()`` in Slicer, none for callers that poll themselves.
+    isBusy
+        While this is so, the timer hands nothing on.
 
     Examples
     --------
@@ -109,12 +111,14 @@ class EngineProcess:
         *,
         stopFile: Path | None = None,
         timer: EngineTimer | None = None,
+        isBusy: Callable[[], bool] = lambda: False,
     ) -> None:
         self._arguments = [str(argument) for argument in arguments]
         self._onEvent = onEvent
         self._onDone = onDone
         self._stopFile = stopFile
         self._timer = timer
+        self._isBusy = isBusy
         self._lines: queue.SimpleQueue[str | int] = queue.SimpleQueue()
         self._last: deque[str] = deque(maxlen=_LINES_KEPT)
         self._failure = ""
@@ -146,7 +150,7 @@ class EngineProcess:
         threading.Thread(target=_read, args=(self._process, self._lines), name="engine", daemon=True).start()
         if self._timer is not None:
             self._timer.setInterval(_MILLISECONDS_BETWEEN_POLLS)
-            self._timer.connect("timeout()", self.poll)
+            self._timer.connect("timeout()", self._pollUnlessBusy)
             self._timer.start()
 
     def poll(self) -> None:
@@ -164,6 +168,10 @@ class EngineProcess:
         if self.isRunning and self._deadline is not None and time.monotonic() >= self._deadline:
             self._deadline = None
             self.kill()
+
+    def _pollUnlessBusy(self) -> None:
+        if not self._isBusy():
+            self.poll()
 
     def wait(self, seconds: float | None = None, idle: Callable[[], None] = lambda: None) -> bool:
         """Poll until the child has ended or the time is over; returns whether it has ended.
@@ -234,7 +242,7 @@ class EngineProcess:
         if self._timer is not None:
             self._timer.stop()
             # Its connection would keep this, and all that listens to it, as long as Slicer runs.
-            self._timer.disconnect("timeout()", self.poll)
+            self._timer.disconnect("timeout()", self._pollUnlessBusy)
             self._timer = None
         if self._stopFile is not None:
             # The engine removes it when it sees it; one that was killed has not. The disk may be gone.

@@ -18,7 +18,7 @@ STUDY_ATTRIBUTE = "LASegColearn.study"
 # Name of the run whose model made a segmentation; of a segment that was made from one it is a tag.
 MODEL_ATTRIBUTE = "LASegColearn.model"
 # Which prediction a segmentation shows, and the voxels that it had when it was loaded, with their places.
-_PREDICTION_ATTRIBUTE = "LASegColearn.prediction"
+PREDICTION_ATTRIBUTE = "LASegColearn.prediction"
 _PLACED_ATTRIBUTE = "LASegColearn.placedVoxels"
 # In scenes of early versions, without the places.
 _VOXELS_ATTRIBUTE = "LASegColearn.voxels"
@@ -94,7 +94,7 @@ class PredictionDisplay:
         segmentation.CreateDefaultDisplayNodes()
         if surface:
             segmentation.CreateClosedSurfaceRepresentation()
-        segmentation.SetAttribute(_PREDICTION_ATTRIBUTE, _identity(folder))
+        segmentation.SetAttribute(PREDICTION_ATTRIBUTE, _identity(folder))
         voxels = placedVoxelsDigest(segmentation)
         segmentation.SetAttribute(_PLACED_ATTRIBUTE, voxels)
         self._putUnder(segmentation, volumeNode)
@@ -142,7 +142,7 @@ class PredictionDisplay:
     def isNewest(self, caseId: str, folder: Path) -> bool:
         """Whether what is in the scene was loaded from the prediction in this folder, all of it."""
         teacher = self.teacherNode(caseId)
-        if teacher is None or (teacher.GetAttribute(_PREDICTION_ATTRIBUTE) or "") != _identity(folder):
+        if teacher is None or (teacher.GetAttribute(PREDICTION_ATTRIBUTE) or "") != _identity(folder):
             return False
         return self.uncertaintyNode(caseId) is not None or not (folder / "uncertainty.nrrd").exists()
 

@@ -66,6 +66,8 @@ def labelImage(segmentationNode: Any, segmentId: str, volumeNode: Any) -> sitk.I
         raise InputError(Problem(volumeNode.GetName(), "No segmentation is chosen.", "Choose the one with the label."))
     checkTransform(segmentationNode)
     name = segmentationNode.GetName()
+    if not segmentId:
+        raise InputError(Problem(name, "No segment of it is chosen.", "Choose the left atrium's."))
     segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
     if segment is None:
         raise InputError(Problem(name, "The segment is not there any more.", "Choose another segment."))

@@ -556,7 +556,7 @@ class Session:
 
     def probe(self, device: str, onEvent: OnEvent, onDone: OnDone) -> EngineProcess:
         """Ask a child process whether PyTorch works and what it would compute on; independent of what runs."""
-        process = EngineProcess(["device", "--device", device], onEvent, onDone, timer=self._timer())
+        process = self._engine(["device", "--device", device], onEvent, onDone)
         process.start()
         return process
 
@@ -907,13 +907,20 @@ class Session:
         self.study.checkUnchanged()
 
     def _start(self, arguments: list[str], onEvent: OnEvent, onDone: OnDone, stopFile: Path | None) -> None:
-        self._process = EngineProcess(arguments, onEvent, onDone, stopFile=stopFile, timer=self._timer())
+        self._process = self._engine(arguments, onEvent, onDone, stopFile)
         try:
             self._process.start()
         except OSError as error:
             self._process = None
             cause = "Slicer's Python cannot be started."
             raise InputError(Problem("Engine", cause, "Install Slicer again.")) from error
+
+    def _engine(
+        self, arguments: list[str], onEvent: OnEvent, onDone: OnDone, stopFile: Path | None = None
+    ) -> EngineProcess:
+        # While a scene is read, Slicer's bar of progress lets timers through; nodes that are added then end up amiss.
+        isBusy = self._scene.IsBatchProcessing
+        return EngineProcess(arguments, onEvent, onDone, stopFile=stopFile, timer=self._timer(), isBusy=isBusy)
 
     def _awaited(self, wait: bool) -> EngineOutcome | None:
         if not wait:

@@ -11,7 +11,7 @@ import numpy as np
 
 from LASegColearnLib.components import component_around, largest_component
 from LASegColearnLib.errors import InputError, Problem
-from LASegColearnSlicer.results import isOurs
+from LASegColearnSlicer.results import PREDICTION_ATTRIBUTE, isOurs
 
 MODULE_TITLE = "Left Atrium Co-Learning"
 # The probability that a prediction's segment is cut at.
@@ -22,6 +22,9 @@ _TOLERANCE = 1e-6
 _LEAST_HELD = 0.5
 # A drawn loop is rasterized this much finer than the view's pixels.
 _FINER = 4
+# Of a brush's radius: by less than this a stroke's points are not told apart.
+_THINNED = 0.05
+_LAYERS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class TeacherOpinion:
         self.segmentationNode = segmentationNode
         self.uncertaintyNode = uncertaintyNode
         self.segmentId = str(segmentationNode.GetSegmentation().GetNthSegmentID(0))
+        # By which it is told from that of an earlier or later prediction.
+        self.prediction = segmentationNode.GetAttribute(PREDICTION_ATTRIBUTE) or ""
         self._key: tuple[Any, ...] = ()
         self._inside = np.zeros(0, bool)
         self._confidence: np.ndarray | None = None
@@ -349,7 +354,8 @@ def strokeRegion(
     image
         The grid.
     points
-        Where the brush was, in R, A, S and mm; between two that follow each other it went straight.
+        Where the brush was, in R, A, S and mm; between two that follow each other it went straight. Where it hardly
+        moved, by less than half a voxel or a twentieth of its radius, points are left out.
     radius
         Of the brush, in mm.
     normal
@@ -363,26 +369,32 @@ def strokeRegion(
         Boolean, (k, j, i).
     """
     region = np.zeros(arrayOf(image).shape, bool)
-    axis = None if normal is None else np.asarray(normal, float) / np.linalg.norm(normal)
-    half = 0.0 if axis is None else _halfLayer(image, axis, thickness)
-    path = np.asarray(points, float)
-    for start, end in zip(path[:-1], path[1:], strict=True) if len(path) > 1 else [(path[0], path[0])]:
-        reach = max(radius, half)
-        box, ijk = _voxelsNear(image, np.array([start, end]), reach)
-        if ijk is None:
-            continue
-        offset = np.stack([_along(row, ijk) for row in imageToWorld(image)[:3]], axis=-1) - start
-        along = end - start
-        if axis is not None:
-            depth = offset @ axis
-            # A plane right between two layers paints one of them.
-            layer = (depth > -half + _TOLERANCE) & (depth <= half + _TOLERANCE)
-            offset, along = offset - depth[..., None] * axis, along - (along @ axis) * axis
-        length = along @ along
-        share = np.clip(offset @ along / length, 0, 1) if length > 0 else np.zeros(offset.shape[:-1])
-        distance = np.sum((offset - share[..., None] * along) ** 2, axis=-1)
-        near = distance <= (radius + _TOLERANCE) ** 2
-        region[box] |= near if axis is None else near & layer
+    toWorld = imageToWorld(image)
+    voxel = float(np.linalg.norm(toWorld[:3, :3], axis=0).min())
+    path = _thinned(np.asarray(points, float), max(voxel / 2, _THINNED * radius))
+    steps = list(zip(path[:-1], path[1:], strict=True)) if len(path) > 1 else [(path[0], path[0])]
+    if normal is None:
+        for start, end in steps:
+            box, ijk = _voxelsNear(image, np.array([start, end]), radius)
+            if ijk is not None:
+                places = tuple(_along(row, ijk) for row in toWorld[:3])
+                region[box] |= _isNear(places, start, end, radius)
+        return region
+    axis = np.asarray(normal, float) / np.linalg.norm(normal)
+    half = _halfLayer(image, axis, thickness)
+    box, ijk = _voxelsNear(image, path, max(radius, half))
+    if ijk is None:
+        return region
+    depth = _along(axis @ toWorld[:3], ijk) - axis @ path[0]
+    # A plane right between two layers paints one of them.
+    layer = np.nonzero((depth > -half + _TOLERANCE) & (depth <= half + _TOLERANCE))
+    flat = np.eye(3) - np.outer(axis, axis)
+    indices = np.stack([n + ijk[place].min() for n, place in zip(layer, (2, 1, 0), strict=True)][::-1])
+    places = tuple(flat @ (toWorld[:3, :3] @ indices + toWorld[:3, 3:]))
+    near = np.zeros(len(layer[0]), bool)
+    for start, end in steps:
+        near |= _isNear(places, flat @ start, flat @ end, radius)
+    region[box][layer] = near
     return region
 
 
@@ -420,13 +432,17 @@ def loopRegion(
     if ijk is None:
         return region
     toXy = np.linalg.inv(xyToRas) @ imageToWorld(image)
-    column, row = (np.rint((_along(toXy[n], ijk) - origin[n]) * _FINER).astype(np.int32) for n in (0, 1))
-    within = (column >= 0) & (row >= 0) & (column < mask.shape[1]) & (row < mask.shape[0])
-    found = within & mask[np.where(within, row, 0), np.where(within, column, 0)]
-    if half is not None:
-        depth = _along(axis @ imageToWorld(image)[:3], ijk) - axis @ xyToRas[:3, 3]
-        found &= (depth > -half + _TOLERANCE) & (depth <= half + _TOLERANCE)
-    region[box] = found
+    i, j, layers = ijk
+    # All layers at once would take a gigabyte of a large scan.
+    for first in range(0, len(layers), _LAYERS_AT_ONCE):
+        part = (i, j, layers[first : first + _LAYERS_AT_ONCE])
+        column, row = (np.rint((_along(toXy[n], part) - origin[n]) * _FINER).astype(np.int32) for n in (0, 1))
+        within = (column >= 0) & (row >= 0) & (column < mask.shape[1]) & (row < mask.shape[0])
+        found = within & mask[np.where(within, row, 0), np.where(within, column, 0)]
+        if half is not None:
+            depth = _along(axis @ imageToWorld(image)[:3], part) - axis @ xyToRas[:3, 3]
+            found &= (depth > -half + _TOLERANCE) & (depth <= half + _TOLERANCE)
+        region[box][first : first + _LAYERS_AT_ONCE] = found
     return region
 
 
@@ -532,6 +548,28 @@ def _voxelsNear(image: Any, points: np.ndarray | None, reach: float) -> tuple[An
 def _along(row: np.ndarray, ijk: tuple[np.ndarray, ...]) -> np.ndarray:
     """One coordinate of each voxel, by the row of a matrix that is applied to i, j, k, 1."""
     return np.asarray(row[0] * ijk[0] + row[1] * ijk[1] + (row[2] * ijk[2] + row[3]))
+
+
+def _thinned(path: np.ndarray, least: float) -> np.ndarray:
+    """The points of a path (N, 3) that are at least so far, in mm, from the one before, and the last."""
+    kept = [path[0]]
+    for point in path[1:]:
+        if np.linalg.norm(point - kept[-1]) >= least:
+            kept.append(point)
+    if len(path) > 1 and not np.array_equal(kept[-1], path[-1]):
+        kept.append(path[-1])
+    return np.array(kept)
+
+
+def _isNear(places: tuple[np.ndarray, ...], start: np.ndarray, end: np.ndarray, radius: float) -> np.ndarray:
+    """Whether places, by their coordinates, are within this distance of the straight line from one point to another."""
+    offset = [place - start[n] for n, place in enumerate(places)]
+    along = end - start
+    length = float(along @ along)
+    if length > 0:
+        share = np.clip(sum(one * step for one, step in zip(offset, along, strict=True)) / length, 0, 1)
+        offset = [one - share * step for one, step in zip(offset, along, strict=True)]
+    return np.asarray(sum(one * one for one in offset) <= (radius + _TOLERANCE) ** 2)
 
 
 def _filled(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

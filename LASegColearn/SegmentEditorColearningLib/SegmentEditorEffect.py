@@ -45,6 +45,8 @@ _RADIUS, _SPHERE, _THROUGH_ALL = "BrushRadius", "BrushSphere", "ThroughAll"
 _PREVIEW_COLOR = (0.35, 0.95, 0.35)
 # After an edit, a preview that is shown follows it.
 _PREVIEW_DELAY_MS = 150
+# Until the editor is looked at again after something was chosen in the midst of a scene's reading.
+_SCENE_DELAY_MS = 100
 _BRUSH, _REGION = "brush", "region"
 
 
@@ -67,6 +69,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         VTKObservationMixin.__init__(self)
         self._isActive = False
         self._opinion: TeacherOpinion | None = None
+        # The prediction that was shown last of the scan that is chosen.
+        self._shown: str | None = None
         self._outline: TeacherOutline | None = None
         self._preview = Preview(slicer.mrmlScene)
         # Whether it is of what Accept where sure would take, or of all.
@@ -89,6 +93,10 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         self._timer.setSingleShot(True)
         self._timer.setInterval(_PREVIEW_DELAY_MS)
         self._timer.connect("timeout()", self._showPreview)
+        self._sceneTimer = qt.QTimer()
+        self._sceneTimer.setSingleShot(True)
+        self._sceneTimer.setInterval(_SCENE_DELAY_MS)
+        self._sceneTimer.connect("timeout()", self._onEditorNode)
 
     def clone(self) -> Any:
         import qSlicerSegmentationsEditorEffectsPythonQt as effects
@@ -248,6 +256,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
             self.deactivate()
         self._timer.stop()
         self._timer.disconnect("timeout()", self._showPreview)
+        self._sceneTimer.stop()
+        self._sceneTimer.disconnect("timeout()", self._onEditorNode)
 
     def sourceVolumeNodeChanged(self) -> None:
         self._onEditorNode()
@@ -322,6 +332,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
     def _sourceChanged(self) -> None:
         """Find the teacher's opinion of the scan that is chosen now, and show it; or say why there is none."""
         self._leaveSource()
+        self._shown = None
         if self._source and self._source[1] != self._cutScan:
             self._cutScan = self._source[1]
             self.scriptedEffect.setParameter(_CUT, USUAL_CUT)
@@ -337,7 +348,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         opinion = findOpinion(self._logic(), node.GetSourceVolumeNode(), segmentationNode)
         grid = self.scriptedEffect.referenceGeometryImage()
         note = "" if grid is None else opinion.checkGeometry(grid, segmentationNode.GetName())
-        self._opinion = opinion
+        self._opinion, self._shown = opinion, opinion.prediction
         self._outline = TeacherOutline(opinion.segmentationNode, opinion.segmentId, self._segmentColor())
         for event in (
             slicer.vtkSegmentation.SourceRepresentationModified,
@@ -398,10 +409,18 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         assert self._opinion is not None
         return self._opinion
 
+    def _shownOpinion(self) -> TeacherOpinion:
+        """The opinion that is shown; raises InputError if there is none, or a newer one is shown only now."""
+        shown, opinion = self._shown, self._opinionNow()
+        if opinion.prediction != shown:
+            cause = _("A newer prediction of it is shown now.")
+            raise InputError(Problem(opinion.caseName, cause, _("Look at it, then do this again.")))
+        return opinion
+
     def _take(self, *, least: float | None = None, region: Callable[[Any], np.ndarray] | None = None) -> None:
         """Take the opinion over, where it is at least so sure and in the region that is made of the edited grid."""
         with self._tellingErrors():
-            opinion = self._opinionNow()
+            opinion = self._shownOpinion()
             effect = self.scriptedEffect
             editorNode = effect.parameterSetNode()
             checkOutsideOfTransforms(editorNode.GetSourceVolumeNode(), editorNode.GetSegmentationNode())
@@ -416,7 +435,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
             self._timer.stop()
             self._preview.remove()
             if (change.add & ~current).any() or change.remove.any():
-                self._modify(image, change.add, change.remove)
+                self._modify(image, change.add & ~current, change.remove)
                 # So that a label that is made of it knows where it came from.
                 model = opinion.segmentationNode.GetAttribute(MODEL_ATTRIBUTE)
                 markModel(editorNode.GetSegmentationNode(), editorNode.GetSelectedSegmentID(), model)
@@ -501,7 +520,10 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
 
     def _startGesture(self, mode: str, viewWidget: Any, x: int, y: int) -> None:
         with self._tellingErrors():
-            self._opinionNow()
+            before = self._opinion
+            if self._shownOpinion() is not before:
+                # Loading it anew has taken a while, in which the button may have gone up again.
+                return
             effect = self.scriptedEffect
             # After a dialog the button is up again, and the mouse is elsewhere.
             if effect.confirmCurrentSegmentVisible() == effect.ConfirmedWithoutDialog:
@@ -635,6 +657,10 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
     def _onEditorNode(self, _caller: Any = None, _event: Any = None) -> None:
         """Another segmentation, segment, scan or mask was chosen in the editor."""
         if not self._isActive or slicer.mrmlScene.IsClosing():
+            return
+        if slicer.mrmlScene.IsBatchProcessing():
+            # While a scene is read, what the node refers to is not there yet.
+            self._sceneTimer.start()
             return
         if self._chosen() != self._source:
             self._source = self._chosen()

@@ -31,7 +31,7 @@ class Choice:
 # Exactly these types, as the real connectors: (read, write, signal).
 _EMPTY = "(empty)"
 _CONNECTORS: dict[tuple[type, type], Any] = {
-    (QtWidgets.QCheckBox, bool): (lambda w: w.isChecked(), lambda w, v: w.setChecked(v), "toggled"),
+    (QtWidgets.QCheckBox, bool): (lambda w: w.isChecked(), lambda w, v: w.setChecked(v), "stateChanged"),
     (QtWidgets.QSpinBox, int): (lambda w: w.value(), lambda w, v: w.setValue(v), "valueChanged"),
     (QtWidgets.QDoubleSpinBox, float): (lambda w: w.value(), lambda w, v: w.setValue(v), "valueChanged"),
     (QtWidgets.QComboBox, str): (

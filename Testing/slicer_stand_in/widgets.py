@@ -227,13 +227,18 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
     def setCurrentNodeID(self, identifier: str) -> None:
         self._fillNodes(self._scene)
         self._nodes.setCurrentIndex(max(self._nodes.findData(identifier or ""), 0))
+        before = self.currentSegmentID()
         self._segments.clear()
         node = self.currentNode()
         if node is not None:
             segmentation = node.GetSegmentation()
+            if self._flags["noneEnabled"]:
+                self._segments.addItem("None", "")
             for index in range(segmentation.GetNumberOfSegments()):
                 segmentId = segmentation.GetNthSegmentID(index)
                 self._segments.addItem(segmentation.GetSegment(segmentId).GetName(), segmentId)
+            # As in Slicer 5.10: with None where no segment was chosen before.
+            self._segments.setCurrentIndex(max(self._segments.findData(before), 0))
         self.currentNodeChanged.emit(node)
 
     @Slot(str)

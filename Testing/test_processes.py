@@ -178,12 +178,25 @@ def test_a_wrong_cohort_ends_all_processes_with_one_sentence(cohort: Path, tmp_p
 def test_a_scan_that_cannot_be_read_leaves_the_other_processes_their_scans(
     runs: dict[str, Path], cohort: Path, tmp_path: Path
 ) -> None:
-    whole = str(load_cohort(cohort).cases[0].image)
     damaged = tmp_path / "damaged.nrrd"
     damaged.write_bytes(b"NRRD0004\n")
+    whole = str(load_cohort(cohort).cases[0].image)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, time\n"
+        "from LASegColearnLib.command_line import main\n"
+        "from LASegColearnLib.predictor import Predictor\n"
+        "predict = Predictor.predict\n"
+        "def slowly(*arguments, **options):\n"
+        "    time.sleep(3)\n"
+        "    return predict(*arguments, **options)\n"
+        "Predictor.predict = slowly\n"
+        "sys.exit(main([argument for argument in sys.argv[1:] if argument != '--']))\n",
+        encoding="utf-8",
+    )
     options = ("--run", str(runs["two"]), "--output", str(tmp_path / "output"), "--device", "cpu", "--events")
-    # The first process has this one alone, and tells of it while the second still segments.
-    done = _run("predict", *options, str(damaged), whole, processes=2)
+    # The first process has the damaged one, and is done while the second still segments.
+    done = _run("predict", *options, str(damaged), whole, processes=2, start=(str(script),))
     assert done.returncode != 0
     assert done.stdout.count('"event": "failed"') == 1 and "damaged" in done.stdout
     assert len(list((tmp_path / "output").glob("*/segmentation.seg.nrrd"))) == 1

@@ -38,10 +38,11 @@ from LASegColearnSlicer.engine_process import EngineOutcome, EngineProcess, Engi
 from LASegColearnSlicer.results import isOfACase
 from LASegColearnSlicer.rounds_table import RoundsTable
 from LASegColearnSlicer.scene_cases import leftAtriumSegment
-from LASegColearnSlicer.session import Session, TrainingOptions, knownProgress, progressOf
+from LASegColearnSlicer.session import Session
 from LASegColearnSlicer.shown_text import asItIs
+from LASegColearnSlicer.training_options import TrainingOptions
 from LASegColearnSlicer.training_plots import CHARTS, TrainingPlots
-from LASegColearnSlicer.training_progress import TrainingProgress
+from LASegColearnSlicer.training_progress import TrainingProgress, knownProgress, progressOf
 
 _PRESETS = ["cpu", "paper", "demo"]
 _METHODS = method_names()

@@ -17,8 +17,9 @@ from LASegColearnLib.phantom import make_phantom
 from LASegColearnLib.run_folder import RunFolder
 from LASegColearnSlicer.engine_process import EngineOutcome, EngineState
 from LASegColearnSlicer.rounds import judgeRound, readRound, startRound
-from LASegColearnSlicer.session import Session, TrainingOptions
+from LASegColearnSlicer.session import Session
 from LASegColearnSlicer.study import LabelOrigin, LabelSource, Study, StudyCase
+from LASegColearnSlicer.training_options import TrainingOptions
 from LASegColearnSlicer.training_plots import TrainingPlots
 from mrml_scene import startSlicerCore
 from predicted_case import makePredictedCase, writePrediction

@@ -18,10 +18,11 @@ from LASegColearnLib.segmentation_files import write_segmentation
 from LASegColearnSlicer.engine_process import EngineOutcome, EngineState
 from LASegColearnSlicer.rounds import Round
 from LASegColearnSlicer.scene_export import labelImage, scanImage
-from LASegColearnSlicer.session import Session, TrainingOptions, progressOf
+from LASegColearnSlicer.session import Session
 from LASegColearnSlicer.study import LabelSource, Study
+from LASegColearnSlicer.training_options import TrainingOptions
 from LASegColearnSlicer.training_plots import TrainingPlots
-from LASegColearnSlicer.training_progress import TrainingProgress
+from LASegColearnSlicer.training_progress import TrainingProgress, progressOf
 from mrml_scene import SlicerCore
 
 

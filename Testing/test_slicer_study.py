@@ -15,8 +15,8 @@ from LASegColearnLib.cohort import load_cohort, save_cohort
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.phantom import write_phantom_cohort
 from LASegColearnLib.run_folder import RunFolder
-from LASegColearnSlicer.session import knownProgress
 from LASegColearnSlicer.study import LabelSource, Study, reachedEnd
+from LASegColearnSlicer.training_progress import knownProgress
 
 
 @pytest.fixture(scope="module")

@@ -43,9 +43,18 @@ def doubtfulPlaces(
     doubtful = doubtful[tuple(box)]
     depth = ndimage.distance_transform_edt(doubtful, sampling=spacing)
     inner = depth > shell
-    labels, count = ndimage.label(inner if inner.any() else doubtful)
-    indices = np.arange(1, count + 1)
+    labels, _count = ndimage.label(inner if inner.any() else doubtful)
     sizes = np.bincount(labels.ravel())[1:]
-    places = ndimage.maximum_position(depth, labels, indices)
-    order = np.argsort(-sizes, kind="stable")
-    return [tuple(int(n) + side.start for n, side in zip(places[number], box, strict=True)) for number in order]
+    parts = ndimage.find_objects(labels)
+    found = []
+    for number in np.argsort(-sizes, kind="stable"):
+        part = parts[number]
+        place = _innermost(np.where(labels[part] == number + 1, depth[part], 0))
+        found.append(tuple(int(n) + own.start + of.start for n, own, of in zip(place, part, box, strict=True)))
+    return found
+
+
+def _innermost(depth: np.ndarray) -> np.ndarray:
+    """Index of the deepest voxel; where several are as deep, of the one in their middle."""
+    deepest = np.argwhere(depth == depth.max())
+    return np.asarray(deepest[np.argmin(((deepest - deepest.mean(axis=0)) ** 2).sum(axis=1))])

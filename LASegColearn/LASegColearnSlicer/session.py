@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from LASegColearnLib.cohort import Case, Cohort, save_cohort
 from LASegColearnLib.errors import InputError, Problem, sentence_for
-from LASegColearnLib.events import read_events
 from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.segmentation_files import network_file
-from LASegColearnLib.settings import Settings, preset
+from LASegColearnLib.settings import Settings
 from LASegColearnSlicer.doubtful_places import doubtfulPlaces
 from LASegColearnSlicer.engine_process import (
     SECONDS_TO_SAVE,
@@ -30,7 +27,8 @@ from LASegColearnSlicer.rounds import Round, isToBeJudged, judgeRound, readRound
 from LASegColearnSlicer.scene_cases import SceneCases
 from LASegColearnSlicer.study import Study, StudyCase, reachedEnd
 from LASegColearnSlicer.teacher_opinion import USUAL_CUT, findOpinion, imageOf, takeInto
-from LASegColearnSlicer.training_progress import TrainingProgress
+from LASegColearnSlicer.training_options import TrainingOptions
+from LASegColearnSlicer.training_progress import TrainingProgress, progressOf
 
 OnEvent = Callable[[dict[str, Any]], None]
 OnDone = Callable[[EngineOutcome], None]
@@ -38,43 +36,6 @@ OnDone = Callable[[EngineOutcome], None]
 LabeledScan = tuple[Any, Any, str]
 # A training that goes on from a model has less to learn than the one that made it.
 _RETRAINING_SHARE = 1 / 3
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """How to train; settings that are not given are the preset's, its length is not.
-
-    Attributes
-    ----------
-    preset, method, device
-        As on the command line.
-    minutes, iterations
-        Length of the training; iterations count only where minutes is None.
-    settings
-        Settings that differ from the preset's, as text by name.
-    warmStart
-        Start from the weights of the study's current model, if there is one; that model is kept.
-    """
-
-    preset: str = "cpu"
-    method: str = "colearning"
-    device: str = "auto"
-    minutes: float | None = 60.0
-    iterations: int | None = None
-    settings: dict[str, str] = field(default_factory=dict)
-    warmStart: bool = False
-
-    def arguments(self) -> list[str]:
-        """As the command line takes them. Raises :class:`InputError` for a setting that is not one, or no length."""
-        if self.minutes is None and self.iterations is None:
-            raise InputError(Problem("minutes", "Wanted a length of the training, found none.", "Give iterations."))
-        changed = [f"{name}={value}" for name, value in self.settings.items()]
-        preset(self.preset).with_text(changed)
-        length = (
-            ["--minutes", f"{self.minutes:g}"] if self.minutes is not None else ["--iterations", f"{self.iterations}"]
-        )
-        options = ["--preset", self.preset, "--method", self.method, "--device", self.device, *length]
-        return [*options, "--set", *changed] if changed else options
 
 
 class Session:
@@ -952,30 +913,6 @@ class _Bookkeeping:
         if self._failure is None or outcome.state is EngineState.FAILED:
             return outcome
         return EngineOutcome(EngineState.FAILED, self._failure, outcome.details)
-
-
-def progressOf(run: RunFolder) -> TrainingProgress:
-    """A run's curves so far, from its own events, to follow it from there; what cannot be read is left out."""
-    return _progressIn(run.events)
-
-
-def knownProgress(run: RunFolder) -> TrainingProgress:
-    """The same to look at alone, and read only when there is more: the events of hours take half a second."""
-    known = run.events.stat() if run.events.exists() else None
-    return _progressAsOf(run.events, *((known.st_mtime_ns, known.st_size) if known is not None else (0, 0)))
-
-
-@lru_cache(maxsize=4)
-def _progressAsOf(events: Path, _written: int, _size: int) -> TrainingProgress:
-    return _progressIn(events)
-
-
-def _progressIn(events: Path) -> TrainingProgress:
-    progress = TrainingProgress()
-    for event in read_events(events):
-        with suppress(KeyError, TypeError):
-            progress.follow(event)
-    return progress
 
 
 def _tell(listener: Callable[[Any], None] | None, value: Any) -> None:

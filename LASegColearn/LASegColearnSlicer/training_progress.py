@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
+
+from LASegColearnLib.events import read_events
+from LASegColearnLib.run_folder import RunFolder
 
 # So many points a curve: a chart of more is slow to draw and shows nothing more.
 _MOST_POINTS = 500
@@ -144,3 +150,27 @@ def timeLeft(seconds: float | None) -> str:
     if minutes < 60:
         return f"{minutes} min left"
     return f"{minutes // 60} h {minutes % 60:02} min left"
+
+
+def progressOf(run: RunFolder) -> TrainingProgress:
+    """A run's curves so far, from its own events, to follow it from there; what cannot be read is left out."""
+    return _progressIn(run.events)
+
+
+def knownProgress(run: RunFolder) -> TrainingProgress:
+    """The same to look at alone, and read only when there is more: the events of hours take half a second."""
+    known = run.events.stat() if run.events.exists() else None
+    return _progressAsOf(run.events, *((known.st_mtime_ns, known.st_size) if known is not None else (0, 0)))
+
+
+@lru_cache(maxsize=4)
+def _progressAsOf(events: Path, _written: int, _size: int) -> TrainingProgress:
+    return _progressIn(events)
+
+
+def _progressIn(events: Path) -> TrainingProgress:
+    progress = TrainingProgress()
+    for event in read_events(events):
+        with suppress(KeyError, TypeError):
+            progress.follow(event)
+    return progress

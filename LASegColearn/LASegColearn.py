@@ -296,6 +296,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         # Of the shown case, in RAS and mm; and which of them the views are at.
         self._doubts: list[tuple[float, float, float]] = []
         self._doubt = -1
+        # Whether a training was asked for here whose curves have not been shown yet.
+        self._wantsChart = False
 
     def setup(self) -> None:
         """Build the panel; called once, when the module is first opened."""
@@ -314,9 +316,15 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.caseTable = CaseTable(self.ui.casesTable, self.onRoleChosen, self.onStateChosen)
         self.roundsTable = RoundsTable(self.ui.roundsTable)
         self.correctSection = CorrectSection(
-            self.ui, self.logic, lambda: self._tellingErrors("correct"), lambda caseId: self._showCase(caseId)
+            self.ui,
+            self.logic,
+            lambda: self._tellingErrors("correct"),
+            lambda caseId: self._showCase(caseId),
+            lambda: self._shownCase,
         )
         self.logic.onStudyChanged(self.onStudyChanged)
+        # Also what is started in the Python console.
+        self.logic.onWorkChanged(self.update)
         self.ui.studyFolderButton.text = _("Choose a study folder ...")
         self.ui.studyFolderButton.caption = _("Study folder")
         chartTexts = (_("Losses"), _("Dice"), _("Overlap by round"), _("Distances by round"))
@@ -351,11 +359,17 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.correctSection.exit()
             self.correctSection.cleanup()
             slicer.app.disconnect("aboutToQuit()", self.cleanup)
+            slicer.app.disconnect("lastWindowClosed()", self.onLastWindowClosed)
             self._hearsQuit = False
         self.removeObservers()
         # Without a logic the panel was never set up.
         if self.logic is not None:
             self.setParameterNode(None)
+
+    def onLastWindowClosed(self) -> None:
+        """Slicer is to end, which it cannot while the Python console waits for a training."""
+        if self.logic is not None:
+            self.logic.close()
 
     def onReload(self) -> None:
         """For developers: the helpers are read anew as well, which Slicer does for this file alone."""
@@ -366,6 +380,10 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def enter(self) -> None:
         self.initializeParameterNode()
         self.correctSection.enter()
+        if self.logic is not None and self.logic.hasStudy:
+            # They may have been changed in the Segment Editor.
+            with self._tellingErrors("inputs"):
+                self.logic.cases.readStates()
         self.showDependencies()
         self.update()
 
@@ -419,6 +437,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             # A folder that is not there is not made by opening a scene.
             if _isStudy(node.studyFolder):
                 self.openStudy(node.studyFolder)
+                # While the engine is at work the study stays; the scene keeps its own until then.
+                self._sceneChoosesStudy = not self.logic.hasStudy or str(self.logic.study.folder) != node.studyFolder
             else:
                 if self.logic.hasStudy and not self.logic.isRunning:
                     # What is done next would be done in a study that this scene does not know.
@@ -563,6 +583,10 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         assert self.logic is not None
         with self._tellingErrors("inputs"):
             self.logic.study.setRole(caseId, role)
+            if role == "validation" and caseId in self.logic.learnedFrom:
+                text = _("{case}: A model has learned from its label, so it cannot tell how good that model is.")
+                refused = _("Training refuses it for validation; give it another role.")
+                self._say("inputs", f"{text.format(case=self.logic.study.case(caseId).name)} {refused}")
         self.update()
 
     def onStateChosen(self, caseId: str, state: Any) -> None:
@@ -684,6 +708,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onTrain(self) -> None:
         assert self.logic is not None
+        self._wantsChart = True
         with self._tellingErrors("train"):
             self._clearLog()
             self.logic.train(self.options(), onEvent=self.onTrainingEvent, onDone=self.onTrained)
@@ -693,6 +718,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Go on from the current model with the labels as they are now."""
         assert self.logic is not None and self._parameterNode is not None
         node = self._parameterNode
+        self._wantsChart = True
         with self._tellingErrors("rounds"):
             self._clearLog()
             self.logic.retrain(
@@ -714,6 +740,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onResume(self) -> None:
         assert self.logic is not None and self._parameterNode is not None
+        self._wantsChart = True
         with self._tellingErrors("train"):
             self._clearLog()
             device = self._parameterNode.device
@@ -993,7 +1020,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         cases = self.logic.study.cases if self.logic.hasStudy else ()
         model = self.logic.study.currentRun if self.logic.hasStudy else None
         name = None if model is None else model.path.name
-        self.caseTable.show(cases, name)
+        self.caseTable.show(cases, name, self.logic.learnedFrom if self.logic.hasStudy else ())
         rounds = self.logic.rounds if self.logic.hasStudy else []
         self.roundsTable.show(rounds, name)
         self.plots.updateRounds(rounds)
@@ -1140,6 +1167,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.iterationsSpinBox.connect("valueChanged(int)", lambda value: self.update())
         ui.byIterationsCheckBox.connect("toggled(bool)", lambda checked: self.update())
         slicer.app.connect("aboutToQuit()", self.cleanup)
+        slicer.app.connect("lastWindowClosed()", self.onLastWindowClosed)
         self._hearsQuit = True
 
     @contextmanager
@@ -1164,10 +1192,11 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         due = event["event"] == "progress" and time.monotonic() - self._plotted > _SECONDS_BETWEEN_PLOTS
         if due or event["event"] == "validated":
             # Who works in another module meanwhile keeps the layout.
-            first = self.plots.chart(CHARTS[0]) is None and self.parent.isEntered
             self._plotted = time.monotonic()
             self.plots.update(progress)
-            if first:
+            # Once for each press of a button, and never under the hands of somebody who edits.
+            if self._wantsChart and self.parent.isEntered and not self.correctSection.isAtWork:
+                self._wantsChart = False
                 self._showChart()
 
     def _showChart(self) -> None:

@@ -143,12 +143,12 @@ def test_a_table_that_another_program_has_open_does_not_stop_the_judging(
 def _leaves(table: Path, change: Callable[..., object]) -> Callable[..., object]:
     """Windows removes and replaces no file that Excel shows."""
 
-    def refused(*paths: Path, ignore_errors: bool = False) -> object:
+    def refused(*paths: Path, ignore_errors: bool = False, **options: object) -> object:
         if table in paths or table.parent in paths:
             if ignore_errors:
                 return None
             raise PermissionError(13, "The process cannot access the file")
-        return change(*paths)
+        return change(*paths, **options)
 
     return refused
 

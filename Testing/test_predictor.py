@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -504,11 +505,12 @@ def test_overwriting_leaves_nothing_of_the_earlier_prediction_and_all_else(
     assert json.loads((output / "a" / "figures.json").read_text())["network"] == "teacher"
 
 
-def test_an_overwriting_that_is_broken_off_leaves_no_segmentation_of_before(
+def test_an_overwriting_that_the_disk_has_no_room_for_leaves_what_was_there(
     tmp_path: Path, scan_file: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "output"
-    predict_files(predictor, [("a", scan_file)], output)
+    predict_files(predictor, [("a", scan_file)], output, nifti=True)
+    before = {file.name: file.read_bytes() for file in (output / "a").iterdir()}
 
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
@@ -516,7 +518,27 @@ def test_an_overwriting_that_is_broken_off_leaves_no_segmentation_of_before(
     monkeypatch.setattr("LASegColearnLib.prediction_files.write_mask", full)
     with pytest.raises(OSError, match="No space"):
         predict_files(predictor, [("a", scan_file)], output, overwrite=True)
-    assert not (output / "a" / "segmentation.seg.nrrd").exists()
+    assert {file.name: file.read_bytes() for file in (output / "a").iterdir()} == before
+
+
+def test_an_overwriting_that_is_broken_off_as_it_is_put_in_place_leaves_no_segmentation_of_before(
+    tmp_path: Path, scan_file: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    output = tmp_path / "output"
+    predict_files(predictor, [("a", scan_file)], output)
+    real = os.replace
+
+    def broken_off(source: Any, target: Any) -> None:
+        if Path(target).parent == output / "a" and Path(target).name == "segmentation.seg.nrrd":
+            raise OSError(5, "Input/output error")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", broken_off)
+    with pytest.raises(OSError, match="Input/output"):
+        predict_files(predictor, [("a", scan_file)], output, overwrite=True)
+    assert [file.name for file in (output / "a").iterdir()] == ["figures.json"]
 
 
 def test_ids_that_cannot_be_folders_are_refused_all_at_once(

@@ -345,7 +345,7 @@ def test_the_next_scan_is_taken_as_predicted_until_its_own_outline_is_moved(edit
     import slicer
 
     editor.moveSlider(0.3, "cutSlider")
-    editor.embedded.leave()
+    editor.widget.setActiveEffect(None)
     editor.embedded.activateColearning()
     assert editor.effect.cutSlider.value == pytest.approx(0.3)
     another = slicer.util.addVolumeFromArray(np.zeros(SHAPE, np.int16), name="Another")
@@ -357,7 +357,7 @@ def test_the_next_scan_is_taken_as_predicted_until_its_own_outline_is_moved(edit
 
 
 def test_parameters_that_a_saved_scene_has_not_get_their_defaults(editor: Editor) -> None:
-    editor.embedded.leave()
+    editor.widget.setActiveEffect(None)
     for name in ("Confidence", "Probability", "BrushRadius", "BrushSphere", "ThroughAll"):
         editor.node.RemoveAttribute(f"Colearning.{name}")
     editor.embedded.activateColearning()

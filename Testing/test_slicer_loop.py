@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from LASegColearnLib.errors import InputError
 from LASegColearnLib.phantom import make_phantom
 from LASegColearnLib.run_folder import RunFolder
 from LASegColearnSlicer.engine_process import EngineOutcome, EngineState
-from LASegColearnSlicer.rounds import judgeRound, readRound, startRound
+from LASegColearnSlicer.rounds import judgeEarlier, judgeRound, learnedFrom, readRound, startRound
 from LASegColearnSlicer.session import Session
 from LASegColearnSlicer.study import LabelOrigin, LabelSource, Study, StudyCase
 from LASegColearnSlicer.training_options import TrainingOptions
@@ -264,12 +265,25 @@ def test_another_cases_prediction_does_not_become_a_label(session: Session, tmp_
         session.useAsLabel(other.id, teacher, teacher.GetSegmentation().GetNthSegmentID(0))
 
 
-def test_a_case_without_prediction_and_label_cannot_be_corrected(
+def test_a_case_without_prediction_and_label_is_outlined_in_an_empty_segment(
     session: Session, phantoms: Path, tmp_path: Path
 ) -> None:
+    import slicer
+
     session.openStudy(tmp_path / "study").addScan(phantoms / "p2.nrrd", "p2")
-    with pytest.raises(InputError, match="case_001: Its prediction cannot be shown. Predict the case again"):
-        session.segmentToCorrect("case_001")
+    node, segmentId = session.segmentToCorrect("case_001")
+    segment = node.GetSegmentation().GetSegment(segmentId)
+    assert segment.GetName() == "Left atrium" and "Left atrium" in segment.GetTerminology()
+    assert session.study.case("case_001").state == "in progress"
+    # What was begun is gone on with.
+    assert session.segmentToCorrect("case_001") == (node, segmentId)
+    volume = session.cases.load("case_001")
+    with pytest.raises(InputError, match="The segment Left atrium is empty"):
+        session.useAsLabel("case_001", node, segmentId)
+    label = _trueLabel(phantoms, session.study.case("case_001"))
+    slicer.util.updateSegmentBinaryLabelmapFromArray(label, node, segmentId, volume)
+    used = session.useAsLabel("case_001", node, segmentId)
+    assert (used.role, used.origin.model) == ("labeled", None)  # type: ignore[union-attr]
     with pytest.raises(InputError, match="There is no model to go on from. Train first"):
         session.retrain()
     with pytest.raises(InputError, match="There is no model yet"):
@@ -324,16 +338,60 @@ def test_the_worse_of_two_models_does_not_stay_the_current_one(session: Session,
         "cases": 5,
         "means": {"dice": 0.8, "jaccard": 0.7, "hd95": 9.0, "asd": None},
         "comparison": {"cases": 5, "mean": -0.02, "low": -0.03, "high": -0.01, "verdict": "worse"},
+        "left_out": ["case_009"],
+        "undefined": 1,
+        "earlier_means": {"dice": 0.82, "jaccard": 0.72, "hd95": 8.0, "asd": None},
+        "earlier_undefined": 0,
     }
     judged = judgeRound(runs[1], event)
     assert judged == readRound(runs[1])
+    assert judged is not None and (judged.leftOut, judged.undefined) == (("case_009",), 1)
+    # Of the same cases and the same labels, or the table would set unlike figures side by side.
+    judgeEarlier(runs[0], event)
+    earlier = readRound(runs[0])
+    assert earlier is not None and earlier.means is not None
+    assert (earlier.cases, earlier.means["dice"], earlier.verdict) == (5, 0.82, "")
     assert judged is not None and judged.verdict.startswith("Model 002 is worse than model 001: Dice -2.0 points on 5")
     assert [one.run for one in session.rounds] == ["001", "002"]
     plots = TrainingPlots(startSlicerCore().scene)
     plots.updateRounds(session.rounds)
     chart = plots.chart("Distances by round")
     assert chart is not None and chart.GetNumberOfPlotSeriesNodes() == 1
-    assert chart.GetNthPlotSeriesNode(0).GetTableNode().GetTable().GetValue(0, 0).ToInt() == 2
+    assert chart.GetNthPlotSeriesNode(0).GetTableNode().GetTable().GetValue(0, 0).ToInt() == 1
+
+
+def test_a_model_has_learned_from_its_labels_and_from_those_that_it_went_on_from(
+    session: Session, tmp_path: Path
+) -> None:
+    from LASegColearnLib.run_folder import write_json_atomically
+
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    study = session.openStudy(tmp_path / "study")
+    cases = []
+    for number in range(4):
+        sitk.WriteImage(make_phantom(number)[0], scans / f"{number}.nrrd")
+        cases.append(study.addScan(scans / f"{number}.nrrd"))
+    ids = [case.id for case in cases]
+    first, second = study.newRun(), RunFolder(study.folder / "runs" / "002")
+    for run, started, labeled in ((first, None, ids[:2]), (second, first, ids[1:3])):
+        startRound(run, started, None, labeled, 1)
+        entries = [{"id": caseId} for caseId in labeled]
+        write_json_atomically(run.cohort, {"labeled": entries, "unlabeled": [], "validation": []})
+    assert learnedFrom(first) == set(ids[:2]) and learnedFrom(second) == set(ids[:3])
+    # By the model that a case's figures are of, whatever its role is today.
+    for caseId, run in ((ids[0], "002"), (ids[2], "001"), (ids[3], "002")):
+        study.addFigures(caseId, {"run": run, "dice": 0.9})
+    assert session.learnedFrom == {ids[0]}
+
+
+def test_a_number_of_a_run_is_given_once_even_when_its_folder_is_deleted(session: Session, tmp_path: Path) -> None:
+    study = session.openStudy(tmp_path / "study")
+    run = study.newRun()
+    study.noteRun(run)
+    startRound(run, None, None, [], 0)
+    shutil.rmtree(run.path)
+    assert [study.newRun().path.name, Study.at(study.folder).newRun().path.name] == ["002", "002"]
 
 
 class _Engine:
@@ -359,7 +417,8 @@ class _Engine:
             comparison = {"cases": 5, "mean": 0.0, "low": -0.1, "high": 0.1, "verdict": self.verdict}
             means = {"dice": 0.8, "jaccard": 0.7, "hd95": 9.0, "asd": 2.0}
             against = comparison if "--against" in arguments else None
-            onEvent({"event": "judged", "cases": 5, "means": means, "comparison": against})
+            judged = {"cases": 5, "means": means, "comparison": against, "left_out": [], "undefined": 0}
+            onEvent({"event": "judged", **judged, "earlier_means": None, "earlier_undefined": 0})
         onDone(EngineOutcome(end, "It was broken." if end is EngineState.FAILED else "", ""))
 
 

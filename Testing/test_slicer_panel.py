@@ -801,6 +801,51 @@ def test_the_states_of_an_older_scene_do_not_replace_the_studys(filled: Any) -> 
     assert logic.GetSegmentStatus(segment) == logic.Flagged
 
 
+def test_a_flag_that_the_editor_has_set_stays_and_is_seen_on_entering(filled: Any, opened: tuple[Any, Any]) -> None:
+    import slicer
+
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    for caseId in ("case_001", "case_002"):
+        node, segmentId = filled.logic.cases.labelSource(caseId)
+        logic.SetSegmentStatus(node.GetSegmentation().GetSegment(segmentId), logic.Flagged)
+    filled.logic.useAsLabel("case_001", *filled.logic.cases.labelSource("case_001"))
+    assert filled.logic.study.case("case_001").state == "flagged"
+    leave(filled)
+    enter(filled, opened[1])
+    assert filled.logic.study.case("case_002").state == "flagged"
+
+
+def test_what_the_console_starts_and_ends_is_seen_in_the_panel(filled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from LASegColearnSlicer.training_options import TrainingOptions
+
+    filled.logic.train(TrainingOptions("demo", minutes=None, iterations=10_000, settings=SMALL))
+    assert filled.ui.cancelButton.enabled and not filled.ui.trainButton.enabled
+    filled.logic.cancel()
+    _until(lambda: not filled.logic.isRunning)
+    assert not filled.ui.cancelButton.enabled and filled.ui.trainButton.enabled
+
+
+def test_closing_slicers_window_ends_a_training_that_the_console_waits_for(
+    filled: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import slicer
+
+    closed: list[bool] = []
+    monkeypatch.setattr(filled.logic, "close", lambda: closed.append(True))
+    bare(slicer.app).lastWindowClosed.emit()
+    assert closed == [True]
+
+
+def test_a_role_of_validation_for_what_a_model_has_learned_from_is_said(
+    filled: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(filled.logic), "learnedFrom", property(lambda logic: {"case_001"}))
+    filled.onRoleChosen("case_002", "validation")
+    assert filled.ui.inputsMessageLabel.text == ""
+    filled.onRoleChosen("case_001", "validation")
+    assert "A model has learned from its label" in filled.ui.inputsMessageLabel.text
+
+
 def test_a_role_that_needs_a_label_is_refused_and_shown_as_it_was(filled: Any) -> None:
     filled.onRoleChosen("case_003", "labeled")
     assert "Wanted a label for the role labeled" in filled.ui.inputsMessageLabel.text
@@ -1004,6 +1049,24 @@ def test_a_scene_whose_study_is_gone_does_not_leave_the_one_before_open(panel: A
     assert "not at its place any more" in panel.ui.inputsMessageLabel.text
     assert panel._parameterNode.studyFolder == str(tmp_path / "moved away")
     assert (tmp_path / "study" / "study.json").exists()
+
+
+def test_a_scene_that_is_opened_while_the_engine_is_at_work_keeps_its_study(
+    panel: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("B", "A"):
+        panel.openStudy(str(tmp_path / name))
+    panel.onSceneStartClose(None, None)
+    panel.onSceneEndClose(None, None)
+    panel._parameterNode.studyFolder = str(tmp_path / "B")
+    with monkeypatch.context() as atWork:
+        atWork.setattr(type(panel.logic), "isRunning", property(lambda logic: True))
+        panel.onSceneEndImport(None, None)
+        panel.initializeParameterNode()
+        assert panel.logic.study.folder == tmp_path / "A"
+        assert panel._parameterNode.studyFolder == str(tmp_path / "B")
+    panel.initializeParameterNode()
+    assert panel.logic.study.folder == tmp_path / "B"
 
 
 def test_a_scene_that_was_saved_while_painting_is_not_painted_into_when_it_is_read(panel: Any) -> None:

@@ -188,3 +188,37 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_half_file(core: SlicerCore, tmp
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list((tmp_path / "scans").iterdir()) == []
+
+
+def test_the_frame_of_a_sequence_is_no_scan(core: SlicerCore) -> None:
+    """slicer-core has no Sequences module: a scene with one browser stands in for it, of what the real one is asked."""
+    from LASegColearnSlicer.scene_export import checkScan, isFrameOfSequence
+
+    class Browser:
+        def IsProxyNodeID(self, identifier: str) -> bool:
+            return identifier == cine.GetID()
+
+    class SceneOfSequences:
+        def GetNumberOfNodesByClass(self, name: str) -> int:
+            return 1 if name == "vtkMRMLSequenceBrowserNode" else 0
+
+        def GetNthNodeByClass(self, number: int, name: str) -> Browser:
+            return Browser()
+
+    class InSequences:
+        def __init__(self, node: Any) -> None:
+            self._node = node
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._node, name)
+
+        def GetScene(self) -> SceneOfSequences:
+            return SceneOfSequences()
+
+    cine = volume(core, name="Cine")
+    frame, scan = InSequences(cine), InSequences(volume(core))
+    assert isFrameOfSequence(frame) and not isFrameOfSequence(scan)
+    assert not isFrameOfSequence(cine), "There is no browser in this scene."
+    with pytest.raises(InputError, match="Cine: It is the frame of a sequence"):
+        checkScan(frame)
+    checkScan(scan)

@@ -280,3 +280,25 @@ def test_a_folder_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written to|found other files"):
         Study.at(tmp_path / "file" / "study")
+
+
+def test_a_scan_is_looked_for_in_the_study_where_it_is_not_at_its_place_any_more(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    scan = elsewhere / "scan.nrrd"
+    scan.write_bytes(b"NRRD0004\n")
+    study = Study.at(tmp_path / "study")
+    study.addScan(scan)
+    inStudy = study.folder / "scans" / "scan.nrrd"
+    inStudy.parent.mkdir(exist_ok=True)
+    inStudy.write_bytes(scan.read_bytes())
+    assert Study.at(study.folder).cases[0].scan == scan
+    scan.unlink()
+    assert Study.at(study.folder).cases[0].scan == inStudy
+    inStudy.unlink()
+    assert Study.at(study.folder).cases[0].scan == scan
+    # As a computer with Windows has written it.
+    file = study.folder / "study.json"
+    file.write_text(file.read_text("utf-8").replace(scan.as_posix(), "D:\\\\Scans\\\\scan.nrrd"), encoding="utf-8")
+    inStudy.write_bytes(b"NRRD0004\n")
+    assert Study.at(study.folder).cases[0].scan == inStudy

@@ -10,7 +10,7 @@ import pytest
 
 from LASegColearnSlicer.live_readouts import NetworkReadout, Readouts
 from LASegColearnSlicer.rounds import Round
-from LASegColearnSlicer.study import LabelSource, StudyCase, Suggested
+from LASegColearnSlicer.study import StudyCase, Suggested
 from slicer_stand_in.application import startSlicer
 
 CASE = StudyCase(
@@ -77,10 +77,19 @@ def test_each_figure_of_a_round_stands_in_its_column() -> None:
     widget.setColumnCount(7)
     means = {"dice": 0.9012, "jaccard": 0.8123, "hd95": 3.04, "asd": 1.026}
     first = Round("001", "2026-01-02T03:04:05", None, 4, 12, cases=3, means=means)
-    second = Round("002", "2026-01-03T03:04:05", "001", 5, 11, newLabels=("case_007",))
+    second = Round(
+        *("002", "2026-01-03T03:04:05", "001", 5, 11),
+        newLabels=("case_007",),
+        cases=2,
+        leftOut=("case_009",),
+        undefined=1,
+    )
     RoundsTable(widget).show([first, second], "002")
     assert _row(widget, 0) == ["001", "", "4", "0.901", "3.0", "1.03", "2026-01-02 03:04"]
     assert _row(widget, 1) == ["002, current", "001", "5 (+1)", "", "", "", "2026-01-03 03:04"]
+    tip = widget.item(1, 0).toolTip()
+    assert "In 1 of them it has found nothing" in tip and "was trained on them: case_009" in tip
+    assert "found nothing" not in widget.item(0, 0).toolTip()
 
 
 def test_each_figure_of_a_case_stands_in_its_place_and_says_when_the_model_has_seen_its_label() -> None:
@@ -90,9 +99,8 @@ def test_each_figure_of_a_case_stands_in_its_place_and_says_when_the_model_has_s
     assert texts == ("71.5", "0.31", "0.927", "0.901", "3.0")
     for tip, word in zip(tips, ("Volume", "uncertainty", "networks", "Dice", "Hausdorff"), strict=True):
         assert word in tip
-    label = LabelSource(Path("a.seg.nrrd"))
-    for role, seen in (("labeled", True), ("validation", False)):
-        tips = [tip for _text, tip in figureTexts(replace(CASE, role=role, label=label))]
+    for seen in (True, False):
+        tips = [tip for _text, tip in figureTexts(CASE, seen)]
         assert ["trained on this case" in tip for tip in tips] == [False, False, False, seen, seen]
 
 

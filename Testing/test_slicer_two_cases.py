@@ -92,8 +92,55 @@ def test_correct_stops_where_the_case_cannot_be_shown(two: Two) -> None:
     two.second.scan.unlink()
     two.correct(two.second.id)
     assert two.background == "Scan"
-    assert two.edited.GetSegmentationNode() is two.first.node
+    assert two.edited.GetSegmentationNode() is None
     assert two.panel.ui.correctMessageLabel.text
+
+
+def test_of_a_case_that_is_shown_no_more_nothing_stays_in_the_editor(two: Two) -> None:
+    two.correct(two.first.caseId)
+    assert two.edited.GetSegmentationNode() is two.first.node
+    two.panel.showCase(two.second.id)
+    # A button or a key would start a tool on it, over the other scan.
+    assert two.edited.GetSegmentationNode() is None
+
+
+def test_a_case_that_is_chosen_in_the_editors_own_lists_is_shown(two: Two) -> None:
+    import slicer
+
+    two.correct(two.first.caseId)
+    two.panel.showCase(two.first.caseId)
+    assert two.background == "Scan"
+    widget = two.panel.correctSection._widget
+    widget.setSegmentationNode(two.secondLabel)
+    widget.setSourceVolumeNode(two.secondVolume)
+    end = time.monotonic() + 20
+    while two.background != "Scan B":
+        assert time.monotonic() < end
+        slicer.app.processEvents()
+    assert two.edited.GetSegmentationNode() is two.secondLabel
+    assert two.panel._shownCase == two.second.id
+
+
+def test_curves_are_shown_once_and_not_under_the_hands_of_somebody_who_edits(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel, shown = two.panel, []
+    monkeypatch.setattr(panel, "_showChart", lambda: shown.append(True))
+
+    def progress() -> None:
+        panel._plotted = 0.0
+        panel._plot(panel.logic.progress, {"event": "progress"})
+
+    progress()
+    assert shown == [], "Of a training that nobody has asked for here."
+    panel._wantsChart = True
+    two.correct(two.first.caseId)
+    progress()
+    assert shown == []
+    panel.correctSection._widget.setActiveEffect(None)
+    progress()
+    progress()
+    assert shown == [True]
 
 
 def test_a_case_whose_prediction_was_broken_off_is_shown_and_corrected(two: Two) -> None:

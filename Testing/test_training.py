@@ -135,6 +135,15 @@ def test_without_validation_cases_some_labeled_ones_are_held_out_and_it_is_said(
     assert load_cohort(tmp_path / "again" / "cohort.json").validation[0].id == used.validation[0].id
 
 
+def test_a_training_that_is_stopped_before_it_saves_leaves_its_cases_free(cohort: Path, tmp_path: Path) -> None:
+    prepared: list[dict] = []
+    stopped = train(cohort, tmp_path / "run", SETTINGS, listeners=[prepared.append], should_stop=lambda: bool(prepared))
+    assert not stopped.finished
+    assert not (cohort.parent / "lasegcolearn-roles.json").exists()
+    assert train(cohort, tmp_path / "other", SETTINGS).finished
+    assert (cohort.parent / "lasegcolearn-roles.json").exists()
+
+
 def test_with_fewer_labels_a_case_that_was_held_out_before_is_left_out(cohort: Path, tmp_path: Path) -> None:
     whole = load_cohort(cohort)
     study = _write(tmp_path / "other", Cohort(whole.labeled, whole.unlabeled, ()))

@@ -111,7 +111,7 @@ def summarize(rows: Sequence[EvaluatedCase]) -> dict[str, Summary]:
         defined = values[np.isfinite(values)]
         result[measure] = Summary(
             mean=float(defined.mean()) if len(defined) else math.nan,
-            deviation=float(defined.std(ddof=1)) if len(defined) > 1 else 0.0 if len(defined) else math.nan,
+            deviation=float(defined.std(ddof=1)) if len(defined) > 1 else math.nan,
             count=len(defined),
             undefined=len(values) - len(defined),
         )
@@ -168,7 +168,8 @@ def format_table(rows: Sequence[EvaluatedCase]) -> str:
 def _cell(summary: Summary, factor: float, width: int) -> str:
     if not math.isfinite(summary.mean):
         return f"{'-':>{width}}"
-    return f"{f'{summary.mean * factor:.2f} ± {summary.deviation * factor:.2f}':>{width}}"
+    deviation = f" ± {summary.deviation * factor:.2f}" if math.isfinite(summary.deviation) else ""
+    return f"{f'{summary.mean * factor:.2f}{deviation}':>{width}}"
 
 
 def _require(name: str, found: str, known: Sequence[str]) -> None:

@@ -112,6 +112,9 @@ def figures_of(judgement: Judgement) -> dict[str, Any]:
         "dice": {row.case: row.metrics.dice for row in judgement.rows},
         "comparison": None if judgement.comparison is None else asdict(judgement.comparison),
         "left_out": judgement.left_out,
+        # Empty predictions, which have no distances: their means are of the others.
+        "undefined": summarize(judgement.rows)["hd95"].undefined,
+        "earlier_undefined": summarize(judgement.earlier)["hd95"].undefined,
     }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -230,10 +232,20 @@ def _some(ids: Sequence[str]) -> str:
 
 
 def _write(prediction: Prediction, folder: Path, *, nifti: bool, volumes: bool) -> None:
-    # First, since it is written last: what has a segmentation is whole, and of one prediction.
-    outdated = [SEGMENTATION_FILE, *(set(_files(True, True)) - set(_files(nifti, volumes)))]
-    for file in [*(folder / name for name in outdated), *folder.glob(network_file("*"))]:
-        patiently(partial(file.unlink, missing_ok=True))
+    """Write a prediction beside the one that is there, then put it in its place: the disk may be full."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".new-", ignore_cleanup_errors=True) as name:
+        new = Path(name)
+        _write_new(prediction, new, nifti=nifti, volumes=volumes)
+        # First, since it comes last: what has a segmentation is whole, and of one prediction.
+        outdated = [SEGMENTATION_FILE, *(set(_files(True, True)) - set(_files(nifti, volumes)))]
+        for file in [*(folder / name for name in outdated), *folder.glob(network_file("*"))]:
+            patiently(partial(file.unlink, missing_ok=True))
+        for file in sorted(new.iterdir(), key=lambda file: (file.name == SEGMENTATION_FILE, file.name != FIGURES_FILE)):
+            patiently(partial(os.replace, file, folder / file.name))
+
+
+def _write_new(prediction: Prediction, folder: Path, *, nifti: bool, volumes: bool) -> None:
     write_json_atomically(folder / FIGURES_FILE, prediction.figures)
     if volumes and prediction.uncertainty is not None:
         write_volume(folder / PROBABILITY_FILE, prediction.probability)

@@ -167,6 +167,13 @@ def train(
     needs_unlabeled = method_class(settings.method).needs_unlabeled
     cache = CaseCache(folder.cache, settings)
 
+    learned: dict[str, Callable[[], None]] = {}
+
+    def record_what_is_learned(event: dict[str, Any]) -> None:
+        # Not before: a training that is stopped before it has saved anything has taught nobody.
+        if event["event"] == "checkpoint" and learned:
+            learned.pop("from")()
+
     def prepare(events: EventLog) -> TrainingCases:
         checked, cached = prepare_cases(members, settings, cache, events, should_stop)
         ledger = RoleLedger.load(cohort.parent / _LEDGER_NAME)
@@ -181,10 +188,11 @@ def train(
         prepare_committee(folder, settings, kept, cases, place, initial)
         for message in [*note, *fewer, *left_out, *untrained_start(settings, initial), *checked.warnings, *notes]:
             events.emit("warning", message=message)
-        record_roles(ledger, cases.lineage, events)
+        learned["from"] = lambda: record_roles(ledger, cases.lineage, events)
         return cases
 
-    with joined(place.device) as processes, _events(folder, listeners, processes) as events, kept_awake():
+    told = [record_what_is_learned, *listeners]
+    with joined(place.device) as processes, _events(folder, told, processes) as events, kept_awake():
         _require_one_precision(processes, place)
         try:
             cases = _prepared_by_first(processes, folder, lambda: prepare(events))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import qt
@@ -15,6 +16,7 @@ _SCAN, _ROLE, _LABEL, _STATE, _FIRST_FIGURE = range(5)
 
 
 # Each text is written out, for the tools that collect what is to be translated.
+@lru_cache
 def _roleTexts() -> dict[Role, str]:
     return {
         "labeled": _("labeled"),
@@ -24,6 +26,7 @@ def _roleTexts() -> dict[Role, str]:
     }
 
 
+@lru_cache
 def _stateTexts() -> dict[State, str]:
     return {
         "not started": _("not started"),
@@ -50,18 +53,24 @@ class CaseTable:
         self._onRole = onRole
         self._onState = onState
         self._ids: list[str] = []
+        # What the texts of each row are of.
+        self._shown: dict[int, tuple[StudyCase, str | None, bool]] = {}
         self._wheel = _WheelFilter()
         table.verticalHeader().setVisible(False)
         table.horizontalHeader().setStretchLastSection(True)
         table.setWordWrap(False)
 
-    def show(self, cases: Sequence[StudyCase], model: str | None = None) -> None:
+    def show(
+        self, cases: Sequence[StudyCase], model: str | None = None, learned: Collection[str] = frozenset()
+    ) -> None:
         """Show these cases; rows are only made anew where there are other cases than before.
 
         Parameters
         ----------
         model
             Name of the run whose model is the current one; what an earlier one asked for is marked.
+        learned
+            Ids of the cases whose figures are of a model that has learned from their labels.
         """
         ids = [case.id for case in cases]
         if ids != self._ids:
@@ -69,7 +78,7 @@ class CaseTable:
             self._build(ids)
             self.select(selected)
         for row, case in enumerate(cases):
-            self._fill(row, case, model)
+            self._fill(row, case, model, case.id in learned)
         self._table.resizeColumnsToContents()
 
     def selectedIds(self) -> list[str]:
@@ -90,7 +99,7 @@ class CaseTable:
                 selection.select(model.index(row, 0), flags)
 
     def _build(self, ids: list[str]) -> None:
-        self._ids = ids
+        self._ids, self._shown = ids, {}
         self._table.setRowCount(0)
         self._table.setRowCount(len(ids))
         for row, caseId in enumerate(ids):
@@ -110,13 +119,18 @@ class CaseTable:
         combo.installEventFilter(self._wheel)
         self._table.setCellWidget(row, column, combo)
 
-    def _fill(self, row: int, case: StudyCase, model: str | None) -> None:
-        self._text(row, _SCAN, case.name, f"{case.id}: {case.scan.name}")
+    def _fill(self, row: int, case: StudyCase, model: str | None, isLearnedFrom: bool) -> None:
         self._table.cellWidget(row, _ROLE).setCurrentIndex(list(_roleTexts()).index(case.role))
         self._table.cellWidget(row, _STATE).setCurrentIndex(list(_stateTexts()).index(case.state))
+        # Texts of hundreds of cases take a while, and this is called by nearly everything.
+        shown = (case, model, isLearnedFrom)
+        if self._shown.get(row) == shown:
+            return
+        self._shown[row] = shown
+        self._text(row, _SCAN, case.name, f"{case.id}: {case.scan.name}")
         label = "" if case.label is None else case.label.segment or case.label.file.name
         self._text(row, _LABEL, label, _labelTip(case))
-        for number, (text, tip) in enumerate([*figureTexts(case), _suggestionTexts(case, model)]):
+        for number, (text, tip) in enumerate([*figureTexts(case, isLearnedFrom), _suggestionTexts(case, model)]):
             self._text(row, _FIRST_FIGURE + number, text, tip)
 
     def _text(self, row: int, column: int, text: str, tip: str) -> None:
@@ -135,11 +149,17 @@ class _WheelFilter(qt.QWidget):
         return False
 
 
-def figureTexts(case: StudyCase) -> list[tuple[str, str]]:
-    """Volume, uncertainty, agreement, Dice and 95HD of a case as text, each with what it says."""
+def figureTexts(case: StudyCase, isLearnedFrom: bool = False) -> list[tuple[str, str]]:
+    """Volume, uncertainty, agreement, Dice and 95HD of a case as text, each with what it says.
+
+    Parameters
+    ----------
+    isLearnedFrom
+        Whether the model that they are of has learned from the case's label, whatever role it has now.
+    """
     figures = case.figures
     agreement = (figures.get("agreement") or {}).get("mean")
-    trainedOn = " " + _("The model was trained on this case.") if case.role == "labeled" else ""
+    trainedOn = " " + _("The model was trained on this case.") if isLearnedFrom else ""
     return [
         (numberText(figures.get("volume_ml"), 1), _("Volume of the teacher's segmentation in mL")),
         (

@@ -31,6 +31,8 @@ class CorrectSection:
     showCase
         Shows a case in the views, by its id, and returns what of it cannot be shown; raises :class:`InputError` where
         its scan cannot.
+    shownCase
+        The id of the case that is shown, None if there is none.
     """
 
     def __init__(
@@ -39,16 +41,18 @@ class CorrectSection:
         logic: Any,
         tellingErrors: Callable[[], AbstractContextManager[None]],
         showCase: Callable[[str], InputError | None],
+        shownCase: Callable[[], str | None],
     ) -> None:
         self._ui = ui
         self._logic = logic
         self._tellingErrors = tellingErrors
         self._showCase = showCase
+        self._shownCase = shownCase
         self._isEntered = False
         self._readouts = ReadoutsTable(ui.readoutsTable)
         self._widget = slicer.qMRMLSegmentEditorWidget()
         ui.editorFrame.layout().addWidget(self._widget)
-        self.editor = EmbeddedEditor(self._widget, slicer.mrmlScene, onChosen=self._follow)
+        self.editor = EmbeddedEditor(self._widget, slicer.mrmlScene, onChosen=self._onChosen)
         self.editor.setup()
         TeacherOutline.restoreSaved(slicer.mrmlScene)
         ui.correctCollapsibleButton.connect("contentsCollapsed(bool)", self._onCollapsed)
@@ -98,19 +102,25 @@ class CorrectSection:
         if self.editor.chosen[2] is not self._logic.cases.volumeNode(caseId):
             self.editor.leave()
 
+    @property
+    def isAtWork(self) -> bool:
+        """Whether an effect is active."""
+        return self._widget.activeEffect() is not None
+
     def isAtWorkOn(self, caseId: str) -> bool:
         """Whether an effect is active on the scan of this case."""
         # Not the node's name of it, which stays where the editor asks about a segmentation of surfaces and gets a no.
-        isActive = self._widget.activeEffect() is not None
-        return isActive and self.editor.chosen[2] is self._logic.cases.volumeNode(caseId)
+        return self.isAtWork and self.editor.chosen[2] is self._logic.cases.volumeNode(caseId)
 
     def correct(self, caseId: str) -> None:
         """Show a case, and edit its label, or a copy of the teacher's segmentation, beside the teacher's outline.
 
+        Of a case that has neither an empty segment is edited.
+
         Raises
         ------
         InputError
-            If there is nothing to correct yet, or a file is gone.
+            If a file is gone.
         """
         # Where it raises, another case's scan is still shown: nobody shall paint into this case over that.
         notShown = self._showCase(caseId)
@@ -120,7 +130,8 @@ class CorrectSection:
             node.CreateClosedSurfaceRepresentation()
         self._ui.correctCollapsibleButton.collapsed = False
         self.editor.edit(node, segmentId, self._logic.cases.load(caseId))
-        self.editor.activateColearning()
+        if self._logic.isPredicted(caseId):
+            self.editor.activateColearning()
         self._follow()
         if notShown is not None:
             raise notShown
@@ -165,6 +176,18 @@ class CorrectSection:
             return ""
         first = min(asked, key=lambda case: case.suggested.place)
         return _("Annotate {name} next. {reason}").format(name=first.name, reason=first.suggested.reason)
+
+    def _onChosen(self) -> None:
+        """Another case may be chosen in the editor's own lists: nobody shall paint into it over this one's scan."""
+        segmentation, _segmentId, volume = self.editor.chosen
+        if self._isEntered and segmentation is not None and volume is not None and self._logic.hasStudy:
+            case = self._logic.cases.caseOf(volume)
+            if case is not None and case.id != self._shownCase():
+                with self._tellingErrors():
+                    notShown = self._showCase(case.id)
+                    if notShown is not None:
+                        raise notShown
+        self._follow()
 
     def _follow(self) -> None:
         """Show the figures of what is edited now."""

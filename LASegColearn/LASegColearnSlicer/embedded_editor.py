@@ -135,8 +135,9 @@ class EmbeddedEditor(VTKObservationMixin):
         self._widget.setCurrentSegmentID(segmentId)
 
     def leave(self) -> None:
-        """No effect is active any more."""
+        """No effect is active any more, and nothing is chosen that one could be started on by a button or a key."""
         self._widget.setActiveEffect(None)
+        self._widget.setSegmentationNode(None)
 
     def activateColearning(self) -> None:
         """Make Co-learning the active effect."""

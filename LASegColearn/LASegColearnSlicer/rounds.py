@@ -40,6 +40,10 @@ class Round:
         Name of the run whose model was the current one when it was started, None if there was none.
     comparison
         Its Dice against that model's, on the same cases; None before it was judged.
+    leftOut
+        Ids of the validation cases on which it could not be judged, since one of the two models was trained on them.
+    undefined
+        In how many cases nothing was found, so that they are not in the means of ``hd95`` and ``asd``.
     """
 
     run: str
@@ -53,6 +57,8 @@ class Round:
     means: dict[str, float | None] | None = None
     against: str | None = None
     comparison: PairedComparison | None = None
+    leftOut: tuple[str, ...] = ()
+    undefined: int = 0
 
     @property
     def verdict(self) -> str:
@@ -91,9 +97,19 @@ def judgeRound(run: RunFolder, event: dict[str, Any]) -> Round | None:
         cases=event["cases"],
         means=event["means"],
         comparison=None if found is None else PairedComparison(**found),
+        leftOut=tuple(event["left_out"]),
+        undefined=event["undefined"],
     )
     _write(run, judged)
     return judged
+
+
+def judgeEarlier(run: RunFolder, event: dict[str, Any]) -> None:
+    """Note what the same event says of the model that it was compared with, as of the same cases and their labels."""
+    known = readRound(run)
+    if known is not None and event["earlier_means"] is not None:
+        means, undefined = event["earlier_means"], event["earlier_undefined"]
+        _write(run, replace(known, cases=event["cases"], means=means, undefined=undefined))
 
 
 def readRound(run: RunFolder) -> Round | None:
@@ -110,12 +126,27 @@ def readRound(run: RunFolder) -> Round | None:
             **{
                 **content,
                 "newLabels": tuple(content["newLabels"]),
+                "leftOut": tuple(content.get("leftOut", ())),
                 "validation": len(_idsIn(run, "validation")),
                 "comparison": None if comparison is None else PairedComparison(**comparison),
             }
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def learnedFrom(run: RunFolder) -> set[str]:
+    """Ids of the cases whose labels a run's model has learned from, or one that it went on from."""
+    learned: set[str] = set()
+    seen: set[str] = set()
+    while run.path.name not in seen:
+        seen.add(run.path.name)
+        learned |= _idsIn(run, "labeled")
+        known = readRound(run)
+        if known is None or known.startedFrom is None:
+            break
+        run = RunFolder(run.path.with_name(known.startedFrom))
+    return learned
 
 
 def isToBeJudged(run: RunFolder) -> bool:

@@ -81,6 +81,12 @@ def _tip(one: Round) -> str:
         lines.append(_("Not judged on its {n} validation cases yet").format(n=one.validation))
     else:
         lines.append(_("No validation cases, so nothing says how good it is"))
+    if one.undefined:
+        text = _("In {n} of them it has found nothing: they are not in the means of 95HD and ASD")
+        lines.append(text.format(n=one.undefined))
+    if one.leftOut:
+        text = _("Left out, since one of the two models was trained on them: {cases}")
+        lines.append(text.format(cases=", ".join(one.leftOut)))
     if one.verdict:
         lines.append(one.verdict)
     return "\n".join(lines)

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.errors import InputError, Problem, sentence_for
+from LASegColearnLib.run_folder import replacing
 from LASegColearnLib.scan_files import read_label
 from LASegColearnLib.scan_names import stem
 from LASegColearnLib.segmentation_files import SEGMENT_NAME, write_segmentation
@@ -38,6 +39,7 @@ from LASegColearnSlicer.scene_export import (
     checkScan,
     gridOf,
     hasGridOf,
+    isFrameOfSequence,
     labelImage,
     scanImage,
     writeLabel,
@@ -175,7 +177,10 @@ class SceneCases:
         if file.exists() and not _sameVoxels(file, content):
             earlier = self._study.folder / "labels" / "earlier"
             earlier.mkdir(exist_ok=True)
-            shutil.copy2(file, earlier / f"{caseId}-{_lastNumber(earlier, caseId) + 1:03}.seg.nrrd")
+            kept = earlier / f"{caseId}-{_lastNumber(earlier, caseId) + 1:03}.seg.nrrd"
+            # Whole or not at all: the disk may be full.
+            with replacing(kept) as temporary:
+                shutil.copy2(file, temporary)
         writeLabel(segmentationNode, segmentId, volume, file)
         source = LabelSource(file.absolute(), SEGMENT_NAME)
         self._study.setLabel(caseId, source, modelOf(segmentationNode, segmentId))
@@ -190,8 +195,16 @@ class SceneCases:
         segmentationNode.SetAttribute(_SEGMENT_ATTRIBUTE, segmentId)
         segmentationNode.SetAttribute(_FILE_ATTRIBUTE, _voxelsHash(file))
         segmentationNode.SetAttribute(_VOXELS_ATTRIBUTE, placedVoxelsDigest(segmentationNode))
-        state = self._study.case(caseId).state
-        self.setState(caseId, "completed" if state in ("not started", "in progress", "predicted") else state)
+        self.setState(caseId, "flagged" if self._isFlagged(caseId) else "completed")
+
+    def _isFlagged(self, caseId: str) -> bool:
+        """Whether a case, or its label's segment in Slicer's own list, is flagged as one to look at again."""
+        import slicer
+
+        source = self.labelSource(caseId)
+        segment = None if source is None else source[0].GetSegmentation().GetSegment(source[1])
+        status = 0 if segment is None else slicer.vtkSlicerSegmentationsModuleLogic.GetSegmentStatus(segment)
+        return self._study.case(caseId).state == "flagged" or status == _STATES.index("flagged")
 
     def checkOwner(self, caseId: str, segmentationNode: Any) -> None:
         """Refuse another case's segmentation: scans of two patients overlap, so that nobody would notice.
@@ -234,6 +247,9 @@ class SceneCases:
                         changed.append(case.id)
                 except InputError as error:
                     problems += error.problems
+                except OSError as error:
+                    # The others' edits are written all the same, where they can be.
+                    problems.append(Problem(case.id, sentence_for(error), "Its edited label was not written."))
         if problems:
             raise InputError(problems)
         return changed
@@ -321,7 +337,12 @@ class SceneCases:
             return node
         if not case.scan.exists():
             raise InputError(
-                Problem(caseId, f"The scan's file {case.scan.name} is gone.", "Put it back, or remove the case.")
+                Problem(
+                    caseId,
+                    f"The scan's file {case.scan.name} is gone.",
+                    "Put it back, or put a copy of it into the folder scans of the study and open the study again; or "
+                    "remove the case.",
+                )
             )
         node = self._loadVolume(case.scan)
         if node is None:
@@ -431,6 +452,7 @@ class SceneCases:
             not node.IsA("vtkMRMLLabelMapVolumeNode")
             and node.GetAttribute(KIND_ATTRIBUTE) != CLONE
             and not isOurs(node)
+            and not isFrameOfSequence(node)
             and image is not None
             and image.GetNumberOfScalarComponents() == 1
         )

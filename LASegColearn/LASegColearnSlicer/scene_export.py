@@ -34,7 +34,18 @@ def checkScan(volumeNode: Any) -> None:
                 name, "Wanted a scan, found a labelmap.", "In Data, right-click it and convert it to a segmentation."
             )
         )
+    if isFrameOfSequence(volumeNode):
+        cause = "It is the frame of a sequence that is shown, and another one soon."
+        raise InputError(Problem(name, cause, "In Data, clone it at the frame that is wanted, and choose the clone."))
     checkTransform(volumeNode)
+
+
+def isFrameOfSequence(volumeNode: Any) -> bool:
+    """Whether a volume stands for whatever frame of a sequence is shown (vtkMRMLSequenceBrowserNode)."""
+    scene = volumeNode.GetScene()
+    count = 0 if scene is None else scene.GetNumberOfNodesByClass("vtkMRMLSequenceBrowserNode")
+    browsers = [scene.GetNthNodeByClass(number, "vtkMRMLSequenceBrowserNode") for number in range(count)]
+    return any(browser.IsProxyNodeID(volumeNode.GetID()) for browser in browsers)
 
 
 def scanImage(volumeNode: Any) -> sitk.Image:

@@ -11,7 +11,7 @@ from typing import Any
 from LASegColearnLib.cohort import Case, Cohort, save_cohort
 from LASegColearnLib.errors import InputError, Problem, sentence_for
 from LASegColearnLib.run_folder import RunFolder
-from LASegColearnLib.segmentation_files import network_file
+from LASegColearnLib.segmentation_files import SEGMENT_NAME, TERMINOLOGY, network_file
 from LASegColearnLib.settings import Settings
 from LASegColearnSlicer.doubtful_places import doubtfulPlaces
 from LASegColearnSlicer.engine_process import (
@@ -23,7 +23,7 @@ from LASegColearnSlicer.engine_process import (
 )
 from LASegColearnSlicer.live_readouts import Listener, LiveReadouts, Readouts, readoutsOf
 from LASegColearnSlicer.results import MODEL_ATTRIBUTE, PredictionDisplay, isOurs, markModel
-from LASegColearnSlicer.rounds import Round, isToBeJudged, judgeRound, readRound, startRound
+from LASegColearnSlicer.rounds import Round, isToBeJudged, judgeEarlier, judgeRound, learnedFrom, readRound, startRound
 from LASegColearnSlicer.scene_cases import SceneCases
 from LASegColearnSlicer.study import Study, StudyCase, reachedEnd
 from LASegColearnSlicer.teacher_opinion import USUAL_CUT, findOpinion, imageOf, takeInto
@@ -73,6 +73,7 @@ class Session:
         self._readouts: LiveReadouts | None = None
         self._followers: list[Listener] = []
         self._studyListeners: list[Callable[[], None]] = []
+        self._workListeners: list[Callable[[], None]] = []
         # Of the case that was looked at last: when its files were written, and what is in them.
         self._masks: tuple[tuple[tuple[Path, int], ...], dict[str, Any]] | None = None
         self.progress = TrainingProgress()
@@ -113,6 +114,14 @@ class Session:
     def onStudyChanged(self, listener: Callable[[], None]) -> None:
         """Call this from now on when another study was opened, from wherever, or the study was closed."""
         self._studyListeners.append(listener)
+
+    def onWorkChanged(self, listener: Callable[[], None]) -> None:
+        """Call a listener whenever the engine has been set to work or has ended, whoever asked for it."""
+        self._workListeners.append(listener)
+
+    def _tellOfWork(self) -> None:
+        for listener in self._workListeners:
+            listener()
 
     def _tellOfStudy(self) -> None:
         # What it has is of the study before.
@@ -222,10 +231,12 @@ class Session:
         startedFrom = model if options.warmStart else None
         if startedFrom is not None:
             arguments += ["--init", str(startedFrom.last_checkpoint)]
+        self.cases.readStates()
         self.cases.refreshLabels()
         cohort = self.study.writeCohort()
         run = self.study.newRun()
         labeled = [case.id for case in self.study.cases if case.role == "labeled"]
+        self.study.noteRun(run)
         startRound(run, startedFrom, model, labeled, sum(case.role == "unlabeled" for case in self.study.cases))
         self.progress = TrainingProgress()
         return self._train(
@@ -292,6 +303,13 @@ class Session:
         """The trainings that left a model, the oldest first; those made elsewhere are left out."""
         found = [readRound(run) for run in self.study.runs if run.last_checkpoint.exists()]
         return [one for one in found if one is not None]
+
+    @property
+    def learnedFrom(self) -> set[str]:
+        """Ids of the predicted cases whose figures are of a model that has learned from their labels."""
+        models = {case.id: str(case.figures.get("run", "")) for case in self.study.cases if case.figures}
+        learned = {name: learnedFrom(RunFolder(self.study.folder / "runs" / name)) for name in set(models.values())}
+        return {caseId for caseId, name in models.items() if caseId in learned[name]}
 
     @property
     def unjudgedRun(self) -> RunFolder | None:
@@ -567,16 +585,19 @@ class Session:
     def segmentToCorrect(self, caseId: str) -> tuple[Any, str]:
         """Node and id of the segment in which a case is corrected: its label, or a copy of the teacher's segmentation.
 
-        A copy that was begun is gone on with, so that no work is lost. The case is then in progress.
+        Of a case that was not predicted it is an empty one. What was begun is gone on with, so that no work is lost.
+        The case is then in progress.
 
         Raises
         ------
         InputError
-            If the case has no label and was not predicted, or a file of it is gone.
+            If a file of the case is gone.
         """
         if self.study.case(caseId).label is not None:
             self.cases.loadLabel(caseId)
-        found = self.cases.labelSource(caseId) or self.cases.correctedSegment(caseId) or self.copyPrediction(caseId)
+        found = self.cases.labelSource(caseId) or self.cases.correctedSegment(caseId)
+        if found is None:
+            found = self.copyPrediction(caseId) if self.isPredicted(caseId) else self._emptySegment(caseId)
         if self.study.case(caseId).state in ("not started", "predicted"):
             self.cases.setState(caseId, "in progress")
         teacher = self.display.teacherNode(caseId)
@@ -680,19 +701,31 @@ class Session:
     def _copy(self, caseId: str, teacher: Any, segmentId: str) -> tuple[Any, str]:
         if teacher.GetSegmentation().GetSegment(segmentId) is None:
             raise InputError(Problem(teacher.GetName(), "No segment is chosen.", "Choose one it has."))
-        volume = self.cases.load(caseId)
-        node = self._scene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{volume.GetName()} corrected")
-        node.CreateDefaultDisplayNodes()
-        node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+        node = self._newSegmentation(caseId, "corrected")
         node.GetSegmentation().CopySegmentFromSegmentation(teacher.GetSegmentation(), segmentId)
         markModel(node, segmentId, teacher.GetAttribute(MODEL_ATTRIBUTE))
         self.cases.markCorrected(node, caseId, segmentId)
         if teacher.GetDisplayNode() is not None:
             teacher.GetDisplayNode().SetVisibility(False)
+        return node, segmentId
+
+    def _emptySegment(self, caseId: str) -> tuple[Any, str]:
+        node = self._newSegmentation(caseId, "outlined")
+        segmentId = str(node.GetSegmentation().AddEmptySegment("", SEGMENT_NAME))
+        node.GetSegmentation().GetSegment(segmentId).SetTerminology(TERMINOLOGY)
+        self.cases.markCorrected(node, caseId, segmentId)
+        return node, segmentId
+
+    def _newSegmentation(self, caseId: str, what: str) -> Any:
+        """A segmentation without segments, on the grid of the case's scan and below it in Data."""
+        volume = self.cases.load(caseId)
+        node = self._scene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{volume.GetName()} {what}")
+        node.CreateDefaultDisplayNodes()
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
         hierarchy = self._scene.GetSubjectHierarchyNode()
         if hierarchy is not None:
             hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), hierarchy.GetItemByDataNode(volume))
-        return node, segmentId
+        return node
 
     @property
     def isRunning(self) -> bool:
@@ -756,7 +789,7 @@ class Session:
             kept, validated = _Bookkeeping(), isToBeJudged(run)
             with kept:
                 # The new model is the one to predict with; where that can be judged, not before it was.
-                self.study.chooseRun(self._rivalOf(run) if validated else None)
+                self._prefer(*((self._rivalOf(run), run) if validated else (run, self._rivalOf(run))))
             # Who wanted it to stop wants nothing else to be started.
             if validated and not late:
                 self._judge(run, kept.changed(outcome), onEvent, onDone)
@@ -794,6 +827,8 @@ class Session:
             if event["event"] == "judged":
                 with kept:
                     judged = judgeRound(run, event)
+                    if against is not None:
+                        judgeEarlier(against, event)
                     found = None if judged is None else judged.comparison
                     worse = found is not None and found.verdict == "worse"
                     self._prefer(*((against, run) if worse else (run, against)))
@@ -860,6 +895,7 @@ class Session:
         """What was asked for is over, with all that it set going."""
         self._outcome = outcome
         _tell(onDone, outcome)
+        self._tellOfWork()
 
     def _checkReady(self) -> None:
         if self.isRunning:
@@ -875,6 +911,7 @@ class Session:
             self._process = None
             cause = "Slicer's Python cannot be started."
             raise InputError(Problem("Engine", cause, "Install Slicer again.")) from error
+        self._tellOfWork()
 
     def _engine(
         self, arguments: list[str], onEvent: OnEvent, onDone: OnDone, stopFile: Path | None = None

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache, partial
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, get_args
 
 from LASegColearnLib.cohort import Case, Cohort, id_problems, save_cohort
@@ -126,7 +126,13 @@ class Study:
     """
 
     def __init__(
-        self, folder: Path, identity: str, cases: dict[str, StudyCase], currentRun: str | None, given: int = 0
+        self,
+        folder: Path,
+        identity: str,
+        cases: dict[str, StudyCase],
+        currentRun: str | None,
+        given: int = 0,
+        givenRun: int = 0,
     ) -> None:
         self.folder = folder
         # Tells this study's nodes in a scene from those of another; stays the same when the folder is moved.
@@ -135,6 +141,8 @@ class Study:
         self._currentRun = currentRun
         # The largest number that a case was given, also of those that were removed: a scene may still name them.
         self._given = given
+        # The same of the runs.
+        self._givenRun = givenRun
         # What the study's file holds as far as this study knows; None before it was written.
         self._written: str | None = None
 
@@ -306,7 +314,12 @@ class Study:
     def newRun(self) -> RunFolder:
         """A folder for the next run, which does not exist yet."""
         numbers = [int(run.path.name) for run in self.runs if run.path.name.isdecimal()]
-        return RunFolder(self.folder / "runs" / f"{max(numbers, default=0) + 1:03}")
+        return RunFolder(self.folder / "runs" / f"{max([self._givenRun, *numbers]) + 1:03}")
+
+    def noteRun(self, run: RunFolder) -> None:
+        """Never give this run's number again, not even when its folder is deleted: labels and predictions name it."""
+        with self._saved():
+            self._givenRun = max(self._givenRun, int(run.path.name))
 
     @property
     def resumableRun(self) -> RunFolder | None:
@@ -389,12 +402,12 @@ class Study:
     @contextmanager
     def _saved(self) -> Iterator[None]:
         """Save what is changed within; if that fails nothing has changed."""
-        before = dict(self._cases), self._currentRun, self._given
+        before = dict(self._cases), self._currentRun, self._given, self._givenRun
         try:
             yield
             self._save()
         except Exception:
-            self._cases, self._currentRun, self._given = before
+            self._cases, self._currentRun, self._given, self._givenRun = before
             raise
 
     def _save(self) -> None:
@@ -404,6 +417,7 @@ class Study:
             "identity": self.identity,
             "current_run": self._currentRun,
             "given": self._given,
+            "given_run": self._givenRun,
             "cases": [self._plain(case) for case in self.cases],
         }
         text = json_text(content)
@@ -452,7 +466,8 @@ class Study:
                 )
             cases = {entry["id"]: _case(entry, folder) for entry in content["cases"]}
             # Studies of the first version do not say which numbers were given.
-            study = cls(folder, str(content["identity"]), cases, content["current_run"], int(content.get("given", 0)))
+            given, givenRun = (int(content.get(name, 0)) for name in ("given", "given_run"))
+            study = cls(folder, str(content["identity"]), cases, content["current_run"], given, givenRun)
             study._written = text
             return study
         except (ValueError, KeyError, TypeError) as error:
@@ -494,7 +509,7 @@ def _case(entry: dict[str, Any], folder: Path) -> StudyCase:
     return StudyCase(
         id=entry["id"],
         name=entry["name"],
-        scan=_located(entry["scan"], folder),
+        scan=_locatedScan(entry["scan"], folder),
         role=entry["role"],
         state=entry["state"],
         label=None if label is None else LabelSource(_located(label["file"], folder), label["segment"]),
@@ -523,6 +538,12 @@ def _unwritableNames(case: StudyCase) -> Iterator[Problem]:
 
 def _located(stored: str, folder: Path) -> Path:
     return Path(os.path.normpath(folder.absolute() / stored))
+
+
+def _locatedScan(stored: str, folder: Path) -> Path:
+    """Where a scan is: on another computer, or another disk, perhaps in the study's folder of scans."""
+    scan, copied = _located(stored, folder), folder.absolute() / "scans" / PureWindowsPath(stored).name
+    return copied if not scan.exists() and copied.exists() else scan
 
 
 def _engineCase(case: StudyCase) -> Case:

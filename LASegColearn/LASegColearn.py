@@ -382,8 +382,10 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.correctSection.enter()
         if self.logic is not None and self.logic.hasStudy:
             # They may have been changed in the Segment Editor.
-            with self._tellingErrors("inputs"):
+            try:
                 self.logic.cases.readStates()
+            except (InputError, OSError) as error:
+                self._say("inputs", sentence_for(error))
         self.showDependencies()
         self.update()
 
@@ -708,17 +710,16 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onTrain(self) -> None:
         assert self.logic is not None
-        self._wantsChart = True
         with self._tellingErrors("train"):
             self._clearLog()
             self.logic.train(self.options(), onEvent=self.onTrainingEvent, onDone=self.onTrained)
+            self._wantsChart = True
         self.update()
 
     def onRetrain(self) -> None:
         """Go on from the current model with the labels as they are now."""
         assert self.logic is not None and self._parameterNode is not None
         node = self._parameterNode
-        self._wantsChart = True
         with self._tellingErrors("rounds"):
             self._clearLog()
             self.logic.retrain(
@@ -727,6 +728,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 onEvent=self.onTrainingEvent,
                 onDone=self.onTrained,
             )
+            self._wantsChart = True
         self.update()
 
     def onMakeCurrent(self) -> None:
@@ -740,11 +742,11 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onResume(self) -> None:
         assert self.logic is not None and self._parameterNode is not None
-        self._wantsChart = True
         with self._tellingErrors("train"):
             self._clearLog()
             device = self._parameterNode.device
             self.logic.resume(device=device, onEvent=self.onTrainingEvent, onDone=self.onTrained)
+            self._wantsChart = True
         self.update()
 
     def onPause(self) -> None:

@@ -521,6 +521,17 @@ def test_an_overwriting_that_the_disk_has_no_room_for_leaves_what_was_there(
     assert {file.name: file.read_bytes() for file in (output / "a").iterdir()} == before
 
 
+def test_what_a_prediction_that_was_ended_has_left_is_removed(
+    tmp_path: Path, scan_file: Path, predictor: Predictor
+) -> None:
+    output = tmp_path / "output"
+    predict_files(predictor, [("a", scan_file)], output)
+    (output / "a" / ".new-0").mkdir()
+    (output / "a" / ".new-0" / "probability.nrrd").write_bytes(b"NRRD0004\n")
+    predict_files(predictor, [("a", scan_file)], output, overwrite=True)
+    assert contents(output / "a") == ["figures.json", "segmentation.seg.nrrd"]
+
+
 def test_an_overwriting_that_is_broken_off_as_it_is_put_in_place_leaves_no_segmentation_of_before(
     tmp_path: Path, scan_file: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -290,6 +290,27 @@ def test_a_case_without_prediction_and_label_is_outlined_in_an_empty_segment(
         session.suggest()
 
 
+def test_what_was_to_be_outlined_before_there_was_a_prediction_is_corrected_from_it(
+    session: Session, tmp_path: Path
+) -> None:
+    case = makePredictedCase(session, tmp_path / "study", oblique=False)
+    predictions = session.study.predictions
+    predictions.rename(predictions.with_name("later"))
+    empty, _segmentId = session.segmentToCorrect(case.caseId)
+    assert session.segmentToCorrect(case.caseId)[0] is empty
+    predictions.with_name("later").rename(predictions)
+    node, segmentId = session.segmentToCorrect(case.caseId)
+    assert node is not empty
+    assert np.array_equal(_voxels(node, segmentId, case.volume), case.teacher)
+    assert session.segmentToCorrect(case.caseId)[0] is node
+
+
+def _voxels(node: object, segmentId: str, volume: object) -> np.ndarray:
+    import slicer
+
+    return slicer.util.arrayFromSegmentBinaryLabelmap(node, segmentId, volume) > 0  # type: ignore[no-any-return]
+
+
 def test_a_case_that_the_training_held_out_is_not_told_as_one_that_it_was_trained_on(tmp_path: Path) -> None:
     from LASegColearnLib.run_folder import write_json_atomically
 

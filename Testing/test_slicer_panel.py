@@ -311,6 +311,13 @@ def test_entering_the_panel_again_says_nothing_of_errors(filled: Any, opened: tu
     assert filled.ui.trainButton.enabled
 
 
+def test_what_was_said_of_the_inputs_stays_after_a_look_at_another_module(filled: Any, opened: tuple[Any, Any]) -> None:
+    filled._say("inputs", "Three labels are of no scan.")
+    leave(filled)
+    enter(filled, opened[1])
+    assert filled.ui.inputsMessageLabel.text == "Three labels are of no scan."
+
+
 def test_a_click_on_the_box_for_iterations_frees_the_number_of_them_and_tells_the_time_anew(filled: Any) -> None:
     ui = filled.ui
     ui.minutesSpinBox.value = 7.0
@@ -810,6 +817,10 @@ def test_a_flag_that_the_editor_has_set_stays_and_is_seen_on_entering(filled: An
         logic.SetSegmentStatus(node.GetSegmentation().GetSegment(segmentId), logic.Flagged)
     filled.logic.useAsLabel("case_001", *filled.logic.cases.labelSource("case_001"))
     assert filled.logic.study.case("case_001").state == "flagged"
+    node, segmentId = filled.logic.cases.labelSource("case_001")
+    logic.SetSegmentStatus(node.GetSegmentation().GetSegment(segmentId), logic.Completed)
+    filled.logic.useAsLabel("case_001", node, segmentId)
+    assert filled.logic.study.case("case_001").state == "completed", "Nor does a flag come back that was taken off."
     leave(filled)
     enter(filled, opened[1])
     assert filled.logic.study.case("case_002").state == "flagged"

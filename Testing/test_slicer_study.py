@@ -302,3 +302,17 @@ def test_a_scan_is_looked_for_in_the_study_where_it_is_not_at_its_place_any_more
     file.write_text(file.read_text("utf-8").replace(scan.as_posix(), "D:\\\\Scans\\\\scan.nrrd"), encoding="utf-8")
     inStudy.write_bytes(b"NRRD0004\n")
     assert Study.at(study.folder).cases[0].scan == inStudy
+
+
+def test_a_file_in_the_study_is_not_taken_for_another_patients_scan(tmp_path: Path) -> None:
+    study = Study.at(tmp_path / "study")
+    scans = [tmp_path / "a" / "lgemri.nrrd", tmp_path / "b" / "lgemri.nrrd", tmp_path / "c" / "case_007.nrrd"]
+    for scan in scans:
+        scan.parent.mkdir()
+        scan.write_bytes(b"NRRD0004\n")
+        study.addScan(scan)
+    (study.folder / "scans").mkdir(exist_ok=True)
+    for scan in scans:
+        (study.folder / "scans" / scan.name).write_bytes(b"NRRD0004\n")
+        scan.unlink()
+    assert [case.scan for case in Study.at(study.folder).cases] == scans

@@ -121,6 +121,38 @@ def test_a_case_that_is_chosen_in_the_editors_own_lists_is_shown(two: Two) -> No
     assert two.panel._shownCase == two.second.id
 
 
+def test_a_case_that_is_chosen_in_the_editors_lists_and_cannot_be_shown_is_not_edited(two: Two) -> None:
+    import slicer
+
+    two.correct(two.first.caseId)
+    two.secondVolume.SetSpacing(3, 3, 3)
+    widget = two.panel.correctSection._widget
+    widget.setSegmentationNode(two.secondLabel)
+    widget.setSourceVolumeNode(two.secondVolume)
+    end = time.monotonic() + 20
+    while two.edited.GetSegmentationNode() is not None:
+        assert time.monotonic() < end
+        slicer.app.processEvents()
+    assert "moved or resampled" in two.panel.ui.correctMessageLabel.text
+    assert two.background == "Scan"
+
+
+def test_while_a_scene_is_read_the_editor_shows_no_case(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    import slicer
+
+    editor, told = two.panel.correctSection.editor, []
+    monkeypatch.setattr(editor, "_onChosen", lambda: told.append(True))
+    slicer.mrmlScene.StartState(slicer.vtkMRMLScene.BatchProcessState)
+    editor._tell()
+    slicer.app.processEvents()
+    assert told == []
+    slicer.mrmlScene.EndState(slicer.vtkMRMLScene.BatchProcessState)
+    end = time.monotonic() + 20
+    while not told:
+        assert time.monotonic() < end
+        slicer.app.processEvents()
+
+
 def test_curves_are_shown_once_and_not_under_the_hands_of_somebody_who_edits(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,6 +144,23 @@ def test_a_training_that_is_stopped_before_it_saves_leaves_its_cases_free(cohort
     assert (cohort.parent / "lasegcolearn-roles.json").exists()
 
 
+def test_cases_that_a_training_has_drawn_for_validation_are_known_to_another_before_it_has_saved(
+    phantoms: Path, tmp_path: Path
+) -> None:
+    whole = load_cohort(phantoms)
+    cohort = _write(tmp_path / "study", Cohort(whole.labeled, whole.unlabeled, ()))
+    known: list[dict] = []
+
+    def look(event: dict) -> None:
+        if event["event"] == "started":
+            known.append(json.loads((cohort.parent / "lasegcolearn-roles.json").read_text("utf-8")))
+
+    train(cohort, tmp_path / "run", SETTINGS, listeners=[look])
+    assert len(known) == 1 and len(known[0]["validated"]) == 1 and not known[0]["trained"]
+    after = json.loads((cohort.parent / "lasegcolearn-roles.json").read_text("utf-8"))
+    assert len(after["trained"]) == 6 and after["validated"] == known[0]["validated"]
+
+
 def test_with_fewer_labels_a_case_that_was_held_out_before_is_left_out(cohort: Path, tmp_path: Path) -> None:
     whole = load_cohort(cohort)
     study = _write(tmp_path / "other", Cohort(whole.labeled, whole.unlabeled, ()))

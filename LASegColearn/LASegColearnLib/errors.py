@@ -126,7 +126,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if by_name or any(sign in str(error).lower() for sign in signs):
         return True
     # MONAI's sliding windows raise an error of their own from it.
-    return error.__cause__ is not None and is_out_of_memory(error.__cause__)
+    return error.__cause__ not in (None, error) and is_out_of_memory(error.__cause__)
 
 
 def is_the_systems_refusal(error: BaseException) -> TypeGuard[OSError]:

@@ -15,7 +15,7 @@ from LASegColearnLib.committee import together
 from LASegColearnLib.device import device_for_model
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.events import EventLog, Listener
-from LASegColearnLib.prediction_files import PredictedCase, case_ids, predict_files, without_results
+from LASegColearnLib.prediction_files import PredictedCase, case_ids, check_output, predict_files, without_results
 from LASegColearnLib.predictor import Predictor
 from LASegColearnLib.processes import joined, own_device, started_together
 
@@ -104,6 +104,8 @@ def predict(
         events.emit("predicting", done=done, of=len(named))
 
     events.emit("predicting", done=0, of=len(named))
+    with events.telling_failure():
+        check_output(named, output, overwrite or only_missing)
     with events.telling_failure(), _ending_together(place.device):
         return predict_files(
             predictor,

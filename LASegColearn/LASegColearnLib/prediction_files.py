@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import shutil
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -108,7 +109,7 @@ def predict_files(
         At the end, when all others have been segmented: with each scan that could not be read, was too large, of which
         the network says what is no number, or whose earlier result could not be replaced.
     """
-    _check_output(scans, output, overwrite)
+    check_output(scans, output, overwrite)
     done: list[PredictedCase] = []
     problems: list[Problem] = []
     for case_id, path in scans:
@@ -172,7 +173,8 @@ def _with_results(scans: Sequence[tuple[str, Path]], output: Path) -> list[str]:
     return [case_id for case_id, _ in scans if has_some(output / case_id)]
 
 
-def _check_output(scans: Sequence[tuple[str, Path]], output: Path, overwrite: bool) -> None:
+def check_output(scans: Sequence[tuple[str, Path]], output: Path, overwrite: bool) -> None:
+    """Raise :class:`InputError` as :func:`predict_files` does before anything is segmented."""
     problems = []
     if output.exists() and not output.is_dir():
         problems.append(Problem(output.name, "Wanted a folder for the results, found a file.", "Give another folder."))
@@ -233,9 +235,13 @@ def _some(ids: Sequence[str]) -> str:
 
 def _write(prediction: Prediction, folder: Path, *, nifti: bool, volumes: bool) -> None:
     """Write a prediction beside the one that is there, then put it in its place: the disk may be full."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".new-", ignore_cleanup_errors=True) as name:
-        new = Path(name)
+    # Of one that was ended as it wrote.
+    for left in folder.glob(".new-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    # Not tempfile's, which on Windows nobody else may read, nor what is moved out of it.
+    new = folder / f".new-{uuid.uuid4().hex}"
+    new.mkdir(parents=True)
+    try:
         _write_new(prediction, new, nifti=nifti, volumes=volumes)
         # First, since it comes last: what has a segmentation is whole, and of one prediction.
         outdated = [SEGMENTATION_FILE, *(set(_files(True, True)) - set(_files(nifti, volumes)))]
@@ -243,6 +249,8 @@ def _write(prediction: Prediction, folder: Path, *, nifti: bool, volumes: bool) 
             patiently(partial(file.unlink, missing_ok=True))
         for file in sorted(new.iterdir(), key=lambda file: (file.name == SEGMENTATION_FILE, file.name != FIGURES_FILE)):
             patiently(partial(os.replace, file, folder / file.name))
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def _write_new(prediction: Prediction, folder: Path, *, nifti: bool, volumes: bool) -> None:

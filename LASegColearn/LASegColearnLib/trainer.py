@@ -204,6 +204,8 @@ class Trainer:
             self._to_validate = self.settings.validations > 0
             self._complete = self._validate_if_due()
         self.save(self.run.last_checkpoint)
+        if not self._complete:
+            self._wait_until_saved()
         return self._complete
 
     def _label_scans(self) -> bool:

@@ -188,6 +188,9 @@ def train(
         prepare_committee(folder, settings, kept, cases, place, initial)
         for message in [*note, *fewer, *left_out, *untrained_start(settings, initial), *checked.warnings, *notes]:
             events.emit("warning", message=message)
+        if not chosen.validation:
+            # Drawn by this training: another of the same cohort, at once, must not learn from them.
+            record_roles(ledger, {"trained": [], "validated": cases.lineage["validated"]}, events)
         learned["from"] = lambda: record_roles(ledger, cases.lineage, events)
         return cases
 

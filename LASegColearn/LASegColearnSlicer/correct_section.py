@@ -183,10 +183,14 @@ class CorrectSection:
         if self._isEntered and segmentation is not None and volume is not None and self._logic.hasStudy:
             case = self._logic.cases.caseOf(volume)
             if case is not None and case.id != self._shownCase():
+                isShown = False
                 with self._tellingErrors():
                     notShown = self._showCase(case.id)
+                    isShown = True
                     if notShown is not None:
                         raise notShown
+                if not isShown:
+                    self.editor.leave()
         self._follow()
 
     def _follow(self) -> None:
@@ -198,13 +202,13 @@ class CorrectSection:
             self._logic.unfollowSegment(self._show)
             self._show(None)
             return
-        followed = False
-        with self._tellingErrors():
+        try:
             self._logic.followSegment(self._show, segmentation, segmentId, volume)
-            followed = True
-        if not followed:
+        except Exception as error:  # noqa: BLE001 - it is told; what was told before stays where nothing is wrong
             self._logic.unfollowSegment(self._show)
             self._show(None)
+            with self._tellingErrors():
+                raise error
 
     def _show(self, readouts: Readouts | None) -> None:
         self._readouts.show(readouts)

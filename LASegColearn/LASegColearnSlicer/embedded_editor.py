@@ -155,6 +155,10 @@ class EmbeddedEditor(VTKObservationMixin):
             self._timer.start()
 
     def _tell(self) -> None:
+        if self._scene.IsBatchProcessing():
+            # While a scene is read nothing is to be loaded.
+            self._timer.start()
+            return
         if self._onChosen is not None:
             self._onChosen()
 

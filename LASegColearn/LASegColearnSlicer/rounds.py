@@ -109,7 +109,8 @@ def judgeEarlier(run: RunFolder, event: dict[str, Any]) -> None:
     known = readRound(run)
     if known is not None and event["earlier_means"] is not None:
         means, undefined = event["earlier_means"], event["earlier_undefined"]
-        _write(run, replace(known, cases=event["cases"], means=means, undefined=undefined))
+        leftOut = tuple(event["left_out"])
+        _write(run, replace(known, cases=event["cases"], means=means, undefined=undefined, leftOut=leftOut))
 
 
 def readRound(run: RunFolder) -> Round | None:

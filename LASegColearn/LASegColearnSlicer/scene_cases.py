@@ -125,6 +125,11 @@ class SceneCases:
         markNode(segmentationNode, self._study.identity, caseId, _CORRECTED)
         segmentationNode.SetAttribute(_SEGMENT_ATTRIBUTE, segmentId)
 
+    def forgetCorrected(self, caseId: str) -> None:
+        """The segment in which the case was corrected, if there is one, is from now on one as others are."""
+        for node in nodesOf(self._scene, self._study.identity, caseId, _CORRECTED):
+            node.RemoveAttribute(KIND_ATTRIBUTE)
+
     def candidates(self) -> list[Candidate]:
         """The scene's scans that are not in the study yet."""
         volumes = [node for node in self._nodes("vtkMRMLScalarVolumeNode") if self._isScan(node)]

@@ -83,7 +83,7 @@ def labelImage(segmentationNode: Any, segmentId: str, volumeNode: Any) -> sitk.I
     if segment is None:
         raise InputError(Problem(name, "The segment is not there any more.", "Choose another segment."))
     checkVoxels(segmentationNode, segmentId)
-    drawnVoxels = _voxelCount(segmentationNode, segmentId)
+    drawnVoxels = voxelCount(segmentationNode, segmentId)
     if not drawnVoxels:
         raise InputError(
             Problem(name, f"The segment {segment.GetName()} is empty.", "Outline the left atrium, or choose another.")
@@ -157,7 +157,7 @@ def _image(array: np.ndarray, volumeNode: Any) -> sitk.Image:
     return image
 
 
-def _voxelCount(segmentationNode: Any, segmentId: str) -> int:
+def voxelCount(segmentationNode: Any, segmentId: str) -> int:
     """Voxels of a segment on its own grid; the scan that the grid came from may be gone from the scene."""
     import slicer
     from vtk.util.numpy_support import vtk_to_numpy

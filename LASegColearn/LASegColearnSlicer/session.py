@@ -25,6 +25,7 @@ from LASegColearnSlicer.live_readouts import Listener, LiveReadouts, Readouts, r
 from LASegColearnSlicer.results import MODEL_ATTRIBUTE, PredictionDisplay, isOurs, markModel
 from LASegColearnSlicer.rounds import Round, isToBeJudged, judgeEarlier, judgeRound, learnedFrom, readRound, startRound
 from LASegColearnSlicer.scene_cases import SceneCases
+from LASegColearnSlicer.scene_export import voxelCount
 from LASegColearnSlicer.study import Study, StudyCase, reachedEnd
 from LASegColearnSlicer.teacher_opinion import USUAL_CUT, findOpinion, imageOf, takeInto
 from LASegColearnSlicer.training_options import TrainingOptions
@@ -74,6 +75,8 @@ class Session:
         self._followers: list[Listener] = []
         self._studyListeners: list[Callable[[], None]] = []
         self._workListeners: list[Callable[[], None]] = []
+        # Ids of the cases that the models of runs have learned from.
+        self._learned: dict[Path, set[str]] = {}
         # Of the case that was looked at last: when its files were written, and what is in them.
         self._masks: tuple[tuple[tuple[Path, int], ...], dict[str, Any]] | None = None
         self.progress = TrainingProgress()
@@ -308,8 +311,12 @@ class Session:
     def learnedFrom(self) -> set[str]:
         """Ids of the predicted cases whose figures are of a model that has learned from their labels."""
         models = {case.id: str(case.figures.get("run", "")) for case in self.study.cases if case.figures}
-        learned = {name: learnedFrom(RunFolder(self.study.folder / "runs" / name)) for name in set(models.values())}
-        return {caseId for caseId, name in models.items() if caseId in learned[name]}
+        runs = {name: self.study.folder / "runs" / name for name in set(models.values())}
+        for run in runs.values():
+            # What has predicted learns from no other cases any more.
+            if run not in self._learned:
+                self._learned[run] = learnedFrom(RunFolder(run))
+        return {caseId for caseId, name in models.items() if caseId in self._learned[runs[name]]}
 
     @property
     def unjudgedRun(self) -> RunFolder | None:
@@ -343,6 +350,7 @@ class Session:
         """
         # Before a copy is made.
         self.study.checkUnchanged()
+        self.cases.readStates()
         self.display.releaseClones(caseId)
         if segmentationNode is not None and isOurs(segmentationNode):
             if segmentationNode is not self.display.teacherNode(caseId):
@@ -596,6 +604,10 @@ class Session:
         if self.study.case(caseId).label is not None:
             self.cases.loadLabel(caseId)
         found = self.cases.labelSource(caseId) or self.cases.correctedSegment(caseId)
+        if found is not None and self.isPredicted(caseId) and not voxelCount(*found):
+            # It was to be outlined before there was a prediction.
+            self.cases.forgetCorrected(caseId)
+            found = None
         if found is None:
             found = self.copyPrediction(caseId) if self.isPredicted(caseId) else self._emptySegment(caseId)
         if self.study.case(caseId).state in ("not started", "predicted"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -464,7 +465,8 @@ class Study:
                         folder.name, "A newer version of LASegColearn has made this study.", "Update the extension."
                     )
                 )
-            cases = {entry["id"]: _case(entry, folder) for entry in content["cases"]}
+            names = Counter(_fileName(entry["scan"]) for entry in content["cases"])
+            cases = {entry["id"]: _case(entry, folder, names) for entry in content["cases"]}
             # Studies of the first version do not say which numbers were given.
             given, givenRun = (int(content.get(name, 0)) for name in ("given", "given_run"))
             study = cls(folder, str(content["identity"]), cases, content["current_run"], given, givenRun)
@@ -499,7 +501,7 @@ def _textOf(file: Path) -> str:
         raise InputError(Problem(file.parent.name, cause, remedy)) from error
 
 
-def _case(entry: dict[str, Any], folder: Path) -> StudyCase:
+def _case(entry: dict[str, Any], folder: Path, names: Mapping[str, int]) -> StudyCase:
     if entry["role"] not in get_args(Role) or entry["state"] not in get_args(State):
         raise ValueError(f"Unknown role or state: {entry['role']}, {entry['state']}.")
     # An id names folders: one from elsewhere must not lead out of the study.
@@ -509,7 +511,7 @@ def _case(entry: dict[str, Any], folder: Path) -> StudyCase:
     return StudyCase(
         id=entry["id"],
         name=entry["name"],
-        scan=_locatedScan(entry["scan"], folder),
+        scan=_locatedScan(entry["scan"], folder, names),
         role=entry["role"],
         state=entry["state"],
         label=None if label is None else LabelSource(_located(label["file"], folder), label["segment"]),
@@ -540,10 +542,20 @@ def _located(stored: str, folder: Path) -> Path:
     return Path(os.path.normpath(folder.absolute() / stored))
 
 
-def _locatedScan(stored: str, folder: Path) -> Path:
-    """Where a scan is: on another computer, or another disk, perhaps in the study's folder of scans."""
-    scan, copied = _located(stored, folder), folder.absolute() / "scans" / PureWindowsPath(stored).name
-    return copied if not scan.exists() and copied.exists() else scan
+def _locatedScan(stored: str, folder: Path, names: Mapping[str, int]) -> Path:
+    """Where a scan is: on another computer, or another disk, perhaps in the study's folder of scans.
+
+    There by its name, which must be that of no other case's scan, nor such as the study gives to its own files.
+    """
+    scan, name = _located(stored, folder), _fileName(stored)
+    copied = folder.absolute() / "scans" / name
+    isItsOwn = names[name] == 1 and not _numberOf(name)
+    return copied if isItsOwn and os.path.exists(copied) and not os.path.exists(scan) else scan  # noqa: PTH110
+
+
+def _fileName(stored: str) -> str:
+    """The name of a file by its path as this computer, or one with Windows, has written it."""
+    return PureWindowsPath(stored).name
 
 
 def _engineCase(case: StudyCase) -> Case:

@@ -585,7 +585,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         assert self.logic is not None
         with self._tellingErrors("inputs"):
             self.logic.study.setRole(caseId, role)
-            if role == "validation" and caseId in self.logic.learnedFrom:
+            if role == "validation" and self.logic.hasLearnedFrom(caseId):
                 text = _("{case}: A model has learned from its label, so it cannot tell how good that model is.")
                 refused = _("Training refuses it for validation; give it another role.")
                 self._say("inputs", f"{text.format(case=self.logic.study.case(caseId).name)} {refused}")

@@ -301,7 +301,10 @@ def test_what_was_to_be_outlined_before_there_was_a_prediction_is_corrected_from
     predictions.with_name("later").rename(predictions)
     node, segmentId = session.segmentToCorrect(case.caseId)
     assert node is not empty
+    session.useAsLabel(case.caseId, node, segmentId)
     assert np.array_equal(_voxels(node, segmentId, case.volume), case.teacher)
+    # Who has emptied a label, to begin anew, goes on with it.
+    node.GetSegmentation().GetSegment(segmentId).RemoveAllRepresentations()
     assert session.segmentToCorrect(case.caseId)[0] is node
 
 

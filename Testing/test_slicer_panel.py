@@ -847,10 +847,14 @@ def test_closing_slicers_window_ends_a_training_that_the_console_waits_for(
     assert closed == [True]
 
 
-def test_a_role_of_validation_for_what_a_model_has_learned_from_is_said(
-    filled: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(type(filled.logic), "learnedFrom", property(lambda logic: {"case_001"}))
+def test_a_role_of_validation_for_what_a_model_has_learned_from_is_said(filled: Any) -> None:
+    from LASegColearnLib.run_folder import write_json_atomically
+
+    # Of a case that was not predicted as well.
+    run = filled.logic.study.newRun()
+    run.checkpoints.mkdir(parents=True)
+    write_json_atomically(run.cohort, {"labeled": [{"id": "case_001"}], "unlabeled": [], "validation": []})
+    run.last_checkpoint.touch()
     filled.onRoleChosen("case_002", "validation")
     assert filled.ui.inputsMessageLabel.text == ""
     filled.onRoleChosen("case_001", "validation")

@@ -312,11 +312,17 @@ class Session:
         """Ids of the predicted cases whose figures are of a model that has learned from their labels."""
         models = {case.id: str(case.figures.get("run", "")) for case in self.study.cases if case.figures}
         runs = {name: self.study.folder / "runs" / name for name in set(models.values())}
-        for run in runs.values():
-            # What has predicted learns from no other cases any more.
-            if run not in self._learned:
-                self._learned[run] = learnedFrom(RunFolder(run))
-        return {caseId for caseId, name in models.items() if caseId in self._learned[runs[name]]}
+        return {caseId for caseId, name in models.items() if caseId in self._learnedBy(runs[name])}
+
+    def hasLearnedFrom(self, caseId: str) -> bool:
+        """Whether any model of the study has learned from the case's label."""
+        return any(caseId in self._learnedBy(run.path) for run in self.study.runs if run.last_checkpoint.exists())
+
+    def _learnedBy(self, run: Path) -> set[str]:
+        # What has a model learns from no other cases any more. Nothing is read again but what could not be read.
+        if not self._learned.get(run):
+            self._learned[run] = learnedFrom(RunFolder(run))
+        return self._learned[run]
 
     @property
     def unjudgedRun(self) -> RunFolder | None:
@@ -603,11 +609,12 @@ class Session:
         """
         if self.study.case(caseId).label is not None:
             self.cases.loadLabel(caseId)
-        found = self.cases.labelSource(caseId) or self.cases.correctedSegment(caseId)
-        if found is not None and self.isPredicted(caseId) and not voxelCount(*found):
+        begun = self.cases.correctedSegment(caseId)
+        if begun is not None and self.isPredicted(caseId) and not voxelCount(*begun):
             # It was to be outlined before there was a prediction.
             self.cases.forgetCorrected(caseId)
-            found = None
+            begun = None
+        found = self.cases.labelSource(caseId) or begun
         if found is None:
             found = self.copyPrediction(caseId) if self.isPredicted(caseId) else self._emptySegment(caseId)
         if self.study.case(caseId).state in ("not started", "predicted"):

@@ -21,8 +21,8 @@ import torch
 from LASegColearnLib import comparison
 from LASegColearnLib.cohort import Case, load_cohort, save_cohort
 from LASegColearnLib.command_line import main
-from LASegColearnLib.comparison import Plan, _high_water_gb, compare
-from LASegColearnLib.comparison_page import difference_rows, table_rows
+from LASegColearnLib.comparison import Plan, _high_water_gb, compare, read_trained
+from LASegColearnLib.comparison_page import cost_rows, difference_rows, table_rows
 from LASegColearnLib.device import choose_device
 from LASegColearnLib.errors import InputError, TrainingError
 from LASegColearnLib.events import EventLog
@@ -60,6 +60,14 @@ def test_the_page_has_a_row_for_each_method_and_names_no_path(compared: Path, co
     assert note["complete"] and 0.1 < note["peak_memory_gb"] < 8
     assert [row["unit"] for row in note["published"]] == ["voxel"] * 3
     assert [row["unit"] for row in note["own"]] == ["mm"] * 3
+
+
+def test_the_page_says_how_many_models_predict_and_if_one_was_lost(compared: Path) -> None:
+    assert "<th>models that predict together</th>" in (compared / "comparison.html").read_text("utf-8")
+    trained = read_trained(compared, PLAN)
+    assert [row["models"] for row in cost_rows(trained, PLAN.methods)] == ["1", "1"]
+    lost = [replace(trained[0], models=2), *trained]
+    assert [row["models"] for row in cost_rows(lost, PLAN.methods)] == ["1 or 2", "1"]
 
 
 def test_the_unlabeled_ones_labels_are_not_named_to_a_training(compared: Path) -> None:

@@ -13,10 +13,11 @@ from LASegColearnLib.settings import preset
 
 
 def test_a_trainings_memory_is_about_what_was_measured() -> None:
-    """2.0 GB for the cpu preset in float32, 10.8 and with ``batch_parts=2`` 8.4 for the paper's: docs/benchmarks.md."""
+    """2.0 GB for the cpu preset in float32, SS-Net 6.2; 10.8, and with ``batch_parts=2`` 8.4, for the paper's."""
     assert 1.6e9 < memory_of_a_training(preset("cpu")) < 2.4e9
     assert 8e9 < memory_of_a_training(preset("paper")) < 15e9
     assert 7.6e9 < memory_of_a_training(replace(preset("paper"), batch_parts=2)) < 9.3e9
+    assert 5.6e9 < memory_of_a_training(replace(preset("cpu"), method="ss_net")) < 6.9e9
 
 
 def test_the_computers_memory_is_what_the_system_says() -> None:

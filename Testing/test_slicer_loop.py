@@ -433,8 +433,10 @@ class _Engine:
         if verb == "train":
             run.checkpoints.mkdir(parents=True)
             run.last_checkpoint.touch()
-            validation = [{"id": "case_009"}]
-            run.cohort.write_text(json.dumps({"labeled": [], "validation": validation}), encoding="utf-8")
+            files = {"image": run.path / "scan.nrrd", "label": run.path / "label.nrrd"}
+            for file in files.values():
+                file.touch()
+            save_cohort(Cohort((), (), (Case("case_009", **files),)), run.cohort)
             ended = {"event": "finished", "iteration": 4, "complete": True, "elapsed_seconds": 9.5}
             run.events.write_text(json.dumps(ended) + "\n", encoding="utf-8")
         elif end is EngineState.FINISHED:
@@ -478,6 +480,11 @@ def test_a_model_whose_judging_was_broken_off_is_not_current_until_it_is_judged(
     engine.ends = {"judge": EngineState.FAILED}
     session.train(wait=True)
     assert now() == ("004", "004") and session.progress.warnings == ["It was broken."]
+    # Nor can what a copy of the study on another computer has no files of.
+    label = study.runs[-1].path / "label.nrrd"
+    label.rename(label.with_suffix(".away"))
+    assert now() == ("004", None)
+    label.with_suffix(".away").rename(label)
     session.resume(wait=True)
     with pytest.raises(InputError, match="No training of this study can be resumed"):
         session.resume()

@@ -127,6 +127,8 @@ class Trained:
         Largest resident memory of its process; None where the system does not tell.
     device
         What it was computed on.
+    models
+        How many were trained to the end and predict together.
     published, own
         Rows by the literature's protocol (distances in voxels) and by ours (in mm), a case each.
     """
@@ -139,6 +141,7 @@ class Trained:
     seconds: float
     peak_memory_gb: float | None
     device: str
+    models: int
     published: list[EvaluatedCase]
     own: list[EvaluatedCase]
 
@@ -437,6 +440,8 @@ def _read(output: Path, method: str, labeled: int, seed: int) -> Trained:
         finished["elapsed_seconds"],
         kept["peak_memory_gb"],
         started[-1]["device"],
+        # Records from before several were trained at once say nothing of it.
+        finished.get("committee", 1),
         [_row(row) for row in kept["published"]],
         [_row(row) for row in kept["own"]],
     )

@@ -111,7 +111,10 @@ def difference_rows(trained: Sequence[Trained], methods: Sequence[str]) -> list[
 
 
 def cost_rows(trained: Sequence[Trained], methods: Sequence[str]) -> list[dict[str, str]]:
-    """Iterations, iterations a second and peak memory of each method: means over the seeds, the memory's maximum."""
+    """Iterations, iterations a second, peak memory and number of models of each method.
+
+    Means over the seeds; the memory's maximum; numbers of models that differ between the seeds are all named.
+    """
     rows = []
     for method in methods:
         own = [one for one in trained if one.method == method]
@@ -122,6 +125,7 @@ def cost_rows(trained: Sequence[Trained], methods: Sequence[str]) -> list[dict[s
                 "iterations": f"{np.mean([one.iterations for one in own]):.0f}",
                 "rate": f"{np.mean([one.iterations / one.seconds for one in own]):.2f}",
                 "memory": f"{max(memory):.2f}" if memory else "–",
+                "models": " or ".join(str(models) for models in sorted({one.models for one in own})),
             }
         )
     return rows

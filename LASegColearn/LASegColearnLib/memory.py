@@ -7,14 +7,12 @@ import os
 import sys
 from pathlib import Path
 
+from LASegColearnLib.methods import method_class
 from LASegColearnLib.settings import Settings
 
 _LIMIT_OF_A_CONTAINER = Path("/sys/fs/cgroup/memory.max")
 # PyTorch, MONAI and the scans that are read at a time.
 _WITHOUT_NETWORKS = 700_000_000
-# What a step keeps of each patch and of a mixed one, in the size of a patch's first feature maps: measured with the
-# cpu preset, in float32 (docs/benchmarks.md, "Two hours and more").
-_FEATURE_MAPS_OF_A_STEP = 41.6
 _BYTES_A_NUMBER = 4
 
 
@@ -23,7 +21,8 @@ def memory_of_a_training(settings: Settings) -> int:
     # Each part of a batch has its own mixed patch.
     patches = (settings.labeled_batch + settings.unlabeled_batch) / settings.batch_parts + 1
     feature_map = _BYTES_A_NUMBER * settings.filters * math.prod(settings.patch_size)
-    return round(_WITHOUT_NETWORKS + _FEATURE_MAPS_OF_A_STEP * patches * feature_map)
+    kept = method_class(settings.method).feature_maps_of_a_step
+    return round(_WITHOUT_NETWORKS + kept * patches * feature_map)
 
 
 def memory_of_the_computer() -> int | None:

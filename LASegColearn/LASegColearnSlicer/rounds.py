@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from LASegColearnLib.cohort import load_cohort
+from LASegColearnLib.errors import InputError
 from LASegColearnLib.paired_comparison import PairedComparison, sentence
 from LASegColearnLib.run_folder import RunFolder, write_json_atomically
 
@@ -153,6 +155,16 @@ def learnedFrom(run: RunFolder) -> set[str]:
 def isToBeJudged(run: RunFolder) -> bool:
     """Whether there are cases that say how good a run's model is, once it is trained."""
     return bool(_idsIn(run, "validation"))
+
+
+def canBeJudged(run: RunFolder) -> bool:
+    """Whether those cases' files are here as well, which a run from another computer may have left behind."""
+    try:
+        validation = load_cohort(run.cohort).validation
+        files = [file for case in validation for file in (case.image, case.label) if file is not None]
+        return bool(files) and all(file.is_file() for file in files)
+    except (InputError, OSError):
+        return False
 
 
 def _idsIn(run: RunFolder, role: str) -> set[str]:

@@ -23,7 +23,16 @@ from LASegColearnSlicer.engine_process import (
 )
 from LASegColearnSlicer.live_readouts import Listener, LiveReadouts, Readouts, readoutsOf
 from LASegColearnSlicer.results import MODEL_ATTRIBUTE, PredictionDisplay, isOurs, markModel
-from LASegColearnSlicer.rounds import Round, isToBeJudged, judgeEarlier, judgeRound, learnedFrom, readRound, startRound
+from LASegColearnSlicer.rounds import (
+    Round,
+    canBeJudged,
+    isToBeJudged,
+    judgeEarlier,
+    judgeRound,
+    learnedFrom,
+    readRound,
+    startRound,
+)
 from LASegColearnSlicer.scene_cases import SceneCases
 from LASegColearnSlicer.scene_export import voxelCount
 from LASegColearnSlicer.study import Study, StudyCase, reachedEnd
@@ -331,7 +340,7 @@ class Session:
             return None
         for run in reversed(self.study.runs):
             known = readRound(run) if run.last_checkpoint.exists() and reachedEnd(run) else None
-            if known is not None and known.validation and not known.cases:
+            if known is not None and not known.cases and canBeJudged(run):
                 return run
         return None
 

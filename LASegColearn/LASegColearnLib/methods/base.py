@@ -109,6 +109,9 @@ class Method(ABC):
         loss, and where :meth:`loss` keeps nothing of a batch for later: the trainer averages gradients, not memories.
     published_pretraining
         Share of its published training that is spent on labeled patches alone, where the rest needs that start.
+    feature_maps_of_a_step
+        What a step keeps of each patch of the batch (and of a mixed one) at its peak, counted in first feature maps of
+        a network, so about its memory. Co-learning's by default, which no other method here exceeds but SS-Net.
     autocast
         Context for networks that :meth:`after_step` runs; :meth:`loss` is in one already. Gradients are not scaled
         there, so it is none where that would be needed.
@@ -118,6 +121,8 @@ class Method(ABC):
     citation: ClassVar[str]
     needs_unlabeled: ClassVar[bool]
     several_processes: ClassVar[bool] = True
+    # Measured with the cpu preset, in float32 (docs/benchmarks.md, "Two hours and more").
+    feature_maps_of_a_step: ClassVar[float] = 41.6
     published_pretraining: ClassVar[float] = 0.0
 
     networks: dict[str, nn.Module]

@@ -82,6 +82,8 @@ class SmoothAndSeparate(Method):
     )
     needs_unlabeled = True
     several_processes = False
+    # Of each voxel the heads keep vectors of 32 numbers. Measured (docs/benchmarks.md, "Methods side by side").
+    feature_maps_of_a_step = 176.0
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

@@ -54,7 +54,7 @@ _SEGMENTATION_SUFFIXES = (".seg.nrrd", ".seg.nhdr")
 _SECONDS_BETWEEN_PLOTS = 1.0
 # Slicer's own settings, of this user on this computer.
 _LAST_STUDY = "LASegColearn/StudyFolder"
-# Binding the panel changes the device's box several times.
+# Connecting the parameter node changes the device selector several times; only the last value is probed.
 _MILLISECONDS_BEFORE_PROBE = 300
 _MOST_WARNINGS = 3
 _USER_GUIDE = "https://github.com/LASegColearn/SlicerLASegColearn/blob/main/docs/user-guide.md"
@@ -135,7 +135,7 @@ _CHOICES = {"preset": _PRESETS, "method": _METHODS, "device": _DEVICES}
 
 
 def _takeUsualForUnknown(node: Any) -> list[str]:
-    """Choose the usual where a scene names a choice that a newer version or a method of somebody's own has; says which.
+    """Replace choices that this installation does not know by the defaults, and return which were replaced.
 
     Slicer does not check what it reads, and raises when a combo box has no such text (guiConnectors.py).
     """
@@ -445,11 +445,11 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 if self.logic.hasStudy and not self.logic.isRunning:
                     # What is done next would be done in a study that this scene does not know.
                     self.logic.closeStudy()
-                self._say("inputs", _("The study of this scene is not at its place any more. Choose its folder."))
+                self._say("inputs", _("The study folder that this scene names was not found. Choose the folder again."))
         elif self.logic.hasStudy:
             node.studyFolder = str(self.logic.study.folder)
         if unknown:
-            told = _("This scene asks for what is not there: {names}. The usual is chosen instead.")
+            told = _("Not available here: {names}, which this scene asks for. The defaults are used instead.")
             self._say("train", told.format(names=", ".join(unknown)))
 
     def _boundWidgets(self) -> dict[str, Any]:
@@ -497,7 +497,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _showStudyFolder(self, folder: str) -> None:
         button = self.ui.studyFolderButton
-        # It tells of a folder that it is given as of one that is chosen.
+        # Setting the folder emits the same signal as choosing one.
         blocked = button.blockSignals(True)
         button.directory = folder
         button.text = folder
@@ -520,7 +520,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             added = [case for case in self.logic.study.cases if case.id not in present and case.label is None]
             doubtful = [case.name for case in added if is_named_like_a_label(case.scan)]
             if doubtful:
-                told = _("Taken for scans, though named like labels: {names}. If they are labels, remove them here.")
+                told = _("Added as scans, although their names look like labels: {names}. If they are, remove them.")
                 warned.append(told.format(names=", ".join(doubtful[:4]) + (", ..." if doubtful[4:] else "")))
             self._say("inputs", "\n".join(warned))
         self.update()
@@ -586,8 +586,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         with self._tellingErrors("inputs"):
             self.logic.study.setRole(caseId, role)
             if role == "validation" and self.logic.hasLearnedFrom(caseId):
-                text = _("{case}: A model has learned from its label, so it cannot tell how good that model is.")
-                refused = _("Training refuses it for validation; give it another role.")
+                text = _("{case}: A model of this study was trained with its label, so it cannot validate that model.")
+                refused = _("Training will refuse it as a validation case. Give it another role.")
                 self._say("inputs", f"{text.format(case=self.logic.study.case(caseId).name)} {refused}")
         self.update()
 
@@ -773,7 +773,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         # What follows a training, the judging of its model, has nothing to be saved.
         self.ui.pauseButton.enabled = self.logic.canPause
         if event["event"] == "predicting":
-            text = _("Trained. Looking how good the model is: {done} of {of}")
+            text = _("Training finished. Evaluating the model: {done} of {of}")
             self.ui.statusLabel.text = text.format(done=event["done"], of=event["of"])
         elif event["event"] == "judged":
             self._sayVerdict()
@@ -799,7 +799,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         run, current = self.logic.unjudgedRun, self.logic.study.currentRun
         if run is None or current is None:
             return ""
-        text = _("Model {run} was not judged on the validation cases yet. Resume does that.").format(run=run.path.name)
+        text = _("Model {run} has not been evaluated on the validation cases yet. Press Resume to evaluate it.")
+        text = text.format(run=run.path.name)
         stays = _("Until then model {run} stays the current one.").format(run=current.path.name)
         return text if current == run else f"{text} {stays}"
 
@@ -830,7 +831,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self._doubts = self.logic.doubtfulPlaces(self._shownCase)
                 self._doubt = -1
             if not self._doubts:
-                raise InputError(Problem(self._shownCase, _("Nothing in it is doubtful."), _("Look at another case.")))
+                raise InputError(
+                    Problem(self._shownCase, _("No region of this case is uncertain."), _("Look at another case."))
+                )
             self._doubt = (self._doubt + 1) % len(self._doubts)
             jump = slicer.vtkMRMLSliceNode.JumpAllSlices
             jump(slicer.mrmlScene, *self._doubts[self._doubt], slicer.vtkMRMLSliceNode.CenteredJumpSlice)
@@ -899,7 +902,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         self._endProbe()
         self._described = device
-        self.ui.deviceLabel.text = _("Looking ...")
+        self.ui.deviceLabel.text = _("Checking the device ...")
 
         def tell(event: dict[str, Any]) -> None:
             self.ui.deviceLabel.text = event.get("description") or event.get("message") or ""
@@ -908,7 +911,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             if outcome.state is EngineState.FAILED:
                 # It is asked again the next time.
                 self._described = ""
-                self.ui.deviceLabel.text = outcome.message or _("Not known; see Details")
+                self.ui.deviceLabel.text = outcome.message or _("The check failed, see Details")
                 self._details = outcome.details
 
         try:
@@ -926,8 +929,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._probe = None
 
     def onInstall(self) -> None:
-        question = self.dependencies.sentence() + " " + _("Install it now? Slicer waits meanwhile.")
-        if slicer.util.confirmOkCancelDisplay(question):
+        question = _("Install it now? Slicer does not respond until the installation is done.")
+        if slicer.util.confirmOkCancelDisplay(f"{self.dependencies.sentence()} {question}"):
             self._install(self.dependencies.install)
 
     def onInstallOffline(self) -> None:
@@ -1072,7 +1075,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _whyNotRetrain(self, cases: Any, model: RunFolder | None) -> str:
         if model is None:
-            return _("Train a first model before")
+            return _("Train a model first")
         method = ""
         with suppress(OSError, InputError):
             method = Settings.read(model.settings).method
@@ -1086,7 +1089,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.dependencies.missing():
             return _("Install the missing software first")
         if self.logic.isRunning:
-            return _("The engine is at work")
+            return _("A task is still running")
         labeled, unlabeled = (sum(case.role == role for case in cases) for role in ("labeled", "unlabeled"))
         fewestLabeled, fewestUnlabeled = fewest_cases(method)
         if labeled < fewestLabeled:
@@ -1107,9 +1110,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return ""
         if not self.ui.byIterationsCheckBox.checked:
             minutes = f"{self.ui.minutesSpinBox.value:g}"
-            text = _(
-                "{n} cases. Training takes {m} min, and preparing the scans some seconds for each, the first time."
-            )
+            text = _("{n} cases. Training takes {m} min, and the first time a few seconds more for each scan.")
             return text.format(n=count, m=minutes)
         run = self.logic.study.currentRun
         pace = None if run is None else knownProgress(run).secondsAnIteration
@@ -1349,5 +1350,5 @@ def _modelText(progress: TrainingProgress, name: str) -> str:
     text = _("Training {name}, {n} iterations").format(name=name, n=progress.iteration)
     dice = progress.lastDice
     if dice is None:
-        return text + _("; no validation cases, so nothing says how good it is")
+        return text + _("; accuracy unknown, since there are no validation cases")
     return text + _("; Dice {d}, validation cases: {n}").format(d=f"{dice:.3f}", n=progress.validationCases)

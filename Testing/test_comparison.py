@@ -107,7 +107,7 @@ def test_figures_of_a_note_and_the_record_of_a_training_may_be_damaged_as_well(
     output = shutil.copytree(compared, tmp_path / "compared")
     run = output / "colearning-2-seed0"
     (run / "events.jsonl").write_text('{"event": "finished"}\n', encoding="utf-8")
-    with pytest.raises(InputError, match="colearning-2-seed0: Its record says not how its training ended"):
+    with pytest.raises(InputError, match="colearning-2-seed0: Its events.jsonl does not say how the training ended"):
         compare(cohort, output, PLAN, device="cpu")
     content = json.loads((run / "comparison.json").read_text("utf-8"))
     content["own"][0].pop("metrics")

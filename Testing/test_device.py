@@ -73,7 +73,7 @@ def test_a_gpu_that_emulates_bfloat16_is_not_made_to(a_gpu: _Machine) -> None:
 def test_a_gpu_that_answers_wrongly_in_float16_computes_in_float32(a_gpu: _Machine) -> None:
     a_gpu.capability, a_gpu.right = (7, 5), (torch.float32,)
     assert choose_device().precision == torch.float32
-    with pytest.raises(InputError, match="does not compute rightly on it in float16 .*Set precision=float32. Inst"):
+    with pytest.raises(InputError, match="gives wrong results on it in float16 .*Set precision=float32. Inst"):
         choose_device("cuda", "float16")
     assert device_for_model("cuda", "float16").precision == torch.float32
 

@@ -174,7 +174,7 @@ def test_the_whole_story(filled: Any, opened: tuple[Any, Any], tmp_path: Path) -
     places = panel.logic.doubtfulPlaces("case_006")
     ui.nextDoubtButton.click()
     found = f"Doubtful place 1 of {len(places)}"
-    assert (ui.statusLabel.text == found) if places else ("Nothing in it is doubtful" in ui.predictMessageLabel.text)
+    assert (ui.statusLabel.text == found) if places else ("No region of this case is uncertain" in ui.predictMessageLabel.text)
     _correctAndTrainAgain(panel)
     leftovers = [path.name for path in panel.logic.study.folder.iterdir()]
     assert "predict.json" not in leftovers and "evaluate.json" not in leftovers
@@ -455,7 +455,7 @@ def test_a_scene_whose_study_is_gone_is_not_given_another(panel: Any, tmp_path: 
     qt.QSettings().setValue("LASegColearn/StudyFolder", str(tmp_path / "another"))
     again, _frame = openPanel()
     assert not again.logic.hasStudy
-    assert "not at its place any more" in again.ui.inputsMessageLabel.text
+    assert "was not found" in again.ui.inputsMessageLabel.text
     assert again._parameterNode.studyFolder == str(tmp_path / "of this scene")
     again.cleanup()
 
@@ -706,7 +706,7 @@ def test_labels_that_come_in_as_scans_are_said(panel: Any, tmp_path: Path) -> No
     assert len(panel.logic.study.cases) == 4
     said = panel.ui.inputsMessageLabel.text
     assert said == (
-        "Taken for scans, though named like labels: p1_label, p2-mask. If they are labels, remove them here."
+        "Added as scans, although their names look like labels: p1_label, p2-mask. If they are labels, remove them here."
     )
 
 
@@ -858,7 +858,7 @@ def test_a_role_of_validation_for_what_a_model_has_learned_from_is_said(filled: 
     filled.onRoleChosen("case_002", "validation")
     assert filled.ui.inputsMessageLabel.text == ""
     filled.onRoleChosen("case_001", "validation")
-    assert "A model has learned from its label" in filled.ui.inputsMessageLabel.text
+    assert "A model of this study was trained with its label" in filled.ui.inputsMessageLabel.text
 
 
 def test_a_role_that_needs_a_label_is_refused_and_shown_as_it_was(filled: Any) -> None:
@@ -985,7 +985,7 @@ def test_a_model_that_was_not_judged_is_said_when_its_study_is_opened(panel: Any
         runs.append(run)
     study.chooseRun(runs[0])
     panel.openStudy(str(study.folder))
-    said = "Model 002 was not judged on the validation cases yet. Resume does that."
+    said = "Model 002 has not been evaluated on the validation cases yet. Resume does that."
     assert panel.ui.trainMessageLabel.text == f"{said} Until then model 001 stays the current one."
     assert panel.ui.resumeButton.enabled
     tips = [panel.ui.roundsTable.item(row, 0).toolTip() for row in range(2)]
@@ -1039,7 +1039,7 @@ def test_a_disk_that_does_not_answer_is_a_sentence(filled: Any, monkeypatch: pyt
 
     monkeypatch.setattr(Study, "currentRun", property(stale))
     filled.update()
-    assert "does not answer rightly" in filled.ui.inputsMessageLabel.text
+    assert "reports errors" in filled.ui.inputsMessageLabel.text
 
 
 def test_a_study_that_was_moved_away_is_said_and_not_made_anew(panel: Any, tmp_path: Path) -> None:
@@ -1048,7 +1048,7 @@ def test_a_study_that_was_moved_away_is_said_and_not_made_anew(panel: Any, tmp_p
     panel.logic.closeStudy()
     shutil.rmtree(folder)
     panel.initializeParameterNode()
-    assert "not at its place any more" in panel.ui.inputsMessageLabel.text
+    assert "was not found" in panel.ui.inputsMessageLabel.text
     assert not folder.exists()
 
 
@@ -1061,7 +1061,7 @@ def test_a_scene_whose_study_is_gone_does_not_leave_the_one_before_open(panel: A
     assert not panel.logic.hasStudy
     assert panel.ui.studyFolderButton.text == "Choose a study folder ..."
     assert not panel.ui.addFolderButton.enabled
-    assert "not at its place any more" in panel.ui.inputsMessageLabel.text
+    assert "was not found" in panel.ui.inputsMessageLabel.text
     assert panel._parameterNode.studyFolder == str(tmp_path / "moved away")
     assert (tmp_path / "study" / "study.json").exists()
 

@@ -219,6 +219,6 @@ def test_the_frame_of_a_sequence_is_no_scan(core: SlicerCore) -> None:
     frame, scan = InSequences(cine), InSequences(volume(core))
     assert isFrameOfSequence(frame) and not isFrameOfSequence(scan)
     assert not isFrameOfSequence(cine), "There is no browser in this scene."
-    with pytest.raises(InputError, match="Cine: It is the frame of a sequence"):
+    with pytest.raises(InputError, match="Cine: It shows the current frame of a sequence"):
         checkScan(frame)
     checkScan(scan)

@@ -88,7 +88,7 @@ def test_each_figure_of_a_round_stands_in_its_column() -> None:
     assert _row(widget, 0) == ["001", "", "4", "0.901", "3.0", "1.03", "2026-01-02 03:04"]
     assert _row(widget, 1) == ["002, current", "001", "5 (+1)", "", "", "", "2026-01-03 03:04"]
     tip = widget.item(1, 0).toolTip()
-    assert "In 1 of them it has found nothing" in tip and "was trained on them: case_009" in tip
+    assert "Empty segmentations: 1" in tip and "was trained on them: case_009" in tip
     assert "found nothing" not in widget.item(0, 0).toolTip()
 
 
@@ -110,5 +110,5 @@ def test_what_an_earlier_model_has_asked_for_is_marked() -> None:
     asked = replace(CASE, suggested=Suggested(3, "001", "Uncertain."))
     assert _suggestionTexts(asked, "001") == ("3", "Uncertain.")
     text, tip = _suggestionTexts(asked, "002")
-    assert text == "(3)" and tip == "Uncertain. Model 001 asked for it, which is not the current one."
+    assert text == "(3)" and tip == "Uncertain. Model 001 This rank is from model."
     assert _suggestionTexts(CASE, "001") == ("", "")

@@ -279,7 +279,7 @@ def test_what_cannot_be_found_is_said_in_a_sentence(case: PredictedCase, tmp_pat
     for volume, node, sentence in (
         (None, case.node, "Scan: No source volume is chosen."),
         (case.volume, None, "Segmentation: None is chosen."),
-        (case.volume, teacher, "This is a prediction, which stays as the engine made it."),
+        (case.volume, teacher, "This is a prediction, predictions are not edited."),
         (slicer.util.addVolumeFromArray(np.zeros((3, 3, 3), np.int16), name="Other"), case.node, "is no case of"),
     ):
         with pytest.raises(InputError, match=sentence):

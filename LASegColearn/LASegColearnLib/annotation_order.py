@@ -185,7 +185,7 @@ def _reason(opinion: Opinion, doubt: float, split: float | None, typical: float)
     parts = [(doubt, f"uncertain near the surface ({opinion.uncertainty:.2f})")]
     if split is not None and opinion.disagreement is not None:
         parts.append((split, f"the students disagree (Dice {1 - opinion.disagreement:.2f})"))
-    parts.append((typical, "stands for many scans that no labeled one is like"))
+    parts.append((typical, "represents many scans that no labeled scan resembles"))
     spoken = [text for rank, text in sorted(parts, key=lambda part: -part[0]) if rank >= 0.5]
     sentence = "; ".join(spoken or ["nothing in particular"])
     return sentence[0].upper() + sentence[1:] + "."

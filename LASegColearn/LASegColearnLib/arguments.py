@@ -91,7 +91,9 @@ For other tools:      lasegcolearn cohort --from cohort.json --monai --output da
     parser.add_argument(
         "--validation", type=int, default=0, metavar="N", help="keep N labeled cases for validation (default: 0)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="which cases that are (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="random seed that chooses the validation cases (default: 0)"
+    )
     parser.add_argument("--monai", action="store_true", help="write a MONAI datalist instead")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="file to write")
 
@@ -129,7 +131,9 @@ any computer), `demo` (minutes, for phantoms). Any setting can be changed with -
     parser.add_argument("--init", type=Path, metavar="CHECKPOINT", help="start from an earlier model's weights")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change a setting")
-    parser.add_argument("--settings", action="store_true", help="print all settings, as they would be, and end")
+    parser.add_argument(
+        "--settings", action="store_true", help="print all settings with the values this training would have, and exit"
+    )
     parser.add_argument("--seed", type=int, metavar="S", help="seed of everything random (default: 0)")
     _add_events(parser)
 
@@ -168,13 +172,14 @@ opens as one segment named Left atrium, and `figures.json` (volume, uncertainty,
     parser.add_argument(
         "--network",
         metavar="NAME",
-        help="default: teacher, of several runs committee; or student_1, student_2, or mean: the average of all",
+        help="network that segments: teacher, student_1, student_2 or mean (of all); default: teacher, or committee "
+        "with several runs",
     )
     parser.add_argument("--overlap", type=float, metavar="SHARE", help="overlap of windows (default: the model's)")
     parser.add_argument(
         "--mirror",
         action=argparse.BooleanOptionalAction,
-        help="average over mirrored copies, for models trained on such (default: the model's)",
+        help="average over mirrored copies, for models trained with axial_flips (default: the model's setting)",
     )
     parser.add_argument("--nifti", action="store_true", help="write a NIfTI label too")
     parser.add_argument("--volumes", action="store_true", help="write probability, uncertainty and other networks' too")
@@ -261,14 +266,20 @@ def _add_compare(verbs: Any) -> None:
         "train several methods alike and set them side by side",
         """\
 Trains each method for the same time on the same scans, evaluates its last checkpoint on the validation cases, and
-writes one page with tables, paired differences, curves, speed, memory and pictures. Broken off, it goes on.
+writes one page with tables, paired differences, curves, speed, memory and pictures. Run it again to continue after an
+interruption.
 
   lasegcolearn compare --cohort cohort.json --methods colearning,supervised --labeled 4,8 --minutes 20 --output compared
 """,
     )
     parser.add_argument("--cohort", type=Path, required=True, metavar="FILE", help="cohort file with validation cases")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="folder for the runs and the page")
-    parser.add_argument("--methods", default="all", metavar="A,B", help="the first is set against each (default: all)")
+    parser.add_argument(
+        "--methods",
+        default="all",
+        metavar="A,B",
+        help="methods to train; the first is compared with each of the others (default: all)",
+    )
     parser.add_argument("--labeled", metavar="N,M", help="numbers of labels (default: all)")
     length = parser.add_mutually_exclusive_group(required=True)
     length.add_argument("--iterations", type=int, metavar="N", help="length of each training in iterations")
@@ -285,7 +296,7 @@ def _add_device(verbs: Any) -> None:
         verbs,
         "device",
         commands.do_device,
-        "say what would be computed on",
+        "say which device would be used",
         "Imports PyTorch and says which device a training would use, and why.",
     )
     parser.add_argument("--device", **_DEVICE)
@@ -299,8 +310,8 @@ def _add_report(verbs: Any) -> None:
         commands.do_report,
         "draw a run's report",
         """\
-Writes report.html into a run folder, all in one file: what was trained, and its curves; and where they are there, the
-tables of its metrics.csv and overlays of its predictions, which these write:
+Writes report.html, a single file, into a run folder: what was trained and the curves. It also shows the tables of
+metrics.csv and overlays of the predictions, if these commands were run before:
 
   lasegcolearn predict --run my-run --cohort my-run/cohort.json --output my-run/predictions
   lasegcolearn evaluate --cohort my-run/cohort.json --predictions my-run/predictions --output my-run/metrics.csv

@@ -24,8 +24,8 @@ ROLE_OF_KEY = {
     "test": "unlabeled",
     "testing": "unlabeled",
 }
-# Systems take names of 255 letters, Windows by default paths of 260; made from a file's name, an id may get a number.
 ROLES = ("labeled", "unlabeled", "validation")
+# Systems take names of 255 letters, Windows by default paths of 260; made from a file's name, an id may get a number.
 _LONGEST_ID = 100
 _LONGEST_NAME = 90
 _SAFE_ID = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")

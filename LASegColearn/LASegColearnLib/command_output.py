@@ -50,7 +50,7 @@ class _EventPrinter:
 def listener(
     options: argparse.Namespace, when_lost: Callable[[], None] | None = None, go_on: str = "Go on with --resume."
 ) -> Callable[[dict[str, Any]], None]:
-    """Who tells of events as the options want it: each as a line of JSON, or by a progress bar.
+    """The listener that the options ask for: JSON lines (``--events``) or a progress bar.
 
     Parameters
     ----------

@@ -58,7 +58,7 @@ def do_cohort(options: argparse.Namespace) -> int:
     doubtful = [case.id for case in cohort.unlabeled if is_named_like_a_label(case.image)]
     if doubtful and options.source is None:
         sys.stdout.write(
-            f"Taken for scans, though named like labels: {', '.join(doubtful[:4])}"
+            f"Added as scans, although their names look like labels: {', '.join(doubtful[:4])}"
             f"{f' and {len(doubtful) - 4} more' if len(doubtful) > 4 else ''}. "
             "If they are labels, name them with --labels or --label-pattern.\n"
         )

@@ -37,7 +37,7 @@ _SECONDS_BETWEEN_LOOKS = 0.1
 _SECONDS_BETWEEN_EVENTS = 1.0
 # One that has not made ready by then is gone on without, and catches up.
 _SECONDS_TO_MAKE_READY = 300.0
-_WITHOUT = "It is not trained to its end, so the others predict without it."
+_WITHOUT = "Its training did not finish, so the other models predict without it."
 # Slicer and what else is open need the rest.
 _SHARE_OF_MEMORY = 0.6
 # The others' seeds are this far apart, so that those of a person's next seeds are not among them.

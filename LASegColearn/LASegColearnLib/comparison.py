@@ -426,7 +426,7 @@ def _read(output: Path, method: str, labeled: int, seed: int) -> Trained:
         raise InputError(
             Problem(
                 run.path.name,
-                "Its record says not how its training ended.",
+                "Its events.jsonl does not say how the training ended.",
                 "Remove this folder for the training to be made anew.",
             )
         )

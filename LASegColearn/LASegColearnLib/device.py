@@ -90,7 +90,7 @@ def choose_device(wanted: str = "auto", precision: str = "auto") -> Device:
     return _processor(precision, why)
 
 
-_MISCOMPUTES = f"PyTorch {torch.__version__} does not compute rightly on it"
+_MISCOMPUTES = f"PyTorch {torch.__version__} gives wrong results on it"
 
 
 def _gpus() -> list[torch.device]:
@@ -172,7 +172,7 @@ def _gpu_precisions(gpu: torch.device, wanted: str) -> list[torch.dtype]:
     """What a GPU may compute in, the fastest first. Raises :class:`InputError` where it has not got what is wanted."""
     if gpu.type == "mps":
         if wanted == "bfloat16":
-            raise _not_there("bfloat16", "mps, which has it not")
+            raise _not_there("bfloat16", "mps, which does not support it")
         if wanted == "float16":
             raise _not_there("float16", "mps; it is for CUDA")
         return [torch.float32]
@@ -180,7 +180,7 @@ def _gpu_precisions(gpu: torch.device, wanted: str) -> list[torch.dtype]:
     capability = (8, 0) if torch.version.hip else torch.cuda.get_device_capability(gpu)
     has_bfloat16 = capability >= _FIRST_WITH_BFLOAT16
     if wanted == "bfloat16" and not has_bfloat16:
-        raise _not_there("bfloat16", f"{_name(gpu)}, which has it not")
+        raise _not_there("bfloat16", f"{_name(gpu)}, which does not support it")
     if wanted != "auto":
         return [getattr(torch, wanted)]
     if capability < _FIRST_WITH_FAST_FLOAT16:

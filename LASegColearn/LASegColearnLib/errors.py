@@ -39,7 +39,7 @@ if sys.platform == "win32":
     _NOT_PERMITTED += " If it is open in another program, close it there."
 _NO_FOLDER = "Wanted a folder where there is a file. Choose another one."
 _RESUME = "then resume, or start anew if nothing was saved yet."
-_DISK_FAILS = "The disk, or the server that it is of, does not answer rightly. Connect it again or ask who keeps it"
+_DISK_FAILS = "The disk or its server reports errors. Reconnect it, or ask its administrator"
 _SENTENCE_OF_ERRNO: dict[int | None, str] = {
     errno.ENOSPC: f"There is no room left on the disk. Make some, {_RESUME}",
     errno.EDQUOT: f"Your share of the disk is used up. Delete files of yours or ask for more, {_RESUME}",
@@ -90,7 +90,9 @@ def recorded_sentence(error: BaseException) -> str:
     """The same as :func:`sentence_for` for what is kept and handed on: files may be named after patients."""
     if isinstance(error, InputError):
         named = ", ".join(dict.fromkeys(p.case for p in error.problems if _ID_OR_SETTING.fullmatch(p.case)))
-        return f"What was given could not be used{named and f' ({named})'}. Why was said where it was started."
+        return (
+            f"The input could not be used{named and f' ({named})'}. The reason was shown where the command was started."
+        )
     return sentence_for(error)
 
 

@@ -89,7 +89,10 @@ def evaluate(
     if not cases:
         remedy = "Choose another --split."
         if split == "validation":
-            remedy = "Those that a training held out are in its own: --cohort <run>/cohort.json. Or choose --split."
+            remedy = (
+                "Cases that a training has held out are in its own cohort file: --cohort <run>/cohort.json. Or choose "
+                "another --split."
+            )
         raise InputError(Problem(split, f"Wanted {split} cases in the cohort, found none.", remedy))
     rows: list[EvaluatedCase] = []
     problems: list[Problem] = []

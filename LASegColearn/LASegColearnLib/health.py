@@ -23,7 +23,7 @@ class HealthWatch:
 
     def watch(self, parts: dict[str, float]) -> None:
         """Take in one iteration's parts."""
-        self._warn_if_below("disagreement", parts, 1e-5, "The students have become the same: they differ nowhere.")
+        self._warn_if_below("disagreement", parts, 1e-5, "The two students give identical predictions.")
         self._warn_if_below("pseudo_label_volume", parts, 1e-5, "The teacher predicts nothing on the unlabeled scans.")
 
     def _warn_if_below(self, name: str, parts: dict[str, float], limit: float, message: str) -> None:

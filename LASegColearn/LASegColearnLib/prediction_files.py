@@ -127,7 +127,7 @@ def predict_files(
             )
             continue
         except PredictionError:
-            cause = "What the network says of it is no number."
+            cause = "The network's output for this scan contains NaN or infinity."
             problems.append(Problem(case_id, cause, "Use another device (CPU), or train the model anew."))
             continue
         prediction = replace(prediction, figures={**prediction.figures, "scan": content_hash(scan)})

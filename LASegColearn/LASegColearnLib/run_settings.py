@@ -114,7 +114,7 @@ def check_length(content: dict[str, Any], minutes: float | None, iterations: int
     else:
         return
     raise InputError(
-        Problem(name, f"Wanted more than the run has had, found {found} behind it.", "Give more, or leave it out.")
+        Problem(name, f"The run is already longer than that: it has had {found}.", "Give more, or leave it out.")
     )
 
 

@@ -48,8 +48,8 @@ class Settings:
     intensity_augmentation
         Share of the training patches with another brightness, contrast, gamma and coil, blur and noise.
     plain_for_teacher
-        The teacher labels the unlabeled patches as they were before their intensities were changed. Nothing in
-        co-learning with ``teacher_rounds``, where it labels whole scans.
+        The teacher sees the unlabeled patches without intensity augmentation. No effect in co-learning with
+        ``teacher_rounds``, where the teacher labels whole scans.
     foreground_patches
         Share of the labeled patches that are centered on a voxel of the label (0: the paper's uniform crops).
     filters, normalization, dropout
@@ -95,8 +95,8 @@ class Settings:
     gradient_clip
         Largest norm of the gradient (0: not clipped).
     iterations, minutes
-        Length of the run. With ``minutes`` the schedule follows the time used; of ``iterations`` counts, with
-        ``step``, what share of them ``step_iterations`` is.
+        Length of the run. With ``minutes``, progress is measured by time, and ``iterations`` serves only to scale
+        ``step_iterations`` of the ``step`` schedule.
     committee
         How many models are trained at once, each from other random weights and on other patches, whose probabilities'
         mean predicts. Each is a process with its share of the processor's threads, or of the GPU; fewer are trained

@@ -21,7 +21,7 @@ from LASegColearnLib.processes import ALONE, Processes
 from LASegColearnLib.settings import Settings
 
 _SMALLEST_SCALE = 1.0
-# As PyTorch's normalizations say that they have a single value of a channel.
+# Start of PyTorch's error message when a normalization layer gets a single value per channel.
 _NOTHING_TO_NORMALIZE = "Expected more than 1"
 
 

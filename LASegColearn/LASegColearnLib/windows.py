@@ -55,7 +55,7 @@ def foreground_by_windows(
         if not found.isfinite().all():
             # NaN is not above 0.5 either: the scan would pass for one without an atrium.
             raise PredictionError(
-                "What the network says of a scan is no number. Use another device (CPU), or train the model anew."
+                "The network's output contains NaN or infinity. Predict with --device cpu, or train a new model."
             )
         return found
 

@@ -164,9 +164,9 @@ def figureTexts(case: StudyCase, isLearnedFrom: bool = False) -> list[tuple[str,
         (numberText(figures.get("volume_ml"), 1), _("Volume of the teacher's segmentation in mL")),
         (
             numberText(figures.get("mean_uncertainty_near_surface"), 2),
-            _("Mean uncertainty near the surface, 0 (sure) to 1 (a coin toss)"),
+            _("Mean uncertainty near the surface, 0 (sure) to 1 (undecided)"),
         ),
-        (numberText(agreement, 3), _("Mean Dice of each two of the three networks")),
+        (numberText(agreement, 3), _("Mean pairwise Dice of the three networks")),
         (numberText(figures.get("dice"), 3), _("Dice of teacher and label.") + trainedOn),
         (numberText(figures.get("hd95_mm"), 1), _("95 % Hausdorff distance of teacher and label in mm.") + trainedOn),
     ]
@@ -190,7 +190,7 @@ def _suggestionTexts(case: StudyCase, model: str | None) -> tuple[str, str]:
         return "", ""
     if case.suggested.run == model:
         return str(case.suggested.place), case.suggested.reason
-    earlier = _("Model {model} asked for it, which is not the current one.").format(model=case.suggested.run)
+    earlier = _("This rank is from model {model}, which is not the current one.").format(model=case.suggested.run)
     return f"({case.suggested.place})", f"{case.suggested.reason} {earlier}"
 
 

@@ -152,7 +152,7 @@ class CorrectSection:
             cause = _("The scan is no case of the study.")
             raise InputError(Problem(volume.GetName(), cause, _("Add it under Inputs first.")))
         used = self._logic.useAsLabel(case.id, segmentation, segmentId)
-        text = _("{name} has its label now. Retrain when some more have theirs.")
+        text = _("{name} is labeled now. Label a few more cases, then retrain.")
         if used.role == "validation":
             text = _("{name} has its label now. It stays a validation case, which is not trained on.")
         return text.format(name=used.name)

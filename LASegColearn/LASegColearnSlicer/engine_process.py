@@ -282,7 +282,7 @@ def _read(process: subprocess.Popen[str], lines: queue.SimpleQueue[str | int]) -
 def _sentence(code: int) -> str:
     if os.name != "nt" and code in (-signal.SIGKILL, 128 + signal.SIGKILL):
         return (
-            "The system ended the training, most often for want of memory. Close other programs and press Resume; or "
-            "set committee to 1, batch_parts to 2, or fewer filters, under Advanced and press Train."
+            "The operating system ended the training, most likely because memory ran out. Close other programs and "
+            "press Resume; or set committee to 1, batch_parts to 2, or fewer filters, under Advanced and press Train."
         )
     return f"The engine ended unexpectedly (exit code {code}). What was saved before is whole; see Details."

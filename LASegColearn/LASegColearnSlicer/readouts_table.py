@@ -71,7 +71,7 @@ class ReadoutsTable:
 def _columns() -> list[tuple[str, str]]:
     return [
         (_("Dice"), _("Overlap of the edited segment and the network's segmentation, 0 to 1")),
-        (_("Jaccard"), _("What both have as a share of what either has, 0 to 1")),
+        (_("Jaccard"), _("Intersection over union, 0 to 1")),
         (_("95HD mm"), _("95 % of the distances between the two surfaces are below this, in mm")),
         (_("ASD mm"), _("Mean distance from the edited segment's surface to the network's, in mm")),
     ]

@@ -236,7 +236,7 @@ def _wasEdited(segmentation: Any, successor: str | None) -> bool:
     if placed == successor or known:
         return placed not in (successor, known)
     voxels = voxelsDigest(segmentation)
-    # Of one from a scene that was saved before this was noted, a successor that differs is all there is to go by.
+    # Scenes saved by versions that did not store the digest: compare with the new prediction, if there is one.
     loaded = segmentation.GetAttribute(_VOXELS_ATTRIBUTE) or (None if successor is not None else voxels)
     return loaded != voxels
 

@@ -80,9 +80,9 @@ def _tip(one: Round) -> str:
     elif one.validation:
         lines.append(_("Not judged on its {n} validation cases yet").format(n=one.validation))
     else:
-        lines.append(_("No validation cases, so nothing says how good it is"))
+        lines.append(_("Accuracy unknown, since there are no validation cases"))
     if one.undefined:
-        text = _("In {n} of them it has found nothing: they are not in the means of 95HD and ASD")
+        text = _("Empty segmentations: {n}. They are not included in the means of 95HD and ASD")
         lines.append(text.format(n=one.undefined))
     if one.leftOut:
         text = _("Left out, since one of the two models was trained on them: {cases}")

@@ -35,7 +35,7 @@ def checkScan(volumeNode: Any) -> None:
             )
         )
     if isFrameOfSequence(volumeNode):
-        cause = "It is the frame of a sequence that is shown, and another one soon."
+        cause = "It shows the current frame of a sequence, so its voxels change with the frame."
         raise InputError(Problem(name, cause, "In Data, clone it at the frame that is wanted, and choose the clone."))
     checkTransform(volumeNode)
 

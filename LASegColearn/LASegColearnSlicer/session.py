@@ -104,7 +104,7 @@ class Session:
     def openStudy(self, folder: Path | str) -> Study:
         """Open the study in a folder, or make a new one there. Raises :class:`InputError` if that cannot be."""
         if self.isRunning and (self._study is None or Path(folder) != self._study.folder):
-            raise InputError(Problem("Study", "The engine is at work on this study.", "Cancel it or wait for it."))
+            raise InputError(Problem("Study", "A task of this study is still running.", "Cancel it or wait for it."))
         before, opened = self._study, Study.at(Path(folder).absolute())
         # A copy of a study has its identity.
         isOther = before is None or (before.identity, before.folder) != (opened.identity, opened.folder)
@@ -534,7 +534,7 @@ class Session:
             with kept:
                 cohort.unlink(missing_ok=True)
                 if outcome.state is EngineState.FINISHED and predicted:
-                    # As Evaluate does, or the table would have the figures of a label from before an edit.
+                    # The label may have been edited since it was written.
                     self.cases.refreshLabels(predicted)
                     self._evaluate(predicted, onEvent, onDone)
                     evaluating = True
@@ -843,7 +843,7 @@ class Session:
     ) -> None:
         """Compare a new model with the one before on cases that neither was trained on; the worse is not current.
 
-        What is told in the end is how the training ended, or, where there was none before, the judging itself.
+        ``onDone`` gets the outcome of the training (``trained``), or of this evaluation if no training preceded it.
         """
         against = self._rivalOf(run)
         arguments = ["judge", "--run", str(run.path)]
@@ -927,7 +927,7 @@ class Session:
 
     def _checkReady(self) -> None:
         if self.isRunning:
-            raise InputError(Problem("Engine", "It is at work already.", "Cancel it or wait until it is done."))
+            raise InputError(Problem("Engine", "A task is still running.", "Cancel it or wait until it is done."))
         # Of a folder that was renamed or unplugged another would be made at its old place, and hours of work lie there.
         self.study.checkUnchanged()
 
@@ -959,7 +959,7 @@ class Session:
 
 
 class _Bookkeeping:
-    """What the study keeps of the engine's work: where that fails the work is over all the same, and it is said why."""
+    """Collects the first error while results are stored in the study, so that the task still ends and reports it."""
 
     def __init__(self) -> None:
         self._failure: str | None = None

@@ -170,7 +170,7 @@ class Study:
     def checkUnchanged(self) -> None:
         """Refuse to go on with a study that was moved, or changed by another Slicer, since it was read.
 
-        Every change of the study does so itself; what writes other files into its folder calls it before.
+        The study calls this before each change of its own. Call it before writing other files into the study folder.
 
         Raises
         ------
@@ -181,8 +181,8 @@ class Study:
             return
         found = self._inFile()
         if found is None:
-            cause = "The study's folder is not at its place any more."
-            raise InputError(Problem(self.folder.name, cause, "Put it back, or choose its new place."))
+            cause = "The study's folder was not found."
+            raise InputError(Problem(self.folder.name, cause, "Move it back, or choose its new location."))
         if found != self._written:
             cause = "The study was changed by another Slicer meanwhile, whose changes would be lost."
             raise InputError(Problem(self.folder.name, cause, "Choose its folder again to read it anew."))

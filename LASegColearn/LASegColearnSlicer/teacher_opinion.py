@@ -127,7 +127,7 @@ class TeacherOpinion:
             return component_around((self._probability > cut) | self._inside, self._inside)
         found = largest_component((self._probability > cut) & self._inside)
         if not found.any():
-            cause = f"At a probability of {cut:.2f} nothing is left of the teacher's segment."
+            cause = f"With a threshold of {cut:.2f} the teacher's segment is empty."
             raise InputError(Problem(self.caseName, cause, "Move Wider or tighter towards 0.5."))
         return found
 
@@ -266,7 +266,7 @@ def findOpinion(logic: Any, volumeNode: Any | None, segmentationNode: Any | None
         logic.display.releaseClones(case.id)
     # Before it is shown: a newer prediction would take this one away.
     if isOurs(segmentationNode):
-        cause = "This is a prediction, which stays as the engine made it."
+        cause = "This segmentation is a prediction, and predictions are not edited."
         remedy = f"Edit a segmentation of your own; Correct in the module {MODULE_TITLE} makes a copy."
         raise InputError(Problem(segmentationNode.GetName(), cause, remedy))
     if case is None:

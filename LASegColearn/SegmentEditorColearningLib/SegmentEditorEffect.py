@@ -118,7 +118,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
                 "<li><b>Accept</b> (key a): the teacher's segment, whole.</li>"
                 "<li><b>Accept where sure</b>: only in voxels where the teacher's confidence is at least that of the "
                 "slider; elsewhere the segment stays. Moving the slider shows what the segment would become.</li>"
-                "<li><b>Wider or tighter</b>: the probability above which a voxel counts to the teacher's segment. 0.5 "
+                "<li><b>Wider or tighter</b>: the probability above which a voxel counts as the teacher's segment. 0.5 "
                 "is the outline that is shown; less is wider, more is tighter. Moving the slider shows what Accept "
                 "would make. Accept where sure hardly changes by it.</li>"
                 "<li><b>Accept in brush</b>: paint the opinion in with the left mouse button in a slice view; "
@@ -150,7 +150,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         add(_row(self.acceptButton))
 
         self.confidenceSlider = _slider(0.0, 1.0, 0.01, 2)
-        self.confidenceSlider.setToolTip(_("1 is certain, 0 a coin toss"))
+        self.confidenceSlider.setToolTip(_("1 is certain, 0 is undecided"))
         self.confidenceSlider.connect("valueChanged(double)", self.onConfidence)
         self.acceptSureButton = self._button(_("Accept where sure"), "")
         self.acceptSureButton.connect("clicked()", self.onAcceptSure)
@@ -413,8 +413,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         """The opinion that is shown; raises InputError if there is none, or a newer one is shown only now."""
         shown, opinion = self._shown, self._opinionNow()
         if opinion.prediction != shown:
-            cause = _("A newer prediction of it is shown now.")
-            raise InputError(Problem(opinion.caseName, cause, _("Look at it, then do this again.")))
+            cause = _("A newer prediction of this case has just been loaded.")
+            raise InputError(Problem(opinion.caseName, cause, _("Check its outline, then try again.")))
         return opinion
 
     def _take(self, *, least: float | None = None, region: Callable[[Any], np.ndarray] | None = None) -> None:
@@ -510,7 +510,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
                 self._doubts = self._logic().doubtfulPlaces(opinion.caseId)
                 self._doubt = -1 if step > 0 else 0
             if not self._doubts:
-                self._say(_("Nothing in it is doubtful."))
+                self._say(_("No region of this case is uncertain."))
                 return
             self._doubt = (self._doubt + step) % len(self._doubts)
             jump = slicer.vtkMRMLSliceNode.JumpAllSlices

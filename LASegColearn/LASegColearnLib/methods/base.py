@@ -162,8 +162,8 @@ class Method(ABC):
     def furthest(self, progress: float) -> float:
         """The largest share of a run that was reached, with this one.
 
-        What rises in the course of a run follows it: a run that is resumed to be longer is at a smaller share than it
-        was, and what it has learned to use would not count any more.
+        Ramps use this instead of the progress: when a run is resumed with a longer length its progress drops, and the
+        weight of a ramped loss must not drop with it.
         """
         self._furthest = max(self._furthest, progress)
         return self._furthest

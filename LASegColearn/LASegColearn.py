@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-import json
 import logging
-import re
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import qt
 import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -26,36 +21,41 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-from LASegColearnLib.cohort_import import is_named_like_a_label
 from LASegColearnLib.errors import InputError, Problem, sentence_for
-from LASegColearnLib.methods import fewest_cases, method_names, method_titles
-from LASegColearnLib.run_folder import RunFolder
-from LASegColearnLib.settings import Settings, preset, setting_text
+from LASegColearnLib.methods import method_titles
+from LASegColearnLib.settings import preset
+from LASegColearnSlicer.added_paths import addPaths, namedLikeLabels, notUsedAsLabels
 from LASegColearnSlicer.case_table import CaseTable
+from LASegColearnSlicer.case_views import CaseViews
+from LASegColearnSlicer.chart_view import ChartView
 from LASegColearnSlicer.correct_section import CorrectSection
-from LASegColearnSlicer.dependencies import TORCH_VERSION, Dependencies
-from LASegColearnSlicer.engine_process import EngineOutcome, EngineProcess, EngineState
-from LASegColearnSlicer.results import isOfACase
+from LASegColearnSlicer.dependencies import Dependencies
+from LASegColearnSlicer.device_probe import DeviceProbe
+from LASegColearnSlicer.doubt_tour import DoubtTour
+from LASegColearnSlicer.engine_process import EngineOutcome, EngineState
+from LASegColearnSlicer.installation_section import InstallationSection
+from LASegColearnSlicer.panel_parameters import PanelParameters, replaceUnknownChoices
+from LASegColearnSlicer.panel_texts import (
+    modelText,
+    notEvaluatedYet,
+    timeEstimate,
+    verdictOnNewestModel,
+    whyNotRetrain,
+    whyNotTrain,
+)
+from LASegColearnSlicer.reported_errors import reportingErrors
 from LASegColearnSlicer.rounds_table import RoundsTable
+from LASegColearnSlicer.sample_data import makePhantoms, registerSampleData
 from LASegColearnSlicer.scene_cases import leftAtriumSegment
 from LASegColearnSlicer.session import Session
+from LASegColearnSlicer.settings_table import SettingsTable
 from LASegColearnSlicer.shown_text import asItIs
 from LASegColearnSlicer.training_options import TrainingOptions
-from LASegColearnSlicer.training_plots import CHARTS, TrainingPlots
-from LASegColearnSlicer.training_progress import TrainingProgress, knownProgress, progressOf
+from LASegColearnSlicer.training_plots import TrainingPlots
+from LASegColearnSlicer.training_progress import knownProgress, progressOf
 
-_PRESETS = ["cpu", "paper", "demo"]
-_METHODS = method_names()
-_DEVICES = ["auto", "cuda", "mps", "cpu"]
-# These have widgets of their own.
-_NOT_IN_TABLE = ("preset", "method", "minutes", "iterations")
-_SCAN_SUFFIXES = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
-_SEGMENTATION_SUFFIXES = (".seg.nrrd", ".seg.nhdr")
-_SECONDS_BETWEEN_PLOTS = 1.0
 # Slicer's own settings, of this user on this computer.
 _LAST_STUDY = "LASegColearn/StudyFolder"
-# Connecting the parameter node changes the device selector several times; only the last value is probed.
-_MILLISECONDS_BEFORE_PROBE = 300
 _MOST_WARNINGS = 3
 _USER_GUIDE = "https://github.com/LASegColearn/SlicerLASegColearn/blob/main/docs/user-guide.md"
 
@@ -84,22 +84,6 @@ class LASegColearn(ScriptedLoadableModule):
         slicer.app.connect("startupCompleted()", registerEffect)
 
 
-def registerSampleData() -> None:
-    """Offer synthetic scans in Sample Data; they are made on this computer, nothing is downloaded."""
-    import SampleData
-
-    SampleData.SampleDataLogic.registerCustomSampleDataSource(
-        category="LASegColearn",
-        sampleName="LeftAtriumPhantoms",
-        # Wanted even where nothing is downloaded; the thumbnail and what is made are the only things used.
-        uris="file:LeftAtriumPhantoms",
-        fileNames="LeftAtriumPhantoms.nrrd",
-        nodeNames="LeftAtriumPhantoms",
-        thumbnailFileName=str(Path(__file__).parent / "Resources" / "Icons" / "LASegColearn.png"),
-        customDownloader=lambda source: makePhantoms(Path(slicer.app.temporaryPath) / "LASegColearnPhantoms"),
-    )
-
-
 def registerEffect() -> None:
     """Offer the effect Co-learning in every Segment Editor."""
     import qSlicerSegmentationsEditorEffectsPythonQt as effects
@@ -108,70 +92,6 @@ def registerEffect() -> None:
     source = Path(__file__).resolve().parent / "SegmentEditorColearningLib" / "SegmentEditorEffect.py"
     effect.setPythonSource(source.as_posix())
     effect.self().register()
-
-
-def makePhantoms(folder: Path, labeled: int = 4, unlabeled: int = 6, validation: int = 2) -> list[Any]:
-    """Make synthetic scans in a folder, load them with their labels, and return the volume nodes."""
-    from LASegColearnLib.cohort import load_cohort
-    from LASegColearnLib.phantom import write_phantom_cohort
-
-    file = folder / "cohort.json"
-    if not file.exists():
-        write_phantom_cohort(folder, labeled=labeled, unlabeled=unlabeled, validation=validation)
-    volumes = []
-    for case in load_cohort(file).cases:
-        volume = slicer.util.loadVolume(str(case.image))
-        volume.SetName(f"Phantom {case.id}")
-        volumes.append(volume)
-        if case.label is not None:
-            label = slicer.util.loadSegmentation(str(case.label))
-            label.SetName(f"Phantom {case.id} label")
-            label.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    return volumes
-
-
-# The first of each is the usual one.
-_CHOICES = {"preset": _PRESETS, "method": _METHODS, "device": _DEVICES}
-
-
-def _takeUsualForUnknown(node: Any) -> list[str]:
-    """Replace choices that this installation does not know by the defaults, and return which were replaced.
-
-    Slicer does not check what it reads, and raises when a combo box has no such text (guiConnectors.py).
-    """
-    unknown = {name: getattr(node, name) for name, known in _CHOICES.items() if getattr(node, name) not in known}
-    for name in unknown:
-        setattr(node, name, _CHOICES[name][0])
-    return [f"{name} {chosen}" for name, chosen in unknown.items()]
-
-
-@parameterNodeWrapper
-class LASegColearnParameterNode:
-    """The panel's state, kept with the scene.
-
-    studyFolder
-        Folder of the study; its cases, models and predictions are kept there, not in the scene.
-    preset, method, device, minutes, byIterations, iterations
-        How to train.
-    changedSettings
-        What was changed in the table of settings, and of which preset, as JSON.
-    retrainMinutes
-        How long to go on from the current model; 0: a third of its length, or as long where it was retrained itself.
-    showSurface, showUncertainty
-        What of a prediction is shown.
-    """
-
-    studyFolder: str = ""
-    preset: Annotated[str, Choice(_PRESETS)] = "cpu"
-    method: Annotated[str, Choice(_METHODS)] = "colearning"
-    device: Annotated[str, Choice(_DEVICES)] = "auto"
-    minutes: Annotated[float, WithinRange(0.1, 10000.0)] = 60.0
-    byIterations: bool = False
-    iterations: Annotated[int, WithinRange(1, 1000000)] = 6000
-    changedSettings: str = ""
-    retrainMinutes: Annotated[float, WithinRange(0.0, 10000.0)] = 0.0
-    showSurface: bool = True
-    showUncertainty: bool = True
 
 
 class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
@@ -197,12 +117,11 @@ class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
             qt.QTimer,
             slicer.app.processEvents,
         )
-        # The case whose surface the 3D views were moved to last.
-        self._centeredSurface: str | None = None
+        self._views = CaseViews(self)
 
-    def getParameterNode(self) -> LASegColearnParameterNode:
+    def getParameterNode(self) -> PanelParameters:
         # The decorator gives the class this constructor.
-        return LASegColearnParameterNode(super().getParameterNode())  # type: ignore[call-arg]
+        return PanelParameters(super().getParameterNode())  # type: ignore[call-arg]
 
     def showCase(self, caseId: str, *, surface: bool = True, uncertainty: bool = True) -> Any:
         """Show a case in the slice and 3D views: its scan, label, prediction and uncertainty; others are hidden.
@@ -219,54 +138,7 @@ class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
 
     def showWhatIsThere(self, caseId: str, *, surface: bool, uncertainty: bool) -> tuple[Any, InputError | None]:
         """As :meth:`showCase`; what is wrong with the label's or the prediction's files is returned beside the scan."""
-        volume = self.cases.load(caseId)
-        shown = [(self.cases.correctedSegment(caseId) or (None,))[0]]
-        wrong: list[Problem] = []
-        try:
-            shown.append(self.cases.loadLabel(caseId))
-        except InputError as error:
-            wrong += error.problems
-        teacher = None
-        if self.isPredicted(caseId):
-            try:
-                teacher = self.showPrediction(caseId, surface=surface)
-                self.display.showSurface(teacher, surface)
-                shown.append(teacher)
-            except InputError as error:
-                wrong += error.problems
-        doubt = self.display.uncertaintyNode(caseId) if uncertainty else None
-        # Of other studies and removed cases as well: over this scan theirs would pass for its own.
-        for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
-            if isOfACase(node) and node.GetDisplayNode() is not None:
-                node.GetDisplayNode().SetVisibility(node in shown)
-        self._showLegend(doubt)
-        wasShown = _isBackground(volume)
-        slicer.util.setSliceViewerLayers(background=volume, foreground=doubt, foregroundOpacity=0.5)
-        self._center(caseId, wasShown, surface and teacher is not None)
-        return volume, InputError(wrong) if wrong else None
-
-    def _center(self, caseId: str, wasShown: bool, hasSurface: bool) -> None:
-        """Move the views to a case; where it is looked at already they stay at their place.
-
-        The 3D views are empty until there is a first surface, and look elsewhere then.
-        """
-        views = slicer.app.layoutManager()
-        # There is none without a main window.
-        if views is None:
-            return
-        if not wasShown:
-            views.resetSliceViews()
-            self._centeredSurface = None
-        if not wasShown or (hasSurface and self._centeredSurface != caseId):
-            views.resetThreeDViews()
-        if hasSurface:
-            self._centeredSurface = caseId
-
-    def _showLegend(self, shown: Any | None) -> None:
-        for node in filter(isOfACase, slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")):
-            legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(node)
-            if legend is not None:
-                legend.SetVisibility(node is shown)
+        return self._views.show(caseId, surface=surface, uncertainty=uncertainty)
 
 
 class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -279,25 +151,11 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         # With what the decorator adds: connectParametersToGui and disconnectGui.
         self._parameterNode: Any = None
         self._parameterNodeGuiTag: int | None = None
-        self._probe: EngineProcess | None = None
         self._details = ""
-        self._plotted = 0.0
         self._shownCase: str | None = None
         # Whether a scene may say which study is open: one that is opened may, one that is added to another may not.
         self._sceneChoosesStudy = True
         self._hearsQuit = False
-        self._fillingSettings = False
-        # The device whose description is shown, or being asked for.
-        self._described = ""
-        self._probeTimer = qt.QTimer()
-        self._probeTimer.setSingleShot(True)
-        self._probeTimer.setInterval(_MILLISECONDS_BEFORE_PROBE)
-        self._probeTimer.connect("timeout()", self._probeDevice)
-        # Of the shown case, in RAS and mm; and which of them the views are at.
-        self._doubts: list[tuple[float, float, float]] = []
-        self._doubt = -1
-        # Whether a training was asked for here whose curves have not been shown yet.
-        self._wantsChart = False
 
     def setup(self) -> None:
         """Build the panel; called once, when the module is first opened."""
@@ -308,11 +166,12 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = LASegColearnLogic()
         self.plots = TrainingPlots(slicer.mrmlScene)
-        self.dependencies = Dependencies(
-            Path(self.resourcePath("requirements.txt")),
-            lambda options: slicer.util.pip_install(options),
-            _torchInstaller(),
+        self.installation = InstallationSection(
+            self.ui, Path(self.resourcePath("requirements.txt")), self.onInstallationChanged
         )
+        self.deviceProbe = DeviceProbe(self.ui.deviceComboBox, self.ui.deviceLabel, self.logic.probe, self._keepDetails)
+        self.settingsTable = SettingsTable(self.ui.settingsTable, self._presetName, self.onSettingChanged)
+        self.doubtTour = DoubtTour(self.logic.doubtfulPlaces)
         self.caseTable = CaseTable(self.ui.casesTable, self.onRoleChosen, self.onStateChosen)
         self.roundsTable = RoundsTable(self.ui.roundsTable)
         self.correctSection = CorrectSection(
@@ -322,16 +181,16 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             lambda caseId: self._showCase(caseId),
             lambda: self._shownCase,
         )
+        self.chartView = ChartView(
+            self.ui.curvesComboBox,
+            self.plots,
+            lambda: self.parent.isEntered and not self.correctSection.isAtWork,
+        )
         self.logic.onStudyChanged(self.onStudyChanged)
         # Also what is started in the Python console.
         self.logic.onWorkChanged(self.update)
         self.ui.studyFolderButton.text = _("Choose a study folder ...")
         self.ui.studyFolderButton.caption = _("Study folder")
-        chartTexts = (_("Losses"), _("Dice"), _("Overlap by round"), _("Distances by round"))
-        for text, chart in zip(chartTexts, CHARTS, strict=True):
-            self.ui.curvesComboBox.addItem(text, chart)
-        self.ui.settingsTable.verticalHeader().setVisible(False)
-        self.ui.settingsTable.horizontalHeader().setStretchLastSection(True)
         self._dropFilter = _DropFilter()
         self._dropFilter.onPaths = self.onDropped
         self.ui.casesTable.viewport().installEventFilter(self._dropFilter)
@@ -354,7 +213,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Before the module is unloaded or Slicer ends: what runs is saved and ended."""
         if self.logic is not None:
             self.logic.close()
-        self._endProbe()
+            self.deviceProbe.end()
         if self._hearsQuit:
             self.correctSection.exit()
             self.correctSection.cleanup()
@@ -373,7 +232,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onReload(self) -> None:
         """For developers: the helpers are read anew as well, which Slicer does for this file alone."""
-        for name in [name for name in sys.modules if name.startswith(("LASegColearnLib", "LASegColearnSlicer"))]:
+        packages = ("LASegColearnLib", "LASegColearnSlicer", "SegmentEditorColearningLib")
+        for name in [name for name in sys.modules if name.startswith(packages)]:
             del sys.modules[name]
         super().onReload()
 
@@ -428,7 +288,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameterNode = node
         if node is None:
             return
-        unknown = _takeUsualForUnknown(node)
+        unknown = replaceUnknownChoices(node)
         # Not connectGui, which keeps the tag to itself (Slicer issue 7547): what cannot be unbound writes old choices.
         self._parameterNodeGuiTag = node.connectParametersToGui(self._boundWidgets())
         self.showSettings()
@@ -475,13 +335,14 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self.logic.progress = progressOf(run)
                 self._say("train", _("The last training did not reach its end. Resume goes on with it."))
             elif not self.logic.isRunning:
-                self._say("train", self._unjudged())
+                self._say("train", notEvaluatedYet(self.logic))
         self.update()
 
     def onStudyChanged(self) -> None:
         """Another study was opened, here or in the Python console, or it was closed: cases there have the same ids."""
         assert self.logic is not None
-        self._shownCase, self._doubts = None, []
+        self._shownCase = None
+        self.doubtTour.startAnew()
         # It would be used as the label of a case of this study.
         self.ui.labelSelector.setCurrentNode(None)
         self.correctSection.onStudyChanged()
@@ -505,54 +366,18 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onDropped(self, paths: list[str]) -> None:
         """Folders, cohort files and scans dropped onto the table."""
-        with self._tellingErrors("inputs"):
-            assert self.logic is not None
-            problems: list[Problem] = []
-            present = {case.id for case in self.logic.study.cases}
-            with _warningsOf("LASegColearnLib.cohort_import") as warned:
-                for path in map(Path, paths):
-                    try:
-                        self._addPath(path)
-                    except InputError as error:
-                        problems += error.problems
-            if problems:
-                raise InputError(problems)
-            added = [case for case in self.logic.study.cases if case.id not in present and case.label is None]
-            doubtful = [case.name for case in added if is_named_like_a_label(case.scan)]
-            if doubtful:
-                told = _("Added as scans, although their names look like labels: {names}. If they are, remove them.")
-                warned.append(told.format(names=", ".join(doubtful[:4]) + (", ..." if doubtful[4:] else "")))
-            self._say("inputs", "\n".join(warned))
-        self.update()
-
-    def _addPath(self, path: Path) -> None:
         assert self.logic is not None
-        if path.is_dir():
-            self.logic.study.addFolder(path)
-        elif path.suffix == ".json":
-            self.logic.study.addCohortFile(path)
-        elif path.name.lower().endswith(_SEGMENTATION_SUFFIXES):
-            raise InputError(
-                Problem(
-                    path.name,
-                    _("Wanted a scan, found a segmentation."),
-                    _("Load it in Slicer, then choose it under Label and press Use as label."),
-                )
-            )
-        elif path.name.lower().endswith(_SCAN_SUFFIXES):
-            self.logic.study.addScan(path)
-        else:
-            raise InputError(
-                Problem(
-                    path.name, "Wanted a folder, a cohort file or a scan.", f"Scans end in {', '.join(_SCAN_SUFFIXES)}."
-                )
-            )
+        with self._tellingErrors("inputs"):
+            self._say("inputs", addPaths(self.logic.study, [Path(path) for path in paths]))
+        self.update()
 
     def onAddFromScene(self) -> None:
         assert self.logic is not None
         # A scan without a file of its own, such as a DICOM series, is written into the study: a second each.
         with self._tellingErrors("inputs"), slicer.util.WaitCursor():
-            self.logic.addFromScene()
+            added = self.logic.addFromScene()
+            notes = [namedLikeLabels(added), notUsedAsLabels(self.logic.cases.unusedLabels())]
+            self._say("inputs", "\n".join(filter(None, notes)))
         self.update()
 
     def onAddFolder(self) -> None:
@@ -578,15 +403,16 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 for caseId in chosen:
                     self.logic.study.remove(caseId)
             if self._shownCase in chosen:
-                self._shownCase, self._doubts = None, []
+                self._shownCase = None
+                self.doubtTour.startAnew()
             self.update()
 
     def onRoleChosen(self, caseId: str, role: Any) -> None:
         assert self.logic is not None
         with self._tellingErrors("inputs"):
             self.logic.study.setRole(caseId, role)
-            if role == "validation" and self.logic.hasLearnedFrom(caseId):
-                text = _("{case}: A model of this study was trained with its label, so it cannot validate that model.")
+            if role == "validation" and self.logic.wasTrainedOn(caseId):
+                text = _("{case}: A model of this study was trained on this case, so it cannot validate that model.")
                 refused = _("Training will refuse it as a validation case. Give it another role.")
                 self._say("inputs", f"{text.format(case=self.logic.study.case(caseId).name)} {refused}")
         self.update()
@@ -673,7 +499,8 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.correctSection.onShow(caseId)
         _volume, wrong = self.logic.showWhatIsThere(caseId, surface=surface, uncertainty=uncertainty)
         self._sceneChoosesStudy = False
-        before, self._shownCase, self._doubts = self._shownCase, caseId, []
+        before, self._shownCase = self._shownCase, caseId
+        self.doubtTour.startAnew()
         if caseId != before:
             self._chooseLabelOf(caseId)
         return wrong
@@ -696,7 +523,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         node = self._parameterNode
         assert node is not None
         minutes = None if node.byIterations else node.minutes
-        return TrainingOptions(node.preset, node.method, node.device, minutes, node.iterations, self.changedSettings())
+        return TrainingOptions(
+            node.preset, node.method, node.device, minutes, node.iterations, self.settingsTable.changed()
+        )
 
     def onPresetChosen(self) -> None:
         """A preset is made for its length."""
@@ -713,7 +542,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         with self._tellingErrors("train"):
             self._clearLog()
             self.logic.train(self.options(), onEvent=self.onTrainingEvent, onDone=self.onTrained)
-            self._wantsChart = True
+            self.chartView.showWithNextCurves()
         self.update()
 
     def onRetrain(self) -> None:
@@ -728,7 +557,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 onEvent=self.onTrainingEvent,
                 onDone=self.onTrained,
             )
-            self._wantsChart = True
+            self.chartView.showWithNextCurves()
         self.update()
 
     def onMakeCurrent(self) -> None:
@@ -746,7 +575,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._clearLog()
             device = self._parameterNode.device
             self.logic.resume(device=device, onEvent=self.onTrainingEvent, onDone=self.onTrained)
-            self._wantsChart = True
+            self.chartView.showWithNextCurves()
         self.update()
 
     def onPause(self) -> None:
@@ -776,33 +605,12 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             text = _("Training finished. Evaluating the model: {done} of {of}")
             self.ui.statusLabel.text = text.format(done=event["done"], of=event["of"])
         elif event["event"] == "judged":
-            self._sayVerdict()
+            verdict = verdictOnNewestModel(self.logic)
+            if verdict:
+                self._say("rounds", verdict)
         if progress.device:
             self.ui.deviceLabel.text = progress.device
-        self._plot(progress, event)
-
-    def _sayVerdict(self) -> None:
-        """Whether the new model is better than the one before, and which one is the current one now."""
-        assert self.logic is not None
-        current, rounds = self.logic.study.currentRun, self.logic.rounds
-        if current is None or not rounds or not rounds[-1].verdict:
-            return
-        kept = _("Model {run} is the current one; select another and press Make current to use that.")
-        self._say("rounds", f"{rounds[-1].verdict} {kept.format(run=current.path.name)}")
-
-    def _unjudged(self) -> str:
-        """That a model was not judged, and what becomes of it; empty where all were that can be."""
-        assert self.logic is not None
-        # The study may have been closed while its training was ending.
-        if not self.logic.hasStudy:
-            return ""
-        run, current = self.logic.unjudgedRun, self.logic.study.currentRun
-        if run is None or current is None:
-            return ""
-        text = _("Model {run} has not been evaluated on the validation cases yet. Press Resume to evaluate it.")
-        text = text.format(run=run.path.name)
-        stays = _("Until then model {run} stays the current one.").format(run=current.path.name)
-        return text if current == run else f"{text} {stays}"
+        self.chartView.onEvent(progress, event)
 
     def onPredict(self, caseIds: list[str] | None) -> None:
         """Predict these cases; None: all."""
@@ -827,18 +635,11 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         with self._tellingErrors("predict"):
             if self._shownCase is None:
                 raise InputError(Problem(_("Doubt"), _("No case is shown."), _("Double-click one in the table.")))
-            if not self._doubts:
-                self._doubts = self.logic.doubtfulPlaces(self._shownCase)
-                self._doubt = -1
-            if not self._doubts:
-                raise InputError(
-                    Problem(self._shownCase, _("No region of this case is uncertain."), _("Look at another case."))
-                )
-            self._doubt = (self._doubt + 1) % len(self._doubts)
-            jump = slicer.vtkMRMLSliceNode.JumpAllSlices
-            jump(slicer.mrmlScene, *self._doubts[self._doubt], slicer.vtkMRMLSliceNode.CenteredJumpSlice)
-            text = _("Doubtful place {n} of {of}")
-            self.ui.statusLabel.text = text.format(n=self._doubt + 1, of=len(self._doubts))
+            said = self.doubtTour.step(self._shownCase)
+            if not said:
+                nothing = _("No region of this case is uncertain.")
+                raise InputError(Problem(self._shownCase, nothing, _("Look at another case.")))
+            self.ui.statusLabel.text = said
 
     def onPredictionEvent(self, event: dict[str, Any]) -> None:
         assert self.logic is not None
@@ -849,7 +650,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.ui.statusLabel.text = text.format(done=event["done"], of=event["of"])
         elif event["event"] == "predicted":
             if event["case"] == self._shownCase:
-                self._doubts = []
+                self.doubtTour.startAnew()
             self.update()
             # Who works in another module meanwhile, or edits this very case, is left alone, and sees it afterwards.
             isLookedAt = event["case"] == self._shownCase and self.parent.isEntered
@@ -872,7 +673,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.ui.statusLabel.text = self.logic.progress.status
             lines = self.logic.progress.warnings[-_MOST_WARNINGS:]
         if outcome.state is not EngineState.FAILED:
-            self._say("train", "\n".join(filter(None, [*lines, self._unjudged()])))
+            self._say("train", "\n".join(filter(None, [*lines, notEvaluatedYet(self.logic)])))
 
     def onDone(self, outcome: EngineOutcome) -> None:
         """The engine has ended, one way or another."""
@@ -890,124 +691,44 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         text = self._details or _("The engine has written nothing.")
         slicer.util.infoDisplay(asItIs(self.ui.statusLabel.text) or _("Nothing has run yet."), detailedText=text)
 
+    def _keepDetails(self, details: str) -> None:
+        self._details = details
+
     def onDeviceChosen(self) -> None:
-        """The choice is looked at when it has settled: binding the panel changes it, too."""
-        self._probeTimer.start()
+        """The choice is looked at when it has settled: connecting the parameter node changes it, too."""
+        if not self.installation.dependencies.missing():
+            self.deviceProbe.probeSoon()
 
-    def _probeDevice(self) -> None:
-        """Ask a child process what would be used, unless it has said so; PyTorch is never imported here."""
-        assert self.logic is not None
-        device = self.ui.deviceComboBox.currentText
-        if device in ("", self._described) or self.dependencies.missing():
-            return
-        self._endProbe()
-        self._described = device
-        self.ui.deviceLabel.text = _("Checking the device ...")
-
-        def tell(event: dict[str, Any]) -> None:
-            self.ui.deviceLabel.text = event.get("description") or event.get("message") or ""
-
-        def done(outcome: EngineOutcome) -> None:
-            if outcome.state is EngineState.FAILED:
-                # It is asked again the next time.
-                self._described = ""
-                self.ui.deviceLabel.text = outcome.message or _("The check failed, see Details")
-                self._details = outcome.details
-
-        try:
-            self._probe = self.logic.probe(device, tell, done)
-        except OSError:
-            self._described = ""
-            self.ui.deviceLabel.text = _("Not known: Slicer's Python cannot be started.")
-
-    def _endProbe(self) -> None:
-        """End it and hear its last word now, so that it cannot speak into what comes after."""
-        self._probeTimer.stop()
-        if self._probe is not None:
-            self._probe.kill()
-            self._probe.wait(1)
-        self._probe = None
-
-    def onInstall(self) -> None:
-        question = _("Install it now? Slicer does not respond until the installation is done.")
-        if slicer.util.confirmOkCancelDisplay(f"{self.dependencies.sentence()} {question}"):
-            self._install(self.dependencies.install)
-
-    def onInstallOffline(self) -> None:
-        folder = qt.QFileDialog.getExistingDirectory(self.parent, _("Folder with wheels"))
-        if folder:
-            self._install(lambda: self.dependencies.installFrom(Path(folder)))
-
-    def onWheels(self) -> None:
-        slicer.util.infoDisplay(
-            _("Files for a computer without internet"), detailedText=self.dependencies.howToGetWheels()
-        )
-
-    def _install(self, install: Callable[[], None]) -> None:
-        message = ""
-        try:
-            install()
-        except InputError as error:
-            message = str(error)
+    def onInstallationChanged(self) -> None:
         self.showDependencies()
-        if message:
-            self.ui.dependenciesLabel.text = message
         self.update()
 
     def showDependencies(self) -> None:
         """Show what is missing, or hide the section and ask for the device."""
-        sentence = self.dependencies.sentence()
-        self.ui.dependenciesCollapsibleButton.setVisible(bool(sentence))
-        self.ui.dependenciesLabel.text = sentence
-        possible = not self.dependencies.impossible()
-        self.ui.installButton.enabled = possible
-        self.ui.installOfflineButton.enabled = possible
-        if sentence:
-            self._endProbe()
-            self._described = ""
-            self.ui.deviceLabel.text = _("PyTorch is not installed yet")
+        if self.installation.show():
+            self.deviceProbe.showInstead(_("PyTorch is not installed yet"))
         else:
             self.onDeviceChosen()
 
+    def _presetName(self) -> str:
+        return self.ui.presetComboBox.currentText or "cpu"
+
     def showSettings(self) -> None:
         """Fill the table with the preset's settings and what was changed of them."""
-        name = self.ui.presetComboBox.currentText or _PRESETS[0]
-        values, texts = _settingTexts(name), _settingHelp()
-        if self._parameterNode is not None and self._parameterNode.changedSettings:
-            # Another preset starts from its own values.
-            changedPreset, changed = _keptSettings(self._parameterNode.changedSettings)
-            values |= {key: text for key, text in changed.items() if changedPreset == name and key in values}
-        self._fillingSettings = True
-        table = self.ui.settingsTable
-        table.setRowCount(len(values))
-        for row, (name, value) in enumerate(values.items()):
-            item = qt.QTableWidgetItem(name)
-            item.setToolTip(texts.get(name, ""))
-            item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable)
-            table.setItem(row, 0, item)
-            table.setItem(row, 1, qt.QTableWidgetItem(value))
-        self._fillingSettings = False
+        self.settingsTable.show(self._parameterNode.changedSettings if self._parameterNode is not None else "")
 
     def onSettingChanged(self) -> None:
-        """Keep what was typed with the scene, since the table is filled anew whenever the panel is entered."""
-        if not self._fillingSettings and self._parameterNode is not None:
-            kept = {"preset": self.ui.presetComboBox.currentText, "changed": self.changedSettings()}
-            self._parameterNode.changedSettings = json.dumps(kept)
+        """Keep what was typed with the scene, since the table is filled again whenever the panel is entered."""
+        if self._parameterNode is not None:
+            self._parameterNode.changedSettings = self.settingsTable.kept()
 
     def onMethodChosen(self, index: int = 0) -> None:
         """Say what the chosen method does."""
         if index < 0:
-            # Binding the panel empties the box first.
+            # Connecting the parameter node empties the box first.
             return
         self.ui.methodTitleLabel.text = method_titles().get(self.ui.methodComboBox.currentText, "")
         self.update()
-
-    def changedSettings(self) -> dict[str, str]:
-        """The settings that differ from the preset's."""
-        values = _settingTexts(self.ui.presetComboBox.currentText or _PRESETS[0])
-        table = self.ui.settingsTable
-        shown = {table.item(row, 0).text(): table.item(row, 1).text() for row in range(table.rowCount)}
-        return {name: text for name, text in shown.items() if text.strip() != values.get(name)}
 
     def update(self) -> None:
         """Bring every widget up to date with the study and with what runs."""
@@ -1030,8 +751,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.roundsTable.show(rounds, name)
         self.plots.updateRounds(rounds)
         running = self.logic.isRunning
-        reason = self._whyNotTrain(cases, self.ui.methodComboBox.currentText)
-        self.ui.modelLabel.text = _("None yet") if model is None else _modelText(knownProgress(model), model.path.name)
+        isInstalled, method = not self.installation.dependencies.missing(), self.ui.methodComboBox.currentText
+        reason = whyNotTrain(self.logic, isInstalled, method)
+        self.ui.modelLabel.text = _("None yet") if model is None else modelText(knownProgress(model), model.path.name)
         self.ui.trainButton.enabled = not reason
         self.ui.trainButton.toolTip = reason or _("Train a new model on this study")
         # Of the widget: when a person has clicked it, the parameter node hears of it after the panel.
@@ -1051,7 +773,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.correctButton.enabled = bool(cases)
         self.ui.useEditedButton.enabled = bool(cases)
         self.ui.makeCurrentButton.enabled = bool(rounds) and not running
-        noRetraining = self._whyNotRetrain(cases, model)
+        noRetraining = whyNotRetrain(self.logic, isInstalled, method)
         self.ui.retrainButton.enabled = not noRetraining
         self.ui.retrainButton.toolTip = noRetraining or _(
             "Go on from the current model with the labels as they are now. The current model is kept."
@@ -1064,7 +786,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.showCaseButton.enabled = bool(cases)
         self.ui.progressBar.setVisible(running or self.ui.progressBar.value > 0)
         # Nobody points at a gray button to learn why it is gray.
-        self.ui.estimateLabel.text = ("" if running else reason) or self._estimate(cases)
+        minutes = None if byIterations else self.ui.minutesSpinBox.value
+        estimate = timeEstimate(cases, model, minutes, self.ui.iterationsSpinBox.value)
+        self.ui.estimateLabel.text = ("" if running else reason) or estimate
 
     def _canResume(self) -> bool:
         """Whether a training, or the judging of its model, can be gone on with."""
@@ -1072,53 +796,6 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if not self.logic.hasStudy:
             return False
         return self.logic.study.resumableRun is not None or self.logic.unjudgedRun is not None
-
-    def _whyNotRetrain(self, cases: Any, model: RunFolder | None) -> str:
-        if model is None:
-            return _("Train a model first")
-        method = ""
-        with suppress(OSError, InputError):
-            method = Settings.read(model.settings).method
-        # One that is not here, or settings that cannot be read, are told when the button is pressed.
-        return self._whyNotTrain(cases, method if method in method_names() else self.ui.methodComboBox.currentText)
-
-    def _whyNotTrain(self, cases: Any, method: str) -> str:
-        assert self.logic is not None
-        if not self.logic.hasStudy:
-            return _("Choose a study folder first")
-        if self.dependencies.missing():
-            return _("Install the missing software first")
-        if self.logic.isRunning:
-            return _("A task is still running")
-        labeled, unlabeled = (sum(case.role == role for case in cases) for role in ("labeled", "unlabeled"))
-        fewestLabeled, fewestUnlabeled = fewest_cases(method)
-        if labeled < fewestLabeled:
-            text = _(
-                "Wanted at least {wanted} labeled cases besides those for validation, found {n}. "
-                "Outline the left atrium in more, or give more the role labeled."
-            )
-            return text.format(wanted=fewestLabeled, n=labeled)
-        if unlabeled < fewestUnlabeled:
-            text = _("Wanted at least {wanted} unlabeled cases, found {n}. Add some, or choose the method supervised.")
-            return text.format(wanted=fewestUnlabeled, n=unlabeled)
-        return ""
-
-    def _estimate(self, cases: Any) -> str:
-        assert self.logic is not None
-        count = sum(case.role != "left out" for case in cases)
-        if not count:
-            return ""
-        if not self.ui.byIterationsCheckBox.checked:
-            minutes = f"{self.ui.minutesSpinBox.value:g}"
-            text = _("{n} cases. Training takes {m} min, and the first time a few seconds more for each scan.")
-            return text.format(n=count, m=minutes)
-        run = self.logic.study.currentRun
-        pace = None if run is None else knownProgress(run).secondsAnIteration
-        if pace is None:
-            return _("{n} cases. The time is known after the first iterations.").format(n=count)
-        minutes = f"{pace * self.ui.iterationsSpinBox.value / 60:.0f}"
-        text = _("{n} cases. About {m} min, if an iteration takes as long as in the last training.")
-        return text.format(n=count, m=minutes)
 
     def _connect(self) -> None:
         ui = self.ui
@@ -1150,21 +827,16 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             (ui.predictSelectedButton, lambda: self.onPredict(self.caseTable.selectedIds())),
             (ui.predictAllButton, lambda: self.onPredict(None)),
             (ui.nextDoubtButton, self.onNextDoubt),
-            (ui.installButton, self.onInstall),
-            (ui.installOfflineButton, self.onInstallOffline),
-            (ui.wheelsButton, self.onWheels),
         ):
             button.connect("clicked()", receiver)
         ui.presetComboBox.connect("currentIndexChanged(int)", lambda index: self.showSettings())
         # Not by binding the panel, which brings a length of its own.
         ui.presetComboBox.connect("activated(int)", lambda index: self.onPresetChosen())
-        ui.settingsTable.connect("cellChanged(int,int)", lambda row, column: self.onSettingChanged())
         ui.deviceComboBox.connect("currentIndexChanged(int)", lambda index: self.onDeviceChosen())
         ui.methodComboBox.connect("currentIndexChanged(int)", self.onMethodChosen)
         # Not toggled, of which binding the panel tells, too.
         for checkBox in (ui.showSurfaceCheckBox, ui.showUncertaintyCheckBox):
             checkBox.connect("clicked(bool)", lambda checked: self.onShowOption())
-        ui.curvesComboBox.connect("activated(int)", lambda index: self._showChart())
         ui.labelSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onLabelSegmentationChosen)
         ui.minutesSpinBox.connect("valueChanged(double)", lambda value: self.update())
         ui.iterationsSpinBox.connect("valueChanged(int)", lambda value: self.update())
@@ -1175,37 +847,16 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     @contextmanager
     def _tellingErrors(self, place: str) -> Iterator[None]:
-        """What goes wrong becomes a sentence at the widget where it happened; the traceback goes to the log."""
-        try:
+        """What goes wrong becomes a sentence at the widget where it happened."""
+        with reportingErrors(lambda text: self._say(place, text)):
             # Before, not after: what is said meanwhile, also by a block within this one, stays.
             self._say(place, "")
             yield
-        except InputError as error:
-            self._say(place, str(error))
-        except Exception as error:  # noqa: BLE001 - a clinician gets a sentence
-            logging.exception("LASegColearn")
-            self._say(place, sentence_for(error))
 
     def _say(self, place: str, text: str) -> None:
         label = getattr(self.ui, f"{place}MessageLabel")
         label.text = text
         label.setVisible(bool(text))
-
-    def _plot(self, progress: TrainingProgress, event: dict[str, Any]) -> None:
-        due = event["event"] == "progress" and time.monotonic() - self._plotted > _SECONDS_BETWEEN_PLOTS
-        if due or event["event"] == "validated":
-            # Who works in another module meanwhile keeps the layout.
-            self._plotted = time.monotonic()
-            self.plots.update(progress)
-            # Once for each press of a button, and never under the hands of somebody who edits.
-            if self._wantsChart and self.parent.isEntered and not self.correctSection.isAtWork:
-                self._wantsChart = False
-                self._showChart()
-
-    def _showChart(self) -> None:
-        chart = self.plots.chart(self.ui.curvesComboBox.currentData)
-        if chart is not None:
-            slicer.modules.plots.logic().ShowChartInLayout(chart)
 
     def _clearLog(self) -> None:
         self._details = ""
@@ -1270,24 +921,6 @@ class LASegColearnTest(ScriptedLoadableModuleTest):
             logic.closeStudy()
 
 
-def _torchInstaller() -> Callable[[], Any] | None:
-    """Slicer's extension PyTorch, which knows the build for this machine; None where it is not installed."""
-    try:
-        import PyTorchUtils
-    except ImportError:
-        return None
-    return lambda: PyTorchUtils.PyTorchUtilsLogic().installTorch(
-        askConfirmation=False, torchVersionRequirement=TORCH_VERSION
-    )
-
-
-def _isBackground(volumeNode: Any) -> bool:
-    """Whether a volume is the background of all slice views."""
-    scene, kind = slicer.mrmlScene, "vtkMRMLSliceCompositeNode"
-    views = [scene.GetNthNodeByClass(number, kind) for number in range(scene.GetNumberOfNodesByClass(kind))]
-    return {view.GetBackgroundVolumeID() for view in views} == {volumeNode.GetID()}
-
-
 def _loaded(load: Callable[..., Any], path: Path, properties: dict[str, Any]) -> Any | None:
     """What Slicer loads from a file; None if it cannot, which its loaders tell by an exception."""
     try:
@@ -1296,59 +929,9 @@ def _loaded(load: Callable[..., Any], path: Path, properties: dict[str, Any]) ->
         return None
 
 
-def _settingTexts(name: str) -> dict[str, str]:
-    """The settings of a preset as they are typed."""
-    values = preset(name).to_dict()
-    return {key: setting_text(value) for key, value in values.items() if key not in _NOT_IN_TABLE}
-
-
-@contextmanager
-def _warningsOf(part: str) -> Iterator[list[str]]:
-    """What a part of the engine warns of within this block, for the panel alone: Slicer's log shall not keep names."""
-    warned: list[str] = []
-    handler, logger = logging.Handler(logging.WARNING), logging.getLogger(part)
-    handler.emit = lambda record: warned.append(record.getMessage())  # type: ignore[method-assign]
-    propagates = logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        yield warned
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagates
-
-
-def _keptSettings(text: str) -> tuple[str, dict[str, str]]:
-    """The preset, and what was changed of it, that a scene keeps; nothing changed where another version wrote it."""
-    try:
-        kept = json.loads(text)
-        return kept["preset"], {key: value for key, value in kept["changed"].items() if isinstance(value, str)}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return "", {}
-
-
 def _isStudy(folder: str) -> bool:
     try:
         return (Path(folder) / "study.json").exists()
     except OSError:
         # Its disk does not answer.
         return False
-
-
-def _settingHelp() -> dict[str, str]:
-    """What each setting does, from the documentation of the engine's settings."""
-    texts: dict[str, str] = {}
-    # Python 3.13 takes the common indentation out of docstrings itself.
-    documentation = inspect.getdoc(Settings) or ""
-    for names, text in re.findall(r"^(\w[\w, ]*)\n((?:    .*\n?)+)", documentation, re.MULTILINE):
-        texts |= {name.strip(): " ".join(text.split()) for name in names.split(",")}
-    return texts
-
-
-def _modelText(progress: TrainingProgress, name: str) -> str:
-    """Which training the current model is from, and how good it was on cases it was not trained on."""
-    text = _("Training {name}, {n} iterations").format(name=name, n=progress.iteration)
-    dice = progress.lastDice
-    if dice is None:
-        return text + _("; accuracy unknown, since there are no validation cases")
-    return text + _("; Dice {d}, validation cases: {n}").format(d=f"{dice:.3f}", n=progress.validationCases)

@@ -57,7 +57,9 @@ def test_nothing_is_said_where_nothing_is_missing(site: Path) -> None:
 
 
 def test_an_older_version_than_needed_is_missing(site: Path) -> None:
-    assert _needing(site, "numpy>=99").missing() == ["numpy>=99"]
+    dependencies = _needing(site, "numpy>=99", "lasegexample>=1")
+    assert dependencies.missing() == ["numpy>=99", "lasegexample>=1"]
+    assert f"The present numpy {numpy.__version__} is too old and will be replaced" in dependencies.sentence()
 
 
 def test_a_folder_of_wheels_installs_without_the_internet(site: Path, tmp_path: Path) -> None:

@@ -841,7 +841,9 @@ def test_a_newer_prediction_is_shown_before_it_is_taken(editor: Editor) -> None:
     writePrediction(logic, case.caseId, logic.study.case(case.caseId).scan, newer, case.uncertainty, run="002")
     logic.showPrediction(case.caseId, surface=False)
     editor.effect.onAccept()
-    assert editor.message.endswith("A newer prediction of this case has just been loaded. Look at it, then do this again.")
+    assert editor.message.endswith(
+        "A newer prediction of this case has just been loaded. Look at it, then do this again."
+    )
     assert np.array_equal(case.voxels(), before)
     assert editor.effect.acceptButton.enabled
     editor.effect.onAccept()
@@ -1031,13 +1033,13 @@ def test_in_the_segment_editor_module_the_effect_shows_the_figures_of_each_chang
     effect.onAcceptSure()
     # A newer prediction takes the place of the one before, and the figures go on with it.
     assert not effect.readoutsSection.isHidden()
-    until(lambda: logic._readouts.current is not None)
+    until(lambda: logic._following._readouts.current is not None)
     editor.close()
-    assert logic._followers == [] and effect.readoutsSection.isHidden()
+    assert logic._following._listeners == [] and effect.readoutsSection.isHidden()
 
 
 def test_in_our_panel_the_figures_are_left_to_the_panel(editor: Editor) -> None:
-    assert editor.case.logic._followers == []
+    assert editor.case.logic._following._listeners == []
     assert editor.effect.readoutsSection.isHidden()
 
 

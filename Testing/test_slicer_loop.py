@@ -16,8 +16,9 @@ from LASegColearnLib.cohort import Case, Cohort, save_cohort
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.phantom import make_phantom
 from LASegColearnLib.run_folder import RunFolder
+from LASegColearnLib.settings import preset
 from LASegColearnSlicer.engine_process import EngineOutcome, EngineState
-from LASegColearnSlicer.rounds import judgeEarlier, judgeRound, learnedFrom, readRound, startRound
+from LASegColearnSlicer.rounds import judgeEarlier, judgeRound, learnedFrom, readRound, startRound, trainedOn
 from LASegColearnSlicer.session import Session
 from LASegColearnSlicer.study import LabelOrigin, LabelSource, Study, StudyCase
 from LASegColearnSlicer.training_options import TrainingOptions
@@ -401,8 +402,12 @@ def test_a_model_has_learned_from_its_labels_and_from_those_that_it_went_on_from
     for run, started, labeled in ((first, None, ids[:2]), (second, first, ids[1:3])):
         startRound(run, started, None, labeled, 1)
         entries = [{"id": caseId} for caseId in labeled]
-        write_json_atomically(run.cohort, {"labeled": entries, "unlabeled": [], "validation": []})
+        others = [{"id": ids[3]}] if run == second else []
+        write_json_atomically(run.cohort, {"labeled": entries, "unlabeled": others, "validation": []})
     assert learnedFrom(first) == set(ids[:2]) and learnedFrom(second) == set(ids[:3])
+    assert trainedOn(first) == set(ids[:2]) and trainedOn(second) == set(ids)
+    write_json_atomically(second.settings, {**preset("cpu").to_dict(), "method": "supervised"})
+    assert trainedOn(second) == set(ids[:3]), "Which sees no case without a label."
     # By the model that a case's figures are of, whatever its role is today.
     for caseId, run in ((ids[0], "002"), (ids[2], "001"), (ids[3], "002")):
         study.addFigures(caseId, {"run": run, "dice": 0.9})
@@ -452,7 +457,7 @@ def test_a_model_whose_judging_was_broken_off_is_not_current_until_it_is_judged(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study, engine = session.openStudy(tmp_path / "study"), _Engine()
-    monkeypatch.setattr(session, "_start", engine.start)
+    monkeypatch.setattr(session._runner, "start", engine.start)
 
     def now() -> tuple[str | None, str | None]:
         current, unjudged = study.currentRun, session.unjudgedRun

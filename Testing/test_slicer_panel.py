@@ -174,7 +174,10 @@ def test_the_whole_story(filled: Any, opened: tuple[Any, Any], tmp_path: Path) -
     places = panel.logic.doubtfulPlaces("case_006")
     ui.nextDoubtButton.click()
     found = f"Doubtful place 1 of {len(places)}"
-    assert (ui.statusLabel.text == found) if places else ("No region of this case is uncertain" in ui.predictMessageLabel.text)
+    if places:
+        assert ui.statusLabel.text == found
+    else:
+        assert "No region of this case is uncertain" in ui.predictMessageLabel.text
     _correctAndTrainAgain(panel)
     leftovers = [path.name for path in panel.logic.study.folder.iterdir()]
     assert "predict.json" not in leftovers and "evaluate.json" not in leftovers
@@ -225,7 +228,7 @@ def _correctAndTrainAgain(panel: Any) -> None:
     ui.correctButton.click()
     assert editor.node.GetSegmentationNode() is mine, "Work that was begun must be gone on with."
     ui.useEditedButton.click()
-    assert "has its label now" in ui.correctMessageLabel.text
+    assert "is labeled now" in ui.correctMessageLabel.text
     labeled = panel.logic.study.case("case_003")
     assert (labeled.role, labeled.state, labeled.origin.model) == ("labeled", "completed", "002")
     assert labeled.origin.when[:2] == "20"
@@ -370,9 +373,8 @@ def test_the_device_is_asked_for_once_when_the_choice_has_settled(
         asked.append(device)
         return Probe()
 
-    panel._endProbe()
-    monkeypatch.setattr(panel.logic, "probe", probe)
-    panel._described = ""
+    panel.deviceProbe.showInstead("")
+    monkeypatch.setattr(panel.deviceProbe, "_probe", probe)
     for device in ("cuda", "mps", "cpu"):
         panel.ui.deviceComboBox.setCurrentText(device)
     _until(lambda: bool(asked), 5)
@@ -387,11 +389,19 @@ def test_a_python_that_cannot_be_started_is_said_of_the_device(panel: Any, monke
     def refuse(*arguments: Any) -> None:
         raise OSError(8, "Exec format error")
 
-    monkeypatch.setattr(panel.logic, "probe", refuse)
-    panel._described = ""
-    panel._probeDevice()
+    asked: list[Any] = []
+
+    def answer(*arguments: Any) -> Any:
+        asked.append(arguments)
+        return None
+
+    panel.deviceProbe.showInstead("")
+    monkeypatch.setattr(panel.deviceProbe, "_probe", refuse)
+    panel.deviceProbe.probe()
     assert panel.ui.deviceLabel.text == "Not known: Slicer's Python cannot be started."
-    assert panel._described == "", "It is asked again the next time."
+    monkeypatch.setattr(panel.deviceProbe, "_probe", answer)
+    panel.deviceProbe.probe()
+    assert len(asked) == 1, "It is asked again the next time."
 
 
 def test_what_is_judged_or_suggested_cannot_be_paused_or_resumed(filled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -648,6 +658,25 @@ def test_an_empty_scene_and_a_scan_in_a_transform_are_sentences(panel: Any, phan
     assert panel.logic.study.cases == ()
 
 
+def test_labels_of_the_scene_that_are_not_used_are_named(panel: Any, phantoms: Path, tmp_path: Path) -> None:
+    import slicer
+
+    from LASegColearnLib.cohort import load_cohort
+
+    panel.ui.studyFolderButton.directory = str(tmp_path / "study")
+    cases = load_cohort(phantoms / "cohort.json").labeled
+    slicer.util.loadVolume(str(cases[0].image)).SetName("patient 1")
+    slicer.util.loadVolume(str(cases[1].image)).SetName("patient 2_label")
+    slicer.util.loadSegmentation(str(cases[0].label)).SetName("patient 1 la")
+    slicer.util.loadSegmentation(str(cases[1].label)).SetName("of nobody")
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "a map")
+    panel.ui.addFromSceneButton.click()
+    said = panel.ui.inputsMessageLabel.text.splitlines()
+    assert said[0].startswith("Added as scans, although their names look like labels: patient 2_label.")
+    assert said[1].startswith("Not used as labels: a map, of nobody. ") and len(said) == 2
+    assert [case.role for case in panel.logic.study.cases] == ["labeled", "unlabeled"]
+
+
 def test_files_and_folders_are_dropped_onto_the_table(panel: Any, phantoms: Path, tmp_path: Path) -> None:
     from PySide6.QtCore import QMimeData, QPointF, Qt, QUrl
     from PySide6.QtGui import QDragEnterEvent, QDropEvent
@@ -706,7 +735,7 @@ def test_labels_that_come_in_as_scans_are_said(panel: Any, tmp_path: Path) -> No
     assert len(panel.logic.study.cases) == 4
     said = panel.ui.inputsMessageLabel.text
     assert said == (
-        "Added as scans, although their names look like labels: p1_label, p2-mask. If they are labels, remove them here."
+        "Added as scans, although their names look like labels: p1_label, p2-mask. If they are, remove them."
     )
 
 
@@ -858,7 +887,7 @@ def test_a_role_of_validation_for_what_a_model_has_learned_from_is_said(filled: 
     filled.onRoleChosen("case_002", "validation")
     assert filled.ui.inputsMessageLabel.text == ""
     filled.onRoleChosen("case_001", "validation")
-    assert "A model of this study was trained with its label" in filled.ui.inputsMessageLabel.text
+    assert "A model of this study was trained on this case" in filled.ui.inputsMessageLabel.text
 
 
 def test_a_role_that_needs_a_label_is_refused_and_shown_as_it_was(filled: Any) -> None:
@@ -1011,26 +1040,26 @@ def test_a_wrong_setting_and_a_failed_training_are_sentences(filled: Any) -> Non
 
 
 def test_every_setting_of_every_preset_is_shown_and_read_back(panel: Any) -> None:
-    from LASegColearn import _settingHelp, _settingTexts
     from LASegColearnLib.settings import preset
+    from LASegColearnSlicer.settings_table import settingHelp, settingTexts
 
     for name in ("cpu", "paper", "demo"):
-        texts = _settingTexts(name)
+        texts = settingTexts(name)
         assert preset(name).with_text(f"{key}={text}" for key, text in texts.items()) == preset(name)
-        assert set(texts) <= set(_settingHelp())
+        assert set(texts) <= set(settingHelp())
 
 
 @pytest.mark.parametrize(
     "kept", ["", "{", "null", "[]", '{"preset": "cpu"}', '{"preset": "cpu", "changed": {"filters": 4}}']
 )
 def test_settings_that_another_version_has_kept_in_a_scene_are_the_presets(panel: Any, kept: str) -> None:
-    from LASegColearn import _settingTexts
+    from LASegColearnSlicer.settings_table import settingTexts
 
     panel._parameterNode.changedSettings = kept
     panel.showSettings()
     table = panel.ui.settingsTable
     shown = {table.item(row, 0).text(): table.item(row, 1).text() for row in range(table.rowCount)}
-    assert shown == _settingTexts("cpu")
+    assert shown == settingTexts("cpu")
 
 
 def test_a_disk_that_does_not_answer_is_a_sentence(filled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1111,10 +1140,10 @@ def test_a_case_whose_label_is_gone_is_shown_all_the_same_and_that_is_said(fille
         filled.logic.showCase("case_001")
     assert view.GetBackgroundVolumeID() == volume.GetID()
     filled.showCase("case_002")
-    filled._doubts = [(0.0, 0.0, 0.0)]
+    filled.doubtTour._places = [(0.0, 0.0, 0.0)]
     filled.showCase("case_001")
     assert "is gone" in filled.ui.inputsMessageLabel.text
-    assert (filled._shownCase, filled._doubts) == ("case_001", [])
+    assert (filled._shownCase, filled.doubtTour._places) == ("case_001", ())
     assert filled.ui.labelSelector.currentNode() is None, "Another case's label must not stay chosen."
 
 

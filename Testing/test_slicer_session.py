@@ -173,7 +173,7 @@ def test_figures_are_those_of_the_label_that_the_case_has(
             onEvent({"event": "evaluated", "case": "case_001", "dice": 0.9, "hd95": 3.0, "asd": 1.0})
         onDone(EngineOutcome(EngineState.FINISHED, "", ""))
 
-    monkeypatch.setattr(session, "_start", start)
+    monkeypatch.setattr(session._runner, "start", start)
     monkeypatch.setattr(session, "_modelFor", lambda verb: study.newRun())
     session.useAsLabel("case_001", *source[1:])
     assert study.case("case_001").figures == {"volume_ml": 50.0}
@@ -240,7 +240,7 @@ def test_a_folder_that_goes_while_the_model_looks_at_the_scans_is_said(
         study.folder.rename(tmp_path / "moved")
         onDone(EngineOutcome(EngineState.FINISHED, "", ""))
 
-    monkeypatch.setattr(session, "_start", start)
+    monkeypatch.setattr(session._runner, "start", start)
     monkeypatch.setattr(session, "_modelFor", lambda verb: study.newRun())
     session.suggest(onDone=outcomes.append)
     (outcome,) = outcomes
@@ -571,9 +571,9 @@ def test_a_label_that_the_study_refuses_replaces_no_file_and_is_none_in_the_scen
 
 
 def test_work_that_is_done_is_over_even_if_the_study_cannot_keep_it() -> None:
-    from LASegColearnSlicer.session import _Bookkeeping
+    from LASegColearnSlicer.engine_runner import FirstError
 
-    kept, done = _Bookkeeping(), EngineOutcome(EngineState.FINISHED, "", "details")
+    kept, done = FirstError(), EngineOutcome(EngineState.FINISHED, "", "details")
     with kept:
         pass
     assert kept.changed(done) is done

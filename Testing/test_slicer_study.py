@@ -241,6 +241,11 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_folder_with_nothing_but_what_the_system_puts_there_is_empty(tmp_path: Path) -> None:
+    (tmp_path / ".DS_Store").touch()
+    assert Study.at(tmp_path).cases == ()
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"version": 1}', '{"version": 1, "current_run": null, "cases": [{}]}'])
 def test_a_damaged_study_is_refused_and_left_alone(study: Study, content: str) -> None:
     (study.folder / "study.json").write_text(content)

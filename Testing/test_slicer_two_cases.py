@@ -157,15 +157,15 @@ def test_curves_are_shown_once_and_not_under_the_hands_of_somebody_who_edits(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     panel, shown = two.panel, []
-    monkeypatch.setattr(panel, "_showChart", lambda: shown.append(True))
+    monkeypatch.setattr(panel.chartView, "show", lambda: shown.append(True))
 
     def progress() -> None:
-        panel._plotted = 0.0
-        panel._plot(panel.logic.progress, {"event": "progress"})
+        panel.chartView._drawn = 0.0
+        panel.chartView.onEvent(panel.logic.progress, {"event": "progress"})
 
     progress()
     assert shown == [], "Of a training that nobody has asked for here."
-    panel._wantsChart = True
+    panel.chartView.showWithNextCurves()
     two.correct(two.first.caseId)
     progress()
     assert shown == []
@@ -190,7 +190,7 @@ def test_a_damaged_prediction_is_told_and_nothing_of_another_case_is(two: Two) -
     two.correct(two.second.id)
     assert two.edited.GetSegmentationNode() is two.secondLabel
     assert "damaged" in two.panel.ui.correctMessageLabel.text
-    assert two.panel.logic._readouts._watched is None
+    assert two.panel.logic._following._readouts._watched is None
     assert two.panel.ui.readoutsLabel.text == ""
 
 
@@ -205,7 +205,7 @@ def test_figures_follow_the_segment_that_is_added_or_reached_by_a_key(two: Two) 
             slicer.app.processEvents()
 
     def followed() -> tuple[Any, str] | None:
-        watched = two.panel.logic._readouts._watched
+        watched = two.panel.logic._following._readouts._watched
         return None if watched is None else (watched.segmentationNode, watched.segmentId)
 
     two.correct(two.first.caseId)
@@ -244,7 +244,7 @@ def test_a_prediction_that_comes_while_its_case_is_edited_is_the_one_that_counts
     writePrediction(panel.logic, case.caseId, scan, newest, case.uncertainty, run="002")
     panel.onPredictionEvent({"event": "predicted", "case": case.caseId})
     panel.onPredicted(EngineOutcome(EngineState.FINISHED, "", ""))
-    assert np.array_equal(panel.logic._readouts._watched.comparison._references["teacher"], newest)
+    assert np.array_equal(panel.logic._following._readouts._watched.comparison._references["teacher"], newest)
     # It has not been looked at yet: the first press shows it.
     before = case.voxels()
     panel.correctSection._widget.activeEffect().self().onAccept()
@@ -275,7 +275,7 @@ def test_another_study_ends_the_correction(two: Two, tmp_path: Path) -> None:
     two.correct(two.first.caseId)
     two.panel.openStudy(str(tmp_path / "B"))
     assert not two.edited.GetActiveEffectName()
-    assert two.panel.logic._readouts._watched is None
+    assert two.panel.logic._following._readouts._watched is None
 
 
 def test_places_of_another_studys_case_of_the_same_id_are_not_jumped_to(two: Two, tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_places_of_another_studys_case_of_the_same_id_are_not_jumped_to(two: Two
     two.panel.logic._studyListeners.clear()
     two.panel.logic.openStudy(tmp_path / "B")
     effect.onNextDoubt()
-    assert effect._doubts == []
+    assert not effect._tour._places
     assert "no case of the study" in effect.messageLabel.text
 
 
@@ -579,7 +579,7 @@ def test_a_training_that_ends_after_its_study_was_closed_raises_nothing(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     panel, ends = two.panel, []
-    monkeypatch.setattr(panel.logic, "_start", lambda arguments, onEvent, onDone, stopFile: ends.append(onDone))
+    monkeypatch.setattr(panel.logic._runner, "start", lambda arguments, onEvent, onDone, stopFile: ends.append(onDone))
     monkeypatch.setattr(panel.logic, "_modelFor", lambda verb: panel.logic.study.newRun())
     run = panel.logic.study.newRun()
     panel.logic._train([], run, panel.onTrainingEvent, panel.onTrained, False)

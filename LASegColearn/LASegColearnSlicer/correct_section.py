@@ -154,7 +154,7 @@ class CorrectSection:
         used = self._logic.useAsLabel(case.id, segmentation, segmentId)
         text = _("{name} is labeled now. Label a few more cases, then retrain.")
         if used.role == "validation":
-            text = _("{name} has its label now. It stays a validation case, which is not trained on.")
+            text = _("{name} is labeled now. It stays a validation case, which is not trained on.")
         return text.format(name=used.name)
 
     def suggest(self, device: str, onEvent: Callable[[dict[str, Any]], None], onDone: Any) -> None:

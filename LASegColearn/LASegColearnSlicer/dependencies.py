@@ -70,7 +70,12 @@ class Dependencies:
             )
         names = ", ".join(_name(requirement) for requirement in missing)
         size = "several hundred MB, with a GPU some GB" if TORCH in missing else "some tens of MB"
-        return f"Training and prediction need software that is not installed yet: {names} ({size})."
+        text = f"Training and prediction need software that is not installed yet: {names} ({size})."
+        present = {_name(requirement): _version(_name(requirement)) for requirement in missing}
+        replaced = ", ".join(f"{name} {version}" for name, version in present.items() if version is not None)
+        if replaced:
+            text += f" The present {replaced} is too old and will be replaced, also for other extensions that use it."
+        return text
 
     def install(self) -> None:
         """Install what is missing, from the internet: PyTorch by Slicer's extension for it, the others by pip.
@@ -150,6 +155,9 @@ class Dependencies:
         # pip and the extension raise what they like.
         except Exception as error:  # noqa: BLE001
             remedy = "Check the internet connection and the room on the disk; the Python console has the details."
+            if "torch" in sys.modules:
+                # Windows does not let go of what is loaded.
+                remedy = "Restart Slicer and press Install before anything else. If it fails again: " + remedy
             raise InputError(Problem("Install", "The installation did not succeed.", remedy)) from error
 
     def _checkAllThere(self, remedy: str) -> None:

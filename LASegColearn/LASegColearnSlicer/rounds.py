@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from LASegColearnLib.cohort import load_cohort
 from LASegColearnLib.errors import InputError
+from LASegColearnLib.methods import fewest_cases
 from LASegColearnLib.paired_comparison import PairedComparison, sentence
 from LASegColearnLib.run_folder import RunFolder, write_json_atomically
+from LASegColearnLib.settings import Settings
 
 _FILE = "round.json"
 
@@ -140,16 +143,32 @@ def readRound(run: RunFolder) -> Round | None:
 
 def learnedFrom(run: RunFolder) -> set[str]:
     """Ids of the cases whose labels a run's model has learned from, or one that it went on from."""
-    learned: set[str] = set()
+    return {caseId for one in _withForebears(run) for caseId in _idsIn(one, "labeled")}
+
+
+def trainedOn(run: RunFolder) -> set[str]:
+    """Ids of all cases that a run's model was trained on, with or without their labels, or one that it went on from."""
+    found = learnedFrom(run)
+    for one in _withForebears(run):
+        # A method that learns from labels alone never sees the others. What is not known counts as seen.
+        needsUnlabeled = True
+        with suppress(OSError, InputError, KeyError):
+            needsUnlabeled = fewest_cases(Settings.read(one.settings).method)[1] > 0
+        if needsUnlabeled:
+            found |= _idsIn(one, "unlabeled")
+    return found
+
+
+def _withForebears(run: RunFolder) -> Iterator[RunFolder]:
+    """The run, the one whose model it went on from, and so on."""
     seen: set[str] = set()
     while run.path.name not in seen:
         seen.add(run.path.name)
-        learned |= _idsIn(run, "labeled")
+        yield run
         known = readRound(run)
         if known is None or known.startedFrom is None:
-            break
+            return
         run = RunFolder(run.path.with_name(known.startedFrom))
-    return learned
 
 
 def isToBeJudged(run: RunFolder) -> bool:

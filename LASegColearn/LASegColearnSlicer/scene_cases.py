@@ -58,7 +58,7 @@ _VOXELS_ATTRIBUTE = "LASegColearn.labelVoxels"
 _STATE_ATTRIBUTE = "LASegColearn.labelState"
 _LEFT_ATRIUM_CODE, _TISSUE_CODE = "SCT^82471001", "SCT^85756007"
 # What the engine reads from where it is; other formats (DICOM series) are exported.
-_READABLE = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
+READABLE_SUFFIXES = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
 # And what Slicer reads as segmentations (qSlicerSegmentationsReader).
 _SLICERS_SEGMENTATIONS = (".nrrd", ".nii", ".nii.gz")
 # In the order of Slicer's own numbers of segment states.
@@ -134,6 +134,13 @@ class SceneCases:
         """The scene's scans that are not in the study yet."""
         volumes = [node for node in self._nodes("vtkMRMLScalarVolumeNode") if self._isScan(node)]
         return [self._candidate(volume) for volume in volumes if self.caseOf(volume) is None]
+
+    def unusedLabels(self) -> list[str]:
+        """Names of the scene's label map volumes, and of its segmentations that are no case's label or prediction."""
+        labelMaps = self._nodes("vtkMRMLLabelMapVolumeNode")
+        segmentations = [node for node in self._nodes("vtkMRMLSegmentationNode") if not isOurs(node)]
+        unused = [node for node in (*labelMaps, *segmentations) if node.GetAttribute(CASE_ATTRIBUTE) is None]
+        return [node.GetName() for node in unused if not node.GetHideFromEditors()]
 
     def add(self, volumeNode: Any, segmentationNode: Any | None = None, segmentId: str | None = None) -> StudyCase:
         """Add a volume of the scene, with a segment as its label or without.
@@ -504,7 +511,7 @@ def _unchangedFile(volumeNode: Any) -> Path | None:
     if storage is None or not storage.GetFileName() or volumeNode.GetModifiedSinceRead():
         return None
     file = Path(storage.GetFileName())
-    readable = file.name.lower().endswith(_READABLE) and storage.GetNumberOfFileNames() <= 1
+    readable = file.name.lower().endswith(READABLE_SUFFIXES) and storage.GetNumberOfFileNames() <= 1
     if not readable or not file.is_file() or _isTemporary(file):
         return None
     # A scan can be loaded centered, or without its axes; labels are drawn on it as it lies in the scene.

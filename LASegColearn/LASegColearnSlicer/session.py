@@ -9,19 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from LASegColearnLib.cohort import Case, Cohort, save_cohort
-from LASegColearnLib.errors import InputError, Problem, sentence_for
+from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.run_folder import RunFolder
-from LASegColearnLib.segmentation_files import SEGMENT_NAME, TERMINOLOGY, network_file
+from LASegColearnLib.segmentation_files import SEGMENT_NAME, TERMINOLOGY
 from LASegColearnLib.settings import Settings
-from LASegColearnSlicer.doubtful_places import doubtfulPlaces
-from LASegColearnSlicer.engine_process import (
-    SECONDS_TO_SAVE,
-    EngineOutcome,
-    EngineProcess,
-    EngineState,
-    EngineTimer,
-)
-from LASegColearnSlicer.live_readouts import Listener, LiveReadouts, Readouts, readoutsOf
+from LASegColearnSlicer.case_predictions import CasePredictions
+from LASegColearnSlicer.engine_process import EngineOutcome, EngineProcess, EngineState, EngineTimer
+from LASegColearnSlicer.engine_runner import EngineRunner, FirstError, OnDone, OnEvent, notify
+from LASegColearnSlicer.live_readouts import Listener, Readouts, readoutsOf
 from LASegColearnSlicer.results import MODEL_ATTRIBUTE, PredictionDisplay, isOurs, markModel
 from LASegColearnSlicer.rounds import (
     Round,
@@ -32,16 +27,16 @@ from LASegColearnSlicer.rounds import (
     learnedFrom,
     readRound,
     startRound,
+    trainedOn,
 )
 from LASegColearnSlicer.scene_cases import SceneCases
 from LASegColearnSlicer.scene_export import voxelCount
+from LASegColearnSlicer.segment_following import SegmentFollowing
 from LASegColearnSlicer.study import Study, StudyCase, reachedEnd
 from LASegColearnSlicer.teacher_opinion import USUAL_CUT, findOpinion, imageOf, takeInto
 from LASegColearnSlicer.training_options import TrainingOptions
 from LASegColearnSlicer.training_progress import TrainingProgress, progressOf
 
-OnEvent = Callable[[dict[str, Any]], None]
-OnDone = Callable[[EngineOutcome], None]
 # A volume and, where it has a label, the segmentation and the segment's id.
 LabeledScan = tuple[Any, Any, str]
 # A training that goes on from a model has less to learn than the one that made it.
@@ -58,8 +53,7 @@ class Session:
     loadVolume, loadSegmentation
         From a file to a node.
     makeTimer
-        Makes a timer that hands on the engine's events, ``qt.QTimer`` in Slicer; without one only ``wait=True`` and
-        :meth:`poll` do.
+        Makes a timer that hands on the engine's events, ``qt.QTimer`` in Slicer; without one only ``wait=True`` does.
     idle
         Called while waiting, so that Slicer stays responsive.
     """
@@ -75,19 +69,13 @@ class Session:
         self._scene = scene
         self._loadVolume = loadVolume
         self._loadSegmentation = loadSegmentation
-        self._makeTimer = makeTimer
-        self._idle = idle
         self._study: Study | None = None
-        self._process: EngineProcess | None = None
-        self._outcome: EngineOutcome | None = None
-        self._readouts: LiveReadouts | None = None
-        self._followers: list[Listener] = []
         self._studyListeners: list[Callable[[], None]] = []
-        self._workListeners: list[Callable[[], None]] = []
         # Ids of the cases that the models of runs have learned from.
         self._learned: dict[Path, set[str]] = {}
-        # Of the case that was looked at last: when its files were written, and what is in them.
-        self._masks: tuple[tuple[tuple[Path, int], ...], dict[str, Any]] | None = None
+        self._runner = EngineRunner(scene.IsBatchProcessing, makeTimer, idle)
+        self._following = SegmentFollowing(makeTimer)
+        self._predictions = CasePredictions(lambda: self.study, lambda: self.cases, lambda: self.display)
         self.progress = TrainingProgress()
 
     @property
@@ -128,12 +116,8 @@ class Session:
         self._studyListeners.append(listener)
 
     def onWorkChanged(self, listener: Callable[[], None]) -> None:
-        """Call a listener whenever the engine has been set to work or has ended, whoever asked for it."""
-        self._workListeners.append(listener)
-
-    def _tellOfWork(self) -> None:
-        for listener in self._workListeners:
-            listener()
+        """Call a listener whenever the engine was started or has ended, whoever asked for it."""
+        self._runner.onChanged(listener)
 
     def _tellOfStudy(self) -> None:
         # What it has is of the study before.
@@ -323,9 +307,9 @@ class Session:
         runs = {name: self.study.folder / "runs" / name for name in set(models.values())}
         return {caseId for caseId, name in models.items() if caseId in self._learnedBy(runs[name])}
 
-    def hasLearnedFrom(self, caseId: str) -> bool:
-        """Whether any model of the study has learned from the case's label."""
-        return any(caseId in self._learnedBy(run.path) for run in self.study.runs if run.last_checkpoint.exists())
+    def wasTrainedOn(self, caseId: str) -> bool:
+        """Whether any model of the study was trained on the case, with or without its label."""
+        return any(caseId in trainedOn(run) for run in self.study.runs if run.last_checkpoint.exists())
 
     def _learnedBy(self, run: Path) -> set[str]:
         # What has a model learns from no other cases any more. Nothing is read again but what could not be read.
@@ -403,20 +387,20 @@ class Session:
         def take(event: dict[str, Any]) -> None:
             if event["event"] == "suggested":
                 reasons[event["case"]] = event["reason"]
-            _tell(onEvent, event)
+            notify(onEvent, event)
 
-        kept = _Bookkeeping()
+        kept = FirstError()
 
         def done(outcome: EngineOutcome) -> None:
             with kept:
                 cohort.unlink(missing_ok=True)
                 if outcome.state is EngineState.FINISHED:
                     self.study.setSuggestions(run.path.name, reasons)
-            self._ended(onDone, kept.changed(outcome))
+            self._runner.end(onDone, kept.changed(outcome))
 
         arguments = ["suggest", "--run", str(run.path), "--cohort", str(cohort), "--count", "0", "--device", device]
-        self._start(arguments, take, done, stopFile=None)
-        return self._awaited(wait)
+        self._runner.start(arguments, take, done, stopFile=None)
+        return self._runner.awaited(wait)
 
     def networkMasks(self, caseId: str) -> dict[str, Any]:
         """The latest prediction's masks on the scan's grid, read-only, bool (k, j, i), by network; the teacher's first.
@@ -426,25 +410,7 @@ class Session:
         InputError
             If the case was not predicted, or a file of the prediction is damaged.
         """
-        import SimpleITK as sitk
-
-        if not self.isPredicted(caseId):
-            raise InputError(Problem(caseId, "It was not predicted.", "Predict the case first."))
-        folder = self.study.predictions / caseId
-        files = {"teacher": folder / "segmentation.seg.nrrd"}
-        for file in sorted(folder.glob(network_file("*"))):
-            files[file.name.removeprefix("network-").removesuffix(".seg.nrrd")] = file
-        written = tuple((file, file.stat().st_mtime_ns) for file in files.values() if file.exists())
-        # Choosing a segment asks for them several times, and large ones take a second to read.
-        if self._masks is None or self._masks[0] != written:
-            try:
-                masks = {name: sitk.GetArrayFromImage(sitk.ReadImage(file)) > 0 for name, file in files.items()}
-            except RuntimeError as error:
-                raise InputError(Problem(caseId, "Its prediction is damaged.", "Predict the case again.")) from error
-            for mask in masks.values():
-                mask.setflags(write=False)
-            self._masks = written, masks
-        return dict(self._masks[1])
+        return self._predictions.masks(caseId)
 
     def resume(
         self,
@@ -466,7 +432,7 @@ class Session:
         if unjudged is not None:
             self.progress = progressOf(unjudged)
             self._judge(unjudged, None, onEvent, onDone)
-            return self._awaited(wait)
+            return self._runner.awaited(wait)
         if run is None:
             raise InputError(Problem("Resume", "No training of this study can be resumed.", "Start a new one."))
         self.progress = progressOf(run)
@@ -517,7 +483,7 @@ class Session:
             # A case may be taken out of the study meanwhile.
             return {case.id: case for case in self.study.cases} if self.hasStudy else {}
 
-        kept = _Bookkeeping()
+        kept = FirstError()
 
         def take(event: dict[str, Any]) -> None:
             if event["event"] == "predicted" and event["case"] in present():
@@ -525,7 +491,7 @@ class Session:
                     figures = self.study.predictions / event["case"] / "figures.json"
                     content = json.loads(figures.read_text(encoding="utf-8"))
                     self.study.setFigures(event["case"], {**content, "run": run.path.name})
-            _tell(onEvent, event)
+            notify(onEvent, event)
 
         def done(outcome: EngineOutcome) -> None:
             labeled = [case for case in present().values() if case.label is not None and self.isPredicted(case.id)]
@@ -539,10 +505,10 @@ class Session:
                     self._evaluate(predicted, onEvent, onDone)
                     evaluating = True
             if not evaluating:
-                self._ended(onDone, kept.changed(outcome))
+                self._runner.end(onDone, kept.changed(outcome))
 
-        self._start(arguments, take, done, stopFile=None)
-        return self._awaited(wait)
+        self._runner.start(arguments, take, done, stopFile=None)
+        return self._runner.awaited(wait)
 
     def evaluate(
         self, *, onEvent: OnEvent | None = None, onDone: OnDone | None = None, wait: bool = False
@@ -554,13 +520,11 @@ class Session:
         if not chosen:
             raise InputError(Problem("Evaluate", "No predicted case has a label.", "Predict a labeled case first."))
         self._evaluate(chosen, onEvent, onDone)
-        return self._awaited(wait)
+        return self._runner.awaited(wait)
 
     def probe(self, device: str, onEvent: OnEvent, onDone: OnDone) -> EngineProcess:
         """Ask a child process whether PyTorch works and what it would compute on; independent of what runs."""
-        process = self._engine(["device", "--device", device], onEvent, onDone)
-        process.start()
-        return process
+        return self._runner.probe(device, onEvent, onDone)
 
     def showPrediction(self, caseId: str, *, surface: bool = True) -> Any:
         """The segmentation node of a case's latest prediction; loaded unless it is in the scene already.
@@ -570,19 +534,7 @@ class Session:
         InputError
             If it was not predicted, or its scan cannot be loaded.
         """
-        model = str(self.study.case(caseId).figures.get("run", ""))
-        folder = self.study.predictions / caseId
-        present = self.display.teacherNode(caseId)
-        same = present is not None and present.GetAttribute(MODEL_ATTRIBUTE) == model
-        if same and self.display.isCurrent(caseId, folder):
-            return present
-        volume = self.cases.load(caseId)
-        try:
-            node = self.display.show(volume, caseId, folder, surface=surface)
-        except RuntimeError as error:
-            raise InputError(Problem(caseId, "Its prediction cannot be shown.", "Predict the case again.")) from error
-        node.SetAttribute(MODEL_ATTRIBUTE, model)
-        return node
+        return self._predictions.show(caseId, surface=surface)
 
     def doubtfulPlaces(self, caseId: str) -> list[tuple[float, float, float]]:
         """Places (R, A, S in mm) of high uncertainty in a case's prediction, that of the largest region first.
@@ -592,18 +544,7 @@ class Session:
         InputError
             If the case was not predicted.
         """
-        import slicer
-        import vtk
-
-        self.showPrediction(caseId)
-        node = self.display.uncertaintyNode(caseId)
-        if node is None:
-            raise InputError(Problem(caseId, "It has no uncertainty.", "Predict the case again."))
-        matrix = vtk.vtkMatrix4x4()
-        node.GetIJKToRASMatrix(matrix)
-        # Arrays are k, j, i.
-        found = doubtfulPlaces(slicer.util.arrayFromVolume(node), node.GetSpacing()[::-1])
-        return [tuple(matrix.MultiplyPoint((*place[::-1], 1.0))[:3]) for place in found]
+        return self._predictions.doubtfulPlaces(caseId)
 
     def segmentToCorrect(self, caseId: str) -> tuple[Any, str]:
         """Node and id of the segment in which a case is corrected: its label, or a copy of the teacher's segmentation.
@@ -686,25 +627,17 @@ class Session:
         InputError
             If the scan's prediction is damaged, or the segmentation is another case's.
         """
-        if self._makeTimer is None:
-            raise InputError(Problem("Readouts", "Nothing is followed without a timer.", "Call measure instead."))
-        if self._readouts is None:
-            self._readouts = LiveReadouts(self._makeTimer)
-        if listener not in self._followers:
-            self._readouts.addListener(listener)
-            self._followers.append(listener)
-        # If this fails, what was followed before must not go on being told as this segment's.
-        self._readouts.stop()
-        references = self._referencesFor(segmentationNode, volumeNode)
-        self._readouts.watch(segmentationNode, segmentId, volumeNode, references)
+        self._following.follow(
+            listener,
+            segmentationNode,
+            segmentId,
+            volumeNode,
+            lambda: self._referencesFor(segmentationNode, volumeNode),
+        )
 
     def unfollowSegment(self, listener: Listener) -> None:
         """Tell this listener no more; with the last one, nothing is computed any more."""
-        self._followers = [one for one in self._followers if one != listener]
-        if self._readouts is not None:
-            self._readouts.removeListener(listener)
-            if not self._followers:
-                self._readouts.stop()
+        self._following.unfollow(listener)
 
     def _referencesFor(self, segmentationNode: Any, volumeNode: Any) -> dict[str, Any]:
         """The networks' masks of a scan; none if it is no case, or was not predicted."""
@@ -757,64 +690,48 @@ class Session:
 
     @property
     def isRunning(self) -> bool:
-        return self._process is not None and self._process.isRunning
+        return self._runner.isRunning
 
     @property
     def canPause(self) -> bool:
-        """Whether what runs can be stopped and gone on with later: a training, that was not asked to stop yet."""
-        return self._process is not None and self._process.state is EngineState.RUNNING and self._process.canSave
+        """Whether what runs can be stopped and resumed later: a training that was not asked to stop yet."""
+        return self._runner.canPause
 
     def pause(self) -> None:
         """Ask a training to save and stop after its iteration; :meth:`resume` goes on. Nothing else can be paused."""
-        if self._process is not None and self.canPause:
-            self._process.askToStop()
+        self._runner.pause()
 
     def cancel(self) -> None:
         """Ask the engine to save, and end it with all its children after three iterations' time, at least 3 s."""
-        if self._process is not None:
-            # It looks between iterations; one on a slow processor takes longer than anyone waits without reason.
-            self._process.cancel(max(SECONDS_TO_SAVE, 3.0 * (self.progress.secondsAnIteration or 0.0)))
-
-    def poll(self) -> None:
-        """Hand on what the engine has told, where no timer does."""
-        if self._process is not None:
-            self._process.poll()
+        self._runner.cancel(self.progress.secondsAnIteration or 0.0)
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until the engine has ended or the time is over; returns whether it has ended."""
-        # One verb may start the next when it is done.
-        while self.isRunning:
-            assert self._process is not None
-            if not self._process.wait(seconds, self._idle):
-                return False
-        return True
+        return self._runner.wait(seconds)
 
     def close(self) -> None:
         """End what runs, and wait for that for less than 5 s; a training can be resumed. No segment is followed.
 
         A training whose iteration takes longer saves and ends by itself soon after.
         """
-        if self._readouts is not None:
-            self._readouts.stop()
-        if self.isRunning:
-            self.cancel()
-            self.wait(4.5)
+        self._following.stop()
+        self._runner.close(self.progress.secondsAnIteration or 0.0)
 
     def _train(
         self, arguments: list[str], run: RunFolder, onEvent: OnEvent | None, onDone: OnDone | None, wait: bool
     ) -> EngineOutcome | None:
         def take(event: dict[str, Any]) -> None:
             self.progress.follow(event)
-            _tell(onEvent, event)
+            notify(onEvent, event)
 
         def done(outcome: EngineOutcome) -> None:
             # One that was asked to stop in its last moment is done as well, with nothing to resume.
             late = outcome.state is EngineState.STOPPED and reachedEnd(run)
             if outcome.state is not EngineState.FINISHED and not late:
-                self._ended(onDone, outcome)
+                self._runner.end(onDone, outcome)
                 return
             outcome = EngineOutcome(EngineState.FINISHED, "", outcome.details)
-            kept, validated = _Bookkeeping(), isToBeJudged(run)
+            kept, validated = FirstError(), isToBeJudged(run)
             with kept:
                 # The new model is the one to predict with; where that can be judged, not before it was.
                 self._prefer(*((self._rivalOf(run), run) if validated else (run, self._rivalOf(run))))
@@ -822,10 +739,10 @@ class Session:
             if validated and not late:
                 self._judge(run, kept.changed(outcome), onEvent, onDone)
             else:
-                self._ended(onDone, kept.changed(outcome))
+                self._runner.end(onDone, kept.changed(outcome))
 
-        self._start(arguments, take, done, stopFile=run.stop_file)
-        return self._awaited(wait)
+        self._runner.start(arguments, take, done, stopFile=run.stop_file)
+        return self._runner.awaited(wait)
 
     def _rivalOf(self, run: RunFolder) -> RunFolder | None:
         """The run whose model was the current one when this one was started, if it is still there."""
@@ -847,7 +764,7 @@ class Session:
         """
         against = self._rivalOf(run)
         arguments = ["judge", "--run", str(run.path)]
-        kept = _Bookkeeping()
+        kept = FirstError()
         if against is not None:
             arguments += ["--against", str(against.path)]
 
@@ -860,7 +777,7 @@ class Session:
                     found = None if judged is None else judged.comparison
                     worse = found is not None and found.verdict == "worse"
                     self._prefer(*((against, run) if worse else (run, against)))
-            _tell(onEvent, event)
+            notify(onEvent, event)
 
         def done(outcome: EngineOutcome) -> None:
             outcome = kept.changed(outcome)
@@ -869,10 +786,10 @@ class Session:
                 self.progress.warnings.append(outcome.message)
                 with kept:
                     self._prefer(run, against)
-            self._ended(onDone, trained or outcome)
+            self._runner.end(onDone, trained or outcome)
 
         try:
-            self._start(arguments, take, done, stopFile=None)
+            self._runner.start(arguments, take, done, stopFile=None)
         except InputError as error:
             done(EngineOutcome(EngineState.FAILED, str(error), ""))
 
@@ -881,7 +798,7 @@ class Session:
         members = tuple(Case(c.id, c.scan, c.label.file, c.label.segment) for c in chosen if c.label is not None)
         cohort = self._temporaryCohort("evaluate", Cohort((), (), members))
         table = self.study.folder / "metrics.csv"
-        kept = _Bookkeeping()
+        kept = FirstError()
         arguments = ["evaluate", "--cohort", str(cohort), "--predictions", str(self.study.predictions)]
 
         def take(event: dict[str, Any]) -> None:
@@ -893,14 +810,14 @@ class Session:
                 if present is not None and (present.label, present.origin) == (measured.label, measured.origin):
                     with kept:
                         self.study.addFigures(measured.id, figures)
-            _tell(onEvent, event)
+            notify(onEvent, event)
 
         def done(outcome: EngineOutcome) -> None:
             with kept:
                 cohort.unlink(missing_ok=True)
-            self._ended(onDone, kept.changed(outcome))
+            self._runner.end(onDone, kept.changed(outcome))
 
-        self._start([*arguments, "--output", str(table), "--overwrite"], take, done, stopFile=None)
+        self._runner.start([*arguments, "--output", str(table), "--overwrite"], take, done, stopFile=None)
 
     def _temporaryCohort(self, verb: str, cohort: Cohort) -> Path:
         # The folder may have gone since the verb before, which this one follows.
@@ -911,7 +828,7 @@ class Session:
 
     def isPredicted(self, caseId: str) -> bool:
         """Whether there is a prediction of the case; its segmentation is what the engine writes last."""
-        return (self.study.predictions / caseId / "segmentation.seg.nrrd").exists()
+        return self._predictions.exists(caseId)
 
     def _modelFor(self, verb: str) -> RunFolder:
         run = self.study.currentRun
@@ -919,67 +836,7 @@ class Session:
             raise InputError(Problem(verb, "There is no model yet.", "Train first."))
         return run
 
-    def _ended(self, onDone: OnDone | None, outcome: EngineOutcome) -> None:
-        """What was asked for is over, with all that it set going."""
-        self._outcome = outcome
-        _tell(onDone, outcome)
-        self._tellOfWork()
-
     def _checkReady(self) -> None:
-        if self.isRunning:
-            raise InputError(Problem("Engine", "A task is still running.", "Cancel it or wait until it is done."))
+        self._runner.checkIdle()
         # Of a folder that was renamed or unplugged another would be made at its old place, and hours of work lie there.
         self.study.checkUnchanged()
-
-    def _start(self, arguments: list[str], onEvent: OnEvent, onDone: OnDone, stopFile: Path | None) -> None:
-        self._process = self._engine(arguments, onEvent, onDone, stopFile)
-        try:
-            self._process.start()
-        except OSError as error:
-            self._process = None
-            cause = "Slicer's Python cannot be started."
-            raise InputError(Problem("Engine", cause, "Install Slicer again.")) from error
-        self._tellOfWork()
-
-    def _engine(
-        self, arguments: list[str], onEvent: OnEvent, onDone: OnDone, stopFile: Path | None = None
-    ) -> EngineProcess:
-        # While a scene is read, Slicer's bar of progress lets timers through; nodes that are added then end up amiss.
-        isBusy = self._scene.IsBatchProcessing
-        return EngineProcess(arguments, onEvent, onDone, stopFile=stopFile, timer=self._timer(), isBusy=isBusy)
-
-    def _awaited(self, wait: bool) -> EngineOutcome | None:
-        if not wait:
-            return None
-        self.wait()
-        return self._outcome
-
-    def _timer(self) -> EngineTimer | None:
-        return None if self._makeTimer is None else self._makeTimer()
-
-
-class _Bookkeeping:
-    """Collects the first error while results are stored in the study, so that the task still ends and reports it."""
-
-    def __init__(self) -> None:
-        self._failure: str | None = None
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        if not isinstance(error, (InputError, OSError)):
-            return False
-        self._failure = self._failure or sentence_for(error)
-        return True
-
-    def changed(self, outcome: EngineOutcome) -> EngineOutcome:
-        """The outcome, failed if some of the bookkeeping has."""
-        if self._failure is None or outcome.state is EngineState.FAILED:
-            return outcome
-        return EngineOutcome(EngineState.FAILED, self._failure, outcome.details)
-
-
-def _tell(listener: Callable[[Any], None] | None, value: Any) -> None:
-    if listener is not None:
-        listener(value)

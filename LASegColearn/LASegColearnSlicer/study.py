@@ -26,6 +26,8 @@ Role = Literal["labeled", "unlabeled", "validation", "left out"]
 State = Literal["not started", "in progress", "completed", "flagged", "predicted"]
 
 _FILE = "study.json"
+# Files that systems put into folders by themselves.
+_OF_THE_SYSTEM = (".DS_Store", "desktop.ini", "Thumbs.db")
 _VERSION = 1
 _SECONDS_OF_PATIENCE = 0.5
 _LABELED_ROLES = ("labeled", "validation")
@@ -159,7 +161,7 @@ class Study:
         file = folder / _FILE
         if file.exists():
             return cls._opened(folder, file)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(one.name not in _OF_THE_SYSTEM for one in folder.iterdir())):
             raise InputError(
                 Problem(folder.name, "Wanted a study or an empty folder, found other files.", "Choose a new folder.")
             )

@@ -5,9 +5,8 @@ Slicer loads this file by its path and names the Python module after the folder,
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,12 @@ from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-from LASegColearnLib.errors import InputError, Problem, sentence_for
+from LASegColearnLib.errors import InputError, Problem
+from LASegColearnSlicer.doubt_tour import DoubtTour
 from LASegColearnSlicer.embedded_editor import PANEL_EDITOR
 from LASegColearnSlicer.live_readouts import Readouts
 from LASegColearnSlicer.readouts_table import ReadoutsTable
+from LASegColearnSlicer.reported_errors import reportingErrors
 from LASegColearnSlicer.results import MODEL_ATTRIBUTE, markModel
 from LASegColearnSlicer.slice_feedback import SliceFeedback
 from LASegColearnSlicer.teacher_display import Preview, TeacherOutline
@@ -81,9 +82,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         self._source: tuple[str | None, ...] = ()
         # The scan whose outline was made wider or tighter: how much is a matter of each.
         self._cutScan: str | None = None
-        # In RAS and mm; and which of them the views are at.
-        self._doubts: list[tuple[float, float, float]] = []
-        self._doubt = -1
+        self._tour = DoubtTour(lambda caseId: self._logic().doubtfulPlaces(caseId))
         self._views: dict[Any, SliceFeedback] = {}
         # The gesture: the view it is in, its slice's XY to RAS, and its points, RAS of a stroke or XY of a loop.
         self._gestureView: Any | None = None
@@ -393,7 +392,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         if self._outline is not None:
             self._outline.restore()
         self._outline = self._opinion = None
-        self._doubts, self._doubt = [], -1
+        self._tour.startAnew()
 
     def _opinionNow(self) -> TeacherOpinion:
         """The opinion, of the newest prediction; raises InputError if nothing can be taken over."""
@@ -506,17 +505,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
     def _jump(self, step: int) -> None:
         with self._tellingErrors():
             opinion = self._opinionNow()
-            if not self._doubts:
-                self._doubts = self._logic().doubtfulPlaces(opinion.caseId)
-                self._doubt = -1 if step > 0 else 0
-            if not self._doubts:
-                self._say(_("No region of this case is uncertain."))
-                return
-            self._doubt = (self._doubt + step) % len(self._doubts)
-            jump = slicer.vtkMRMLSliceNode.JumpAllSlices
-            jump(slicer.mrmlScene, *self._doubts[self._doubt], slicer.vtkMRMLSliceNode.CenteredJumpSlice)
-            text = _("Doubtful place {n} of {of}")
-            self._say(text.format(n=self._doubt + 1, of=len(self._doubts)))
+            self._say(self._tour.step(opinion.caseId, step) or _("No region of this case is uncertain."))
 
     def _startGesture(self, mode: str, viewWidget: Any, x: int, y: int) -> None:
         with self._tellingErrors():
@@ -682,16 +671,9 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         segment = self._selectedSegment()
         return (0.5, 0.5, 0.5) if segment is None else tuple(segment.GetColor())
 
-    @contextmanager
-    def _tellingErrors(self) -> Iterator[None]:
-        """What goes wrong becomes a sentence in the options; the traceback goes to the log."""
-        try:
-            yield
-        except InputError as error:
-            self._say(str(error))
-        except Exception as error:  # noqa: BLE001 - a clinician gets a sentence
-            logging.exception("Co-learning")
-            self._say(sentence_for(error))
+    def _tellingErrors(self) -> AbstractContextManager[None]:
+        """What goes wrong becomes a sentence in the options."""
+        return reportingErrors(self._say)
 
     def _say(self, text: str) -> None:
         self.messageLabel.text = text

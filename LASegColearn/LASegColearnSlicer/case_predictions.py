@@ -1,0 +1,115 @@
+"""A case's latest prediction: as a node of the scene, as masks, and where it is doubtful."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.segmentation_files import network_file
+from LASegColearnSlicer.doubtful_places import doubtfulPlaces
+from LASegColearnSlicer.results import MODEL_ATTRIBUTE, PredictionDisplay
+from LASegColearnSlicer.scene_cases import SceneCases
+from LASegColearnSlicer.study import Study
+
+_SEGMENTATION = "segmentation.seg.nrrd"
+
+
+class CasePredictions:
+    """Reads the predictions of the open study.
+
+    Parameters
+    ----------
+    study, cases, display
+        Return those of the study that is open now.
+    """
+
+    def __init__(
+        self,
+        study: Callable[[], Study],
+        cases: Callable[[], SceneCases],
+        display: Callable[[], PredictionDisplay],
+    ) -> None:
+        self._study = study
+        self._cases = cases
+        self._display = display
+        # Of the case that was looked at last: when its files were written, and what is in them.
+        self._masks: tuple[tuple[tuple[Path, int], ...], dict[str, np.ndarray]] | None = None
+
+    def exists(self, caseId: str) -> bool:
+        """Whether the case was predicted; its segmentation is what the engine writes last."""
+        return (self._study().predictions / caseId / _SEGMENTATION).exists()
+
+    def masks(self, caseId: str) -> dict[str, np.ndarray]:
+        """The masks on the scan's grid, read-only, bool (k, j, i), by network; the teacher's first.
+
+        Raises
+        ------
+        InputError
+            If the case was not predicted, or a file of the prediction is damaged.
+        """
+        if not self.exists(caseId):
+            raise InputError(Problem(caseId, "It was not predicted.", "Predict the case first."))
+        folder = self._study().predictions / caseId
+        files = {"teacher": folder / _SEGMENTATION}
+        for file in sorted(folder.glob(network_file("*"))):
+            files[file.name.removeprefix("network-").removesuffix(".seg.nrrd")] = file
+        written = tuple((file, file.stat().st_mtime_ns) for file in files.values() if file.exists())
+        # Choosing a segment asks for them several times, and large ones take a second to read.
+        if self._masks is None or self._masks[0] != written:
+            try:
+                masks = {name: sitk.GetArrayFromImage(sitk.ReadImage(file)) > 0 for name, file in files.items()}
+            except RuntimeError as error:
+                raise InputError(Problem(caseId, "Its prediction is damaged.", "Predict the case again.")) from error
+            for mask in masks.values():
+                mask.setflags(write=False)
+            self._masks = written, masks
+        return dict(self._masks[1])
+
+    def show(self, caseId: str, *, surface: bool = True) -> Any:
+        """The segmentation node of the prediction; loaded unless it is in the scene already.
+
+        Raises
+        ------
+        InputError
+            If the case was not predicted, or its scan cannot be loaded.
+        """
+        display = self._display()
+        model = str(self._study().case(caseId).figures.get("run", ""))
+        folder = self._study().predictions / caseId
+        present = display.teacherNode(caseId)
+        same = present is not None and present.GetAttribute(MODEL_ATTRIBUTE) == model
+        if same and display.isCurrent(caseId, folder):
+            return present
+        volume = self._cases().load(caseId)
+        try:
+            node = display.show(volume, caseId, folder, surface=surface)
+        except RuntimeError as error:
+            raise InputError(Problem(caseId, "Its prediction cannot be shown.", "Predict the case again.")) from error
+        node.SetAttribute(MODEL_ATTRIBUTE, model)
+        return node
+
+    def doubtfulPlaces(self, caseId: str) -> list[tuple[float, float, float]]:
+        """Places (R, A, S in mm) of high uncertainty, that of the largest region first.
+
+        Raises
+        ------
+        InputError
+            If the case was not predicted.
+        """
+        import slicer
+        import vtk
+
+        self.show(caseId)
+        node = self._display().uncertaintyNode(caseId)
+        if node is None:
+            raise InputError(Problem(caseId, "It has no uncertainty.", "Predict the case again."))
+        matrix = vtk.vtkMatrix4x4()
+        node.GetIJKToRASMatrix(matrix)
+        # Arrays are k, j, i.
+        found = doubtfulPlaces(slicer.util.arrayFromVolume(node), node.GetSpacing()[::-1])
+        return [tuple(matrix.MultiplyPoint((*place[::-1], 1.0))[:3]) for place in found]

@@ -296,7 +296,7 @@ def test_a_folder_that_is_gone_is_said_and_nothing_can_be_painted(editor: Editor
     editor.effect.brushButton.click()
     editor.case.logic.study.folder.rename(tmp_path / "gone")
     editor.moveSlider(0.3, "cutSlider")
-    assert "The study's folder was not found. Put it back" in editor.message
+    assert "The study's folder was not found. Move it back" in editor.message
     assert not editor.effect.brushButton.checked
     assert not (editor.effect.acceptButton.enabled or editor.effect.cutSlider.enabled)
     assert np.array_equal(editor.case.voxels(), before)
@@ -759,7 +759,7 @@ def test_without_a_study_a_case_or_a_prediction_a_sentence_says_so(editor: Edito
 
     editor.embedded.edit(teacher, teacher.GetSegmentation().GetNthSegmentID(0), case.volume)
     editor.embedded.activateColearning()
-    assert "This is a prediction, predictions are not edited." in editor.message
+    assert "predictions are not edited." in editor.message
     _assertDisabled(effect)
 
     editor.embedded.edit(case.node, case.segmentId, case.volume)
@@ -842,7 +842,7 @@ def test_a_newer_prediction_is_shown_before_it_is_taken(editor: Editor) -> None:
     logic.showPrediction(case.caseId, surface=False)
     editor.effect.onAccept()
     assert editor.message.endswith(
-        "A newer prediction of this case has just been loaded. Look at it, then do this again."
+        "A newer prediction of this case has just been loaded. Check its outline, then try again."
     )
     assert np.array_equal(case.voxels(), before)
     assert editor.effect.acceptButton.enabled

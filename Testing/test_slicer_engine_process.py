@@ -176,7 +176,7 @@ def test_an_engine_that_the_system_kills_is_a_failure_with_a_remedy(
     os.kill(engine, signal.SIGKILL)
     assert process.wait(10)
     assert heard.outcomes[0].state is EngineState.FAILED
-    assert "want of memory" in heard.outcomes[0].message
+    assert "because memory ran out" in heard.outcomes[0].message
 
 
 def test_what_is_wrong_with_the_cohort_arrives_as_one_sentence(tmp_path: Path, launcher: Path) -> None:

@@ -157,7 +157,7 @@ def test_the_opinion_is_accepted_from_the_console_whole_and_where_sure(session: 
     assert origin is not None and origin.model == "001"
     with pytest.raises(InputError, match="It has no such segment"):
         session.accept(case.caseId, case.node, "another")
-    with pytest.raises(InputError, match="This is a prediction, which stays"):
+    with pytest.raises(InputError, match="predictions are not edited"):
         session.accept(case.caseId, session.showPrediction(case.caseId), case.segmentId)
 
 

@@ -203,7 +203,7 @@ def test_nothing_is_done_where_the_studys_folder_was(session: Session, core: Sli
         lambda: session.useAsLabel("case_001", *source[1:]),
         lambda: session.cases.add(_volume("C", seed=2)),
     ):
-        with pytest.raises(InputError, match="s: The study's folder was not found. Put it back, or ch"):
+        with pytest.raises(InputError, match="s: The study's folder was not found. Move it back, or ch"):
             act()
     assert not study.folder.exists()
     session.openStudy(tmp_path / "moved")
@@ -245,7 +245,7 @@ def test_a_folder_that_goes_while_the_model_looks_at_the_scans_is_said(
     session.suggest(onDone=outcomes.append)
     (outcome,) = outcomes
     assert outcome.state is EngineState.FAILED
-    assert outcome.message.startswith("s: The study's folder was not found. Put it back")
+    assert outcome.message.startswith("s: The study's folder was not found. Move it back")
     assert not study.folder.exists()
 
 

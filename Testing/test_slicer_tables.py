@@ -110,5 +110,5 @@ def test_what_an_earlier_model_has_asked_for_is_marked() -> None:
     asked = replace(CASE, suggested=Suggested(3, "001", "Uncertain."))
     assert _suggestionTexts(asked, "001") == ("3", "Uncertain.")
     text, tip = _suggestionTexts(asked, "002")
-    assert text == "(3)" and tip == "Uncertain. Model 001 This rank is from model."
+    assert text == "(3)" and tip == "Uncertain. This rank is from model 001, which is not the current one."
     assert _suggestionTexts(CASE, "001") == ("", "")

@@ -279,7 +279,7 @@ def test_what_cannot_be_found_is_said_in_a_sentence(case: PredictedCase, tmp_pat
     for volume, node, sentence in (
         (None, case.node, "Scan: No source volume is chosen."),
         (case.volume, None, "Segmentation: None is chosen."),
-        (case.volume, teacher, "This is a prediction, predictions are not edited."),
+        (case.volume, teacher, "predictions are not edited."),
         (slicer.util.addVolumeFromArray(np.zeros((3, 3, 3), np.int16), name="Other"), case.node, "is no case of"),
     ):
         with pytest.raises(InputError, match=sentence):
@@ -340,7 +340,7 @@ def test_wider_or_tighter_it_is_the_same_structure(
 def test_a_cut_that_leaves_nothing_or_is_no_probability_is_refused(
     case: PredictedCase, opinion: TeacherOpinion
 ) -> None:
-    with pytest.raises(InputError, match="Scan: At a probability of 0.95 nothing is left of the teacher's segment"):
+    with pytest.raises(InputError, match="Scan: With a threshold of 0.95 the teacher's segment is empty"):
         opinion.inside(_gridOf(case), 0.95)
     for cut in (0.0, 1.0, -1.0, 30.0, float("nan")):
         with pytest.raises(InputError, match="Wanted a probability between 0 and 1"):

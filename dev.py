@@ -4,7 +4,8 @@
     python3 dev.py test      run the tests and the style checks
 
 Both make the virtual environment .venv in this folder, with `lasegcolearn` in it, unless it is there and up to date.
-What follows is handed on: `python3 dev.py demo --minutes 1`, `python3 dev.py test -k mixing`.
+A PyTorch that is in it already is kept if it is new enough. Further arguments are passed on:
+`python3 dev.py demo --minutes 1`, `python3 dev.py test -k mixing`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv"
 BIN = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
-STAMP = ENVIRONMENT / "lasegcolearn-installed"
+# What is installed for each verb: the tests need Qt, Slicer's MRML and more.
+PACKAGES = {"demo": str(ROOT), "test": f"{ROOT}[test]"}
 OLDEST, NEWEST = (3, 10), (3, 13)
 
 
@@ -32,7 +34,7 @@ def main() -> int:
         return 2
     check_python()
     check_libraries()
-    set_up()
+    set_up(sys.argv[1])
     return verbs[sys.argv[1]](sys.argv[2:])
 
 
@@ -58,22 +60,29 @@ def check_libraries() -> None:
         sys.exit("The library libstdc++ is missing. On Debian and Ubuntu: sudo apt-get install libstdc++6")
 
 
-def set_up() -> None:
+def set_up(verb: str) -> None:
     """Make the environment; again only when what is to be installed has changed."""
+    stamp = ENVIRONMENT / f"lasegcolearn-installed-for-{verb}"
     wanted = [ROOT / "pyproject.toml", ROOT / "constraints.txt"]
     key = hashlib.sha256(b"".join(path.read_bytes() for path in wanted) + str(ROOT).encode()).hexdigest()
-    if PYTHON.exists() and STAMP.exists() and STAMP.read_text() == key:
+    if PYTHON.exists() and stamp.exists() and stamp.read_text() == key:
         return
     say("Setting up .venv (once; several hundred MB are downloaded, under Linux some GB) ...")
     if not PYTHON.exists():
         venv.create(ENVIRONMENT, with_pip=True)
-    # It compiles what it installs: where Python may write no bytecode, each start would do that anew, for five seconds.
+    # pip compiles what it installs: where Python may write no bytecode, each start would take five seconds for that.
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    tested = ["--constraint", str(ROOT / "constraints.txt")]
-    # PyTorch first: a package that merely depends on it would take whichever build comes first.
-    run([*pip, *tested, "torch"])
-    run([*pip, *tested, "--editable", f"{ROOT}[test]"])
-    STAMP.write_text(key)
+    if not is_installed("torch"):
+        # First: a package that merely depends on it would take whichever build comes first.
+        run([*pip, "--constraint", str(ROOT / "constraints.txt"), "torch"])
+    run([*pip, "--editable", PACKAGES[verb]])
+    stamp.write_text(key)
+
+
+def is_installed(package: str) -> bool:
+    """Whether the environment has a package; somebody may have chosen a build of PyTorch for this computer."""
+    code = f"import importlib.metadata; importlib.metadata.version({package!r})"
+    return subprocess.call([str(PYTHON), "-c", code], stderr=subprocess.DEVNULL) == 0
 
 
 def demo(arguments: list[str]) -> int:

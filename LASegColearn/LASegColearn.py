@@ -42,6 +42,7 @@ from LASegColearnSlicer.panel_texts import (
     verdictOnNewestModel,
     whyNotRetrain,
     whyNotTrain,
+    withNames,
 )
 from LASegColearnSlicer.reported_errors import reportingErrors
 from LASegColearnSlicer.rounds_table import RoundsTable
@@ -601,7 +602,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.statusLabel.text = progress.status
         # What follows a training, the judging of its model, has nothing to be saved.
         self.ui.pauseButton.enabled = self.logic.canPause
-        if event["event"] == "predicting":
+        if event["event"] == "warning":
+            self._say("train", self._latestWarnings())
+        elif event["event"] == "predicting":
             text = _("Training finished. Evaluating the model: {done} of {of}")
             self.ui.statusLabel.text = text.format(done=event["done"], of=event["of"])
         elif event["event"] == "judged":
@@ -668,19 +671,19 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onTrained(self, outcome: EngineOutcome) -> None:
         assert self.logic is not None
         self.onDone(outcome)
-        lines: list[str] = []
+        warnings = ""
         if outcome.state is EngineState.FINISHED:
             self.ui.statusLabel.text = self.logic.progress.status
-            lines = self.logic.progress.warnings[-_MOST_WARNINGS:]
+            warnings = self._latestWarnings()
         if outcome.state is not EngineState.FAILED:
-            self._say("train", "\n".join(filter(None, [*lines, notEvaluatedYet(self.logic)])))
+            self._say("train", "\n".join(filter(None, [warnings, notEvaluatedYet(self.logic)])))
 
     def onDone(self, outcome: EngineOutcome) -> None:
         """The engine has ended, one way or another."""
         assert self.logic is not None
         self._details = outcome.details
         if outcome.state is EngineState.FAILED:
-            self.ui.statusLabel.text = outcome.message
+            self.ui.statusLabel.text = self._withNames(outcome.message)
         elif outcome.state is EngineState.STOPPED:
             resumable = self._canResume()
             self.ui.statusLabel.text = _("Stopped; it can be resumed") if resumable else _("Stopped")
@@ -690,6 +693,14 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onDetails(self) -> None:
         text = self._details or _("The engine has written nothing.")
         slicer.util.infoDisplay(asItIs(self.ui.statusLabel.text) or _("Nothing has run yet."), detailedText=text)
+
+    def _latestWarnings(self) -> str:
+        assert self.logic is not None
+        return "\n".join(self._withNames(warning) for warning in self.logic.progress.warnings[-_MOST_WARNINGS:])
+
+    def _withNames(self, text: str) -> str:
+        assert self.logic is not None
+        return withNames(text, self.logic.study.cases if self.logic.hasStudy else ())
 
     def _keepDetails(self, details: str) -> None:
         self._details = details

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import pytest
 
+from LASegColearnLib.cohort import Case, Cohort, save_cohort
 from LASegColearnLib.errors import InputError
 from LASegColearnSlicer.results import modelOf
 from LASegColearnSlicer.study import Study
@@ -497,13 +498,14 @@ def test_how_long_iterations_take_is_told_by_the_model_that_is_there(
 ) -> None:
     import types
 
-    import LASegColearn
+    from LASegColearnSlicer import panel_texts
 
     filled._parameterNode.byIterations, filled._parameterNode.iterations = True, 90
     assert "min" not in filled.ui.estimateLabel.text
     monkeypatch.setattr(Study, "currentRun", property(lambda study: study.newRun()))
-    monkeypatch.setattr(LASegColearn, "knownProgress", lambda run: types.SimpleNamespace(secondsAnIteration=2.0))
-    assert "3 min" in filled._estimate(filled.logic.study.cases)
+    monkeypatch.setattr(panel_texts, "knownProgress", lambda run: types.SimpleNamespace(secondsAnIteration=2.0))
+    model = filled.logic.study.currentRun
+    assert "3 min" in panel_texts.timeEstimate(filled.logic.study.cases, model, None, 90)
 
 
 def test_what_is_predicted_is_what_the_button_says(filled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -709,7 +711,8 @@ def test_a_scene_that_asks_for_a_method_of_somebody_elses_opens_with_the_usual(
     assert (panel.options().method, panel.options().preset) == ("colearning", "cpu")
     said = panel.ui.trainMessageLabel.text
     assert said == (
-        "This scene asks for what is not there: preset of tomorrow, method my_method. The usual is chosen instead."
+        "Not available here: preset of tomorrow, method my_method, which this scene asks for. The defaults are used "
+        "instead."
     )
 
 
@@ -1007,18 +1010,20 @@ def test_a_model_that_was_not_judged_is_said_when_its_study_is_opened(panel: Any
         startRound(run, None, runs[-1] if runs else None, ["case_001"], 2)
         run.checkpoints.mkdir()
         run.last_checkpoint.touch()
-        validation = [{"id": "case_002"}] if runs else []
-        run.cohort.write_text(json.dumps({"labeled": [], "validation": validation}), encoding="utf-8")
+        files = {"image": run.path / "scan.nrrd", "label": run.path / "label.nrrd"}
+        for file in files.values():
+            file.touch()
+        save_cohort(Cohort((), (), (Case("case_002", **files),) if runs else ()), run.cohort)
         ended = {"event": "finished", "iteration": 4, "complete": True, "elapsed_seconds": 9.5}
         run.events.write_text(json.dumps(ended) + "\n", encoding="utf-8")
         runs.append(run)
     study.chooseRun(runs[0])
     panel.openStudy(str(study.folder))
-    said = "Model 002 has not been evaluated on the validation cases yet. Resume does that."
+    said = "Model 002 has not been evaluated on the validation cases yet. Press Resume to evaluate it."
     assert panel.ui.trainMessageLabel.text == f"{said} Until then model 001 stays the current one."
     assert panel.ui.resumeButton.enabled
     tips = [panel.ui.roundsTable.item(row, 0).toolTip() for row in range(2)]
-    assert "No validation cases" in tips[0] and "Not judged on its 1 validation cases yet" in tips[1]
+    assert "no validation cases" in tips[0] and "Not judged on its 1 validation cases yet" in tips[1]
 
 
 def test_a_wrong_setting_and_a_failed_training_are_sentences(filled: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -104,3 +105,11 @@ def modelText(progress: TrainingProgress, name: str) -> str:
     if dice is None:
         return text + _("; accuracy unknown, since there are no validation cases")
     return text + _("; Dice {d}, validation cases: {n}").format(d=f"{dice:.3f}", n=progress.validationCases)
+
+
+def withNames(text: str, cases: Sequence[StudyCase]) -> str:
+    """A message of the engine, which knows ids alone, with the names that the table shows: "patient 7 (case_007)"."""
+    names = {case.id: case.name for case in cases}
+    return re.sub(
+        r"\bcase_\d+\b", lambda found: f"{names[found[0]]} ({found[0]})" if found[0] in names else found[0], text
+    )

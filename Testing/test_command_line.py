@@ -98,7 +98,9 @@ def test_labels_that_were_taken_for_scans_are_said(tmp_path: Path, capsys: pytes
     command = ["cohort", "--images", str(tmp_path / "data"), "--output"]
     assert main([*command, str(tmp_path / "wrong.json")]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("0 labeled, 12 unlabeled, 0 for validation.\nAdded as scans, although their names look like labels: ")
+    assert said.startswith(
+        "0 labeled, 12 unlabeled, 0 for validation.\nAdded as scans, although their names look like labels: "
+    )
     assert said.endswith(" and 2 more. If they are labels, name them with --labels or --label-pattern.\n")
     patterns = ["--image-pattern", "*/image.nrrd", "--label-pattern", "{folder}/laendo.nrrd"]
     assert main([*command, str(tmp_path / "right.json"), *patterns]) == 0

@@ -616,7 +616,10 @@ _NO_MEMORY = "There is not enough memory to segment it"
         (MemoryError, _NO_MEMORY),
         (torch.cuda.OutOfMemoryError, _NO_MEMORY),
         (lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory"), _NO_MEMORY),
-        (lambda: PredictionError("No number."), "The network's output for this scan contains NaN or infinity. Use another device"),
+        (
+            lambda: PredictionError("No number."),
+            "The network's output for this scan contains NaN or infinity. Use another device",
+        ),
     ],
 )
 def test_a_scan_that_cannot_be_segmented_does_not_stop_the_others(

@@ -69,26 +69,15 @@ def annotation_order(unlabeled: Mapping[str, Opinion], labeled: Sequence[np.ndar
     labeled
         Descriptors of the labeled scans.
     """
-    names = list(unlabeled)
-    if not names:
+    if not unlabeled:
         return []
-    opinions = list(unlabeled.values())
-    # Where nothing was found, nothing is known: the most uncertain of all.
-    doubts = _ranks([1.0 if o.uncertainty is None else o.uncertainty for o in opinions])
-    splits = None
-    if all(o.disagreement is not None for o in opinions):
-        # Networks that all find nothing agree, and know no more for that.
-        splits = _ranks([1.0 if o.uncertainty is None else o.disagreement or 0.0 for o in opinions])
-    own = np.stack([o.descriptor for o in opinions])
-    known = np.stack(labeled) if len(labeled) else np.empty((0, own.shape[1]))
-    apart = _distances(own, np.concatenate([own, known]))
-    between = apart[:, : len(own)]
-    # Before anything is labeled, a scan is as far from it as can be.
-    nearest = apart[:, len(own) :].min(axis=1) if len(known) else np.full(len(own), between.max())
-    doubt = doubts if splits is None else (doubts + splits) / 2
-    weight = len(known) / (len(known) + _EVEN_AT)
+    names, opinions = list(unlabeled), list(unlabeled.values())
+    uncertain, divided = _doubt_ranks(opinions)
+    doubt = uncertain if divided is None else (uncertain + divided) / 2
+    between, nearest = _distances_to_scans(opinions, labeled)
+    weight = len(labeled) / (len(labeled) + _EVEN_AT)
     at_first = np.maximum(nearest[:, None] - between, 0.0).mean(axis=0)
-    left = list(range(len(own)))
+    left = list(range(len(opinions)))
     found = []
     while left:
         closer = np.maximum(nearest[:, None] - between[:, left], 0.0).mean(axis=0)
@@ -100,20 +89,40 @@ def annotation_order(unlabeled: Mapping[str, Opinion], labeled: Sequence[np.ndar
         opinion = opinions[chosen]
         # Among those that are left, the last one would always stand for the most.
         stands = float(np.mean(at_first < closer[best]))
-        reason = _reason(opinion, doubts[chosen], None if splits is None else splits[chosen], stands)
         found.append(
             Suggestion(
-                names[chosen],
-                min(float(gains[best]), 1.0),
-                opinion.uncertainty,
-                opinion.disagreement,
-                float(closer[best]),
-                reason,
+                case=names[chosen],
+                gain=min(float(gains[best]), 1.0),
+                uncertainty=opinion.uncertainty,
+                disagreement=opinion.disagreement,
+                closer=float(closer[best]),
+                reason=_reason(opinion, uncertain[chosen], None if divided is None else divided[chosen], stands),
             )
         )
         left.pop(best)
         nearest = np.minimum(nearest, between[:, chosen])
     return found
+
+
+def _doubt_ranks(opinions: Sequence[Opinion]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Ranks by uncertainty, and by disagreement of the students; the latter None where some model has no students."""
+    # Where nothing was found, nothing is known: the most uncertain of all.
+    uncertain = _ranks([1.0 if o.uncertainty is None else o.uncertainty for o in opinions])
+    if any(o.disagreement is None for o in opinions):
+        return uncertain, None
+    # Networks that all find nothing agree, and know no more for that.
+    return uncertain, _ranks([1.0 if o.uncertainty is None else o.disagreement or 0.0 for o in opinions])
+
+
+def _distances_to_scans(opinions: Sequence[Opinion], labeled: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Pairwise distances of the unlabeled scans, (N, N), and of each to the nearest labeled one, (N,)."""
+    own = np.stack([o.descriptor for o in opinions])
+    known = np.stack(labeled) if len(labeled) else np.empty((0, own.shape[1]))
+    apart = _distances(own, np.concatenate([own, known]))
+    between = apart[:, : len(own)]
+    # Before anything is labeled, a scan is as far from it as can be.
+    nearest = apart[:, len(own) :].min(axis=1) if len(known) else np.full(len(own), between.max())
+    return between, nearest
 
 
 def suggest_cases(

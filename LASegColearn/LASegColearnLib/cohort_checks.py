@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -144,29 +145,38 @@ def _read(member: _Member, on_read: OnRead | None) -> _Outcome:
     except InputError as error:
         outcome.problems += error.problems
         if label_path is not None:
-            try:
+            with _problems_to(outcome):
                 check_label(label_path, case.segment, case.id)
-            except InputError as label_error:
-                outcome.problems += label_error.problems
         return outcome
     outcome.content_hash = content_hash(scan)
     label = None
     if label_path is not None:
-        try:
+        with _problems_to(outcome):
             label, outcome.warnings = read_label(label_path, case.segment, scan, case.id)
-        except InputError as error:
-            outcome.problems += error.problems
     if on_read is not None and not outcome.problems:
-        try:
-            on_read(case, outcome.content_hash, scan, label)
-        except InputError as error:
-            outcome.problems += error.problems
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            remedy = "Crop it, or set a smaller region_mm or a larger spacing_mm."
-            outcome.problems.append(Problem(case.id, "There is not enough memory to prepare it.", remedy))
+        with _problems_to(outcome):
+            _hand_on(on_read, case, outcome.content_hash, scan, label)
     return outcome
+
+
+@contextmanager
+def _problems_to(outcome: _Outcome) -> Iterator[None]:
+    """Keep the problems of an :class:`InputError` in this block with the case's others."""
+    try:
+        yield
+    except InputError as error:
+        outcome.problems += error.problems
+
+
+def _hand_on(on_read: OnRead, case: Case, content: str, scan: sitk.Image, label: sitk.Image | None) -> None:
+    """Call ``on_read``; :class:`InputError` where the memory does not suffice for what it does."""
+    try:
+        on_read(case, content, scan, label)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        remedy = "Crop it, or set a smaller region_mm or a larger spacing_mm."
+        raise InputError(Problem(case.id, "There is not enough memory to prepare it.", remedy)) from None
 
 
 def _count_problems(cohort: Cohort, min_labeled: int, min_unlabeled: int) -> Iterator[Problem]:

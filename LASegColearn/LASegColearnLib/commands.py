@@ -16,8 +16,10 @@ from LASegColearnLib.command_output import listener
 from LASegColearnLib.errors import InputError, Problem
 
 if TYPE_CHECKING:
+    from LASegColearnLib.events import Listener
     from LASegColearnLib.settings import Settings
     from LASegColearnLib.stopping import StopRequest
+    from LASegColearnLib.training import TrainingResult
 
 PRESET = "cpu"
 
@@ -69,16 +71,7 @@ def do_train(options: argparse.Namespace) -> int:
     """Train, go on with a training, or print the settings."""
     _refuse_in_set(options, {"preset": "--preset"})
     if options.settings:
-        _refuse(
-            {"--resume": options.resume or None},
-            "The settings of a run are in its settings.json.",
-            "Leave it out, to see those of a new run.",
-        )
-        from LASegColearnLib.settings import setting_text
-
-        for name, value in _settings(options).to_dict().items():
-            sys.stdout.write(f"{name}={setting_text(value)}\n")
-        return 0
+        return _print_settings(options)
     if options.run is None:
         raise InputError(Problem("--run", "Wanted a run folder, found none.", "Give the folder for the run."))
 
@@ -91,41 +84,63 @@ def do_train(options: argparse.Namespace) -> int:
         folder.remove_late_stop()
 
     from LASegColearnLib.allocation import keep_freed_memory
-    from LASegColearnLib.training import resume, train
 
     keep_freed_memory()
     stop = _stop_request(options, folder.stop_file)
     told_to = listener(options, when_lost=stop.ask)
     with stop.on_signals():
-        if options.resume:
-            _refuse(
-                {"--cohort": options.cohort, "--labeled": options.labeled, "--init": options.init},
-                "A run that is resumed goes on with its own cases and networks.",
-                "Leave it out, or start a new run, with --init to go on from this one's model.",
-            )
-            given = {"preset": options.preset, "method": options.method, "seed": options.seed}
-            changes = [f"{name}={value}" for name, value in given.items() if value is not None]
-            result = resume(
-                options.run,
-                device=options.device,
-                minutes=options.minutes,
-                iterations=options.iterations,
-                changes=[*changes, *options.set],
-                listeners=[told_to],
-                should_stop=stop,
-            )
-        else:
-            result = train(
-                options.cohort,
-                options.run,
-                _settings(options),
-                device=options.device,
-                labeled=options.labeled,
-                init=options.init,
-                listeners=[told_to],
-                should_stop=stop,
-            )
+        result = (_resume if options.resume else _train)(options, told_to, stop)
     return 0 if result.finished else 1
+
+
+def _print_settings(options: argparse.Namespace) -> int:
+    """Print the settings that a new training would have."""
+    from LASegColearnLib.settings import setting_text
+
+    _refuse(
+        {"--resume": options.resume or None},
+        "The settings of a run are in its settings.json.",
+        "Leave it out, to see those of a new run.",
+    )
+    for name, value in _settings(options).to_dict().items():
+        sys.stdout.write(f"{name}={setting_text(value)}\n")
+    return 0
+
+
+def _train(options: argparse.Namespace, told_to: Listener, stop: StopRequest) -> TrainingResult:
+    from LASegColearnLib.training import train
+
+    return train(
+        options.cohort,
+        options.run,
+        _settings(options),
+        device=options.device,
+        labeled=options.labeled,
+        init=options.init,
+        listeners=[told_to],
+        should_stop=stop,
+    )
+
+
+def _resume(options: argparse.Namespace, told_to: Listener, stop: StopRequest) -> TrainingResult:
+    from LASegColearnLib.training import resume
+
+    _refuse(
+        {"--cohort": options.cohort, "--labeled": options.labeled, "--init": options.init},
+        "A run that is resumed goes on with its own cases and networks.",
+        "Leave it out, or start a new run, with --init to go on from this one's model.",
+    )
+    given = {"preset": options.preset, "method": options.method, "seed": options.seed}
+    changes = [f"{name}={value}" for name, value in given.items() if value is not None]
+    return resume(
+        options.run,
+        device=options.device,
+        minutes=options.minutes,
+        iterations=options.iterations,
+        changes=[*changes, *options.set],
+        listeners=[told_to],
+        should_stop=stop,
+    )
 
 
 def _settings(options: argparse.Namespace) -> Settings:

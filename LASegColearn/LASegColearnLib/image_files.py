@@ -38,6 +38,29 @@ def read_image(path: Path, name: str, what: str) -> sitk.Image:
         If the file is missing, of another format, damaged, cut short, sheared, too large for the memory, or names
         voxels that are elsewhere.
     """
+    _refuse_path(path, name, what)
+    try:
+        named = voxel_files(path, name, what)
+    except OSError:
+        raise not_readable(name) from None
+    refuse_voxels_elsewhere(path, named, name, what)
+    reader = image_reader(path)
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        if not is_out_of_memory(error) and "orthonormal" not in str(error):
+            refuse_without_voxels(path, named, name, what)
+        raise _not_read(error, name, what) from None
+    if path.name.lower().endswith((".nii", ".nii.gz")) and is_cut_short(path, reader):
+        raise InputError(Problem(name, f"The {what}'s file is cut short.", "Export or copy it again."))
+    # Of NIfTI alone the reader refuses this by itself.
+    if image.GetDimension() > 2 and _is_sheared(image):
+        raise _sheared(name, what)
+    return image
+
+
+def _refuse_path(path: Path, name: str, what: str) -> None:
+    """Raise :class:`InputError` where there is no file of a known format that may be read."""
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
         if is_file:
@@ -61,30 +84,17 @@ def read_image(path: Path, name: str, what: str) -> sitk.Image:
         raise InputError(
             Problem(name, f"Wanted a {what} as one of {known}, found {path.name}.", "Export it in such a format.")
         )
-    try:
-        named = voxel_files(path, name, what)
-    except OSError:
-        raise not_readable(name) from None
-    refuse_voxels_elsewhere(path, named, name, what)
-    reader = image_reader(path)
-    try:
-        image = reader.Execute()
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            cause = f"The {what} does not fit into this computer's memory, or its header is damaged."
-            raise InputError(Problem(name, cause, "Export it again, close other programs, or crop it.")) from None
-        if "orthonormal" in str(error):
-            raise _sheared(name, what) from None
-        refuse_without_voxels(path, named, name, what)
-        raise InputError(
-            Problem(name, f"The {what}'s file cannot be read: damaged or cut short.", "Export or copy it again.")
-        ) from None
-    if path.name.lower().endswith((".nii", ".nii.gz")) and is_cut_short(path, reader):
-        raise InputError(Problem(name, f"The {what}'s file is cut short.", "Export or copy it again."))
-    # Of NIfTI alone the reader refuses this by itself.
-    if image.GetDimension() > 2 and _is_sheared(image):
-        raise _sheared(name, what)
-    return image
+
+
+def _not_read(error: RuntimeError, name: str, what: str) -> InputError:
+    """What to say where ITK's reader has failed."""
+    if is_out_of_memory(error):
+        cause = f"The {what} does not fit into this computer's memory, or its header is damaged."
+        return InputError(Problem(name, cause, "Export it again, close other programs, or crop it."))
+    if "orthonormal" in str(error):
+        return _sheared(name, what)
+    cause = f"The {what}'s file cannot be read: damaged or cut short."
+    return InputError(Problem(name, cause, "Export or copy it again."))
 
 
 def three_dimensional(image: sitk.Image, name: str, what: str) -> sitk.Image:

@@ -113,46 +113,49 @@ def predict_files(
     done: list[PredictedCase] = []
     problems: list[Problem] = []
     for case_id, path in scans:
+        folder = output / case_id
         try:
-            scan = read_scan(path, case_id)
-            prediction = predictor.predict(scan, figures=figures, uncertainty=volumes)
+            prediction = _predict(predictor, case_id, path, figures=figures, uncertainty=volumes)
+            _replace_results(prediction, case_id, folder, nifti=nifti, volumes=volumes)
         except InputError as error:
             problems += error.problems
             continue
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            problems.append(
-                Problem(case_id, "There is not enough memory to segment it.", "Use --device cpu, or crop the scan.")
-            )
-            continue
-        except PredictionError:
-            cause = "The network's output for this scan contains NaN or infinity."
-            problems.append(Problem(case_id, cause, "Use another device (CPU), or train the model anew."))
-            continue
-        prediction = replace(prediction, figures={**prediction.figures, "scan": content_hash(scan)})
-        case = PredictedCase(case_id, output / case_id, prediction.figures)
-        had_results = bool(_with_results([(case_id, path)], output))
-        try:
-            _write(prediction, case.folder, nifti=nifti, volumes=volumes)
-        except PermissionError:
-            if not had_results:
-                # Not one file: nothing can be written here.
-                raise
-            problems.append(
-                Problem(
-                    case_id,
-                    "Its earlier result could not be replaced, as when another program has it open.",
-                    "Close it there, then predict once more.",
-                )
-            )
-            continue
+        case = PredictedCase(case_id, folder, prediction.figures)
         done.append(case)
         if on_done is not None:
             on_done(case)
     if problems:
         raise InputError(problems)
     return done
+
+
+def _predict(predictor: Predictor, case_id: str, path: Path, *, figures: bool, uncertainty: bool) -> Prediction:
+    """One scan's prediction, with the scan's hash among its figures; :class:`InputError` where there can be none."""
+    try:
+        scan = read_scan(path, case_id)
+        prediction = predictor.predict(scan, figures=figures, uncertainty=uncertainty)
+    except PredictionError:
+        cause = "The network's output for this scan contains NaN or infinity."
+        raise InputError(Problem(case_id, cause, "Use another device (CPU), or train the model anew.")) from None
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        cause = "There is not enough memory to segment it."
+        raise InputError(Problem(case_id, cause, "Use --device cpu, or crop the scan.")) from None
+    return replace(prediction, figures={**prediction.figures, "scan": content_hash(scan)})
+
+
+def _replace_results(prediction: Prediction, case_id: str, folder: Path, *, nifti: bool, volumes: bool) -> None:
+    """Write a prediction; :class:`InputError` where an earlier one is held open."""
+    had_results = _has_results(folder)
+    try:
+        _write(prediction, folder, nifti=nifti, volumes=volumes)
+    except PermissionError:
+        if not had_results:
+            # Not one file: nothing can be written here.
+            raise
+        cause = "Its earlier result could not be replaced, as when another program has it open."
+        raise InputError(Problem(case_id, cause, "Close it there, then predict once more.")) from None
 
 
 def _files(nifti: bool, volumes: bool) -> list[str]:
@@ -165,12 +168,13 @@ def _files(nifti: bool, volumes: bool) -> list[str]:
 
 
 def _with_results(scans: Sequence[tuple[str, Path]], output: Path) -> list[str]:
-    """The ids of those that have files in the output folder that a prediction would replace or remove."""
+    """The ids of those that have results in the output folder."""
+    return [case_id for case_id, _ in scans if _has_results(output / case_id)]
 
-    def has_some(folder: Path) -> bool:
-        return any((folder / name).exists() for name in _files(True, True)) or any(folder.glob(network_file("*")))
 
-    return [case_id for case_id, _ in scans if has_some(output / case_id)]
+def _has_results(folder: Path) -> bool:
+    """Whether a case's folder has files that a prediction would replace or remove."""
+    return any((folder / name).exists() for name in _files(True, True)) or any(folder.glob(network_file("*")))
 
 
 def check_output(scans: Sequence[tuple[str, Path]], output: Path, overwrite: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -177,86 +177,40 @@ class Settings:
 
     def problems(self) -> list[Problem]:
         """Return what is out of range, each with its remedy."""
-        found: list[Problem] = []
-
-        def require(holds: bool, name: str, wanted: str) -> None:
-            if not holds:
-                value = getattr(self, name)
-                found.append(Problem(name, f"Wanted {wanted}, found {value}.", f"Give {name} such a value."))
-
+        found = []
         for name, value in self.to_dict().items():
             numbers = value if isinstance(value, list) else [value]
-            finite = all(math.isfinite(number) for number in numbers if isinstance(number, float))
-            require(finite, name, "a finite number")
-        require(len(self.spacing_mm) == 3 and min(self.spacing_mm) >= 0.1, "spacing_mm", "three lengths from 0.1 mm")
-        require(
-            len(self.patch_size) == 3 and all(side > 0 and side % 16 == 0 for side in self.patch_size),
-            "patch_size",
-            "three multiples of 16 (the network halves a patch four times)",
-        )
-        for name in (
-            "labeled_batch",
-            "unlabeled_batch",
-            "batch_parts",
-            "filters",
-            "step_iterations",
-            "iterations",
-            "checkpoints",
-        ):
-            require(getattr(self, name) >= 1, name, "at least 1")
-        require(
-            self.batch_parts < 1 or not any(n % self.batch_parts for n in (self.labeled_batch, self.unlabeled_batch)),
-            "batch_parts",
-            f"a number that divides {self.labeled_batch} labeled and {self.unlabeled_batch} unlabeled patches evenly",
-        )
-        for name in ("foreground_patches", "affine_augmentation", "intensity_augmentation", "ramp_up"):
-            require(0 <= getattr(self, name) <= 1, name, "a share between 0 and 1")
-        for name in ("dropout", "pretraining", "self_training", "anneal_from", "holdout"):
-            require(0 <= getattr(self, name) < 1, name, "a share of at least 0 and below 1")
-        # Beyond these, which a file from elsewhere may ask for, nothing would ever be done.
-        require(0 <= self.overlap <= MOST_OVERLAP, "overlap", f"a share between 0 and {MOST_OVERLAP:g}")
-        require(self.filters <= 128, "filters", "at most 128")
-        require(1 <= self.committee <= MOST_IN_COMMITTEE, "committee", f"a number from 1 to {MOST_IN_COMMITTEE}")
-        require(
-            self.pretraining + self.self_training < 1,
-            "self_training",
-            f"a share that leaves some co-learning after {self.pretraining:g} of pretraining",
-        )
-        require(
-            self.self_training == 0 or self.teacher_rounds >= 1,
-            "teacher_rounds",
-            "at least 1 where there is self_training, which learns from the teacher's labels of whole scans",
-        )
-        require(self.region_mm is None or min(self.region_mm) > 0, "region_mm", "three lengths above 0 mm, or none")
-        require(
-            not self.axial_rotations or self.patch_size[0] == self.patch_size[1],
-            "patch_size",
-            "the same x and y side, since patches are rotated by 90 degrees (or axial_rotations=false)",
-        )
-        require(0 < self.mix_crop <= 1, "mix_crop", "a share above 0 and at most 1")
-        require(self.alpha >= 0 and self.beta >= 0 and 0 < self.alpha + self.beta < 1, "alpha", "0 < alpha + beta < 1")
-        require(self.learning_rate > 0, "learning_rate", "a rate above 0")
-        require(not self.mirror or self.axial_flips, "mirror", "false where training flips no patches (axial_flips)")
-        require(abs(self.logit_shift) <= 5, "logit_shift", "a number from -5 to 5")
-        require(self.minutes is None or self.minutes > 0, "minutes", "a time above 0")
-        require(self.seed < 1 << 63, "seed", "a number below 2 to the power of 63")
-        for name in (
-            "seed",
-            "unlabeled_weight",
-            "mix_weight",
-            "cross_entropy_weight",
-            "weight_decay",
-            "momentum",
-            "gradient_clip",
-            "statistics_batches",
-            "teacher_rounds",
-            "validations",
-            "validation_cases",
-        ):
-            require(getattr(self, name) >= 0, name, "0 or more")
+            if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
+                found.append(self._problem(name, "a finite number"))
+        for names, is_in_range, wanted in _RANGES:
+            found += [self._problem(name, wanted) for name in names if not is_in_range(getattr(self, name))]
+        found += self._combination_problems()
         for name, choices in _CHOICES.items():
-            require(getattr(self, name) in choices, name, "one of " + ", ".join(choices))
+            if getattr(self, name) not in choices:
+                found.append(self._problem(name, "one of " + ", ".join(choices)))
         return found
+
+    def _combination_problems(self) -> Iterator[Problem]:
+        """What is wrong with settings that are each in their range, but do not go together."""
+        if self.batch_parts >= 1 and any(n % self.batch_parts for n in (self.labeled_batch, self.unlabeled_batch)):
+            patches = f"{self.labeled_batch} labeled and {self.unlabeled_batch} unlabeled patches"
+            yield self._problem("batch_parts", f"a number that divides {patches} evenly")
+        if not self.pretraining + self.self_training < 1:
+            wanted = f"a share that leaves some co-learning after {self.pretraining:g} of pretraining"
+            yield self._problem("self_training", wanted)
+        if self.self_training != 0 and self.teacher_rounds < 1:
+            wanted = "at least 1 where there is self_training, which learns from the teacher's labels of whole scans"
+            yield self._problem("teacher_rounds", wanted)
+        if self.axial_rotations and self.patch_size[0] != self.patch_size[1]:
+            wanted = "the same x and y side, since patches are rotated by 90 degrees (or axial_rotations=false)"
+            yield self._problem("patch_size", wanted)
+        if not (self.alpha >= 0 and self.beta >= 0 and 0 < self.alpha + self.beta < 1):
+            yield self._problem("alpha", "0 < alpha + beta < 1")
+        if self.mirror and not self.axial_flips:
+            yield self._problem("mirror", "false where training flips no patches (axial_flips)")
+
+    def _problem(self, name: str, wanted: str) -> Problem:
+        return Problem(name, f"Wanted {wanted}, found {getattr(self, name)}.", f"Give {name} such a value.")
 
     def checked(self) -> Settings:
         """Return these settings, or raise :class:`InputError` naming every one that is out of range."""
@@ -345,6 +299,65 @@ class Settings:
         return replace(self, **values).checked()
 
 
+# Which settings, what they must be each by itself, and how that is said. Beyond some of these bounds, which a file from
+# elsewhere may ask for, nothing would ever be done.
+_RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (
+        ("spacing_mm",),
+        lambda lengths: len(lengths) == 3 and min(lengths) >= 0.1,
+        "three lengths from 0.1 mm",
+    ),
+    (
+        ("patch_size",),
+        lambda sides: len(sides) == 3 and all(side > 0 and side % 16 == 0 for side in sides),
+        "three multiples of 16 (the network halves a patch four times)",
+    ),
+    (
+        ("labeled_batch", "unlabeled_batch", "batch_parts", "filters", "step_iterations", "iterations", "checkpoints"),
+        lambda value: value >= 1,
+        "at least 1",
+    ),
+    (
+        ("foreground_patches", "affine_augmentation", "intensity_augmentation", "ramp_up"),
+        lambda value: 0 <= value <= 1,
+        "a share between 0 and 1",
+    ),
+    (
+        ("dropout", "pretraining", "self_training", "anneal_from", "holdout"),
+        lambda value: 0 <= value < 1,
+        "a share of at least 0 and below 1",
+    ),
+    (("overlap",), lambda value: 0 <= value <= MOST_OVERLAP, f"a share between 0 and {MOST_OVERLAP:g}"),
+    (("filters",), lambda value: value <= 128, "at most 128"),
+    (("committee",), lambda value: 1 <= value <= MOST_IN_COMMITTEE, f"a number from 1 to {MOST_IN_COMMITTEE}"),
+    (
+        ("region_mm",),
+        lambda lengths: lengths is None or min(lengths) > 0,
+        "three lengths above 0 mm, or none",
+    ),
+    (("mix_crop",), lambda value: 0 < value <= 1, "a share above 0 and at most 1"),
+    (("learning_rate",), lambda value: value > 0, "a rate above 0"),
+    (("logit_shift",), lambda value: abs(value) <= 5, "a number from -5 to 5"),
+    (("minutes",), lambda value: value is None or value > 0, "a time above 0"),
+    (("seed",), lambda value: value < 1 << 63, "a number below 2 to the power of 63"),
+    (
+        (
+            "seed",
+            "unlabeled_weight",
+            "mix_weight",
+            "cross_entropy_weight",
+            "weight_decay",
+            "momentum",
+            "gradient_clip",
+            "statistics_batches",
+            "teacher_rounds",
+            "validations",
+            "validation_cases",
+        ),
+        lambda value: value >= 0,
+        "0 or more",
+    ),
+)
 # These have options of their own.
 _NOT_CHANGES = ("preset", "method", "seed", "iterations", "minutes")
 

@@ -167,36 +167,54 @@ class Trainer:
             return False
         try:
             while progress < 1.0:
-                labeled_until = 0.0 if self._labeled_at is None else self._share(*self._labeled_at)
-                if self.method.labels_scans(labeled_until, progress):
-                    batches.forget()
-                    if not self._label_scans():
-                        # No step with half of the labels: this is done again when the run is resumed.
-                        self.save(self.run.last_checkpoint)
-                        self._wait_until_saved()
-                        return False
-                    self._learn_from_scan_labels(source)
-                phase = self.method.phase(progress)
-                parts = batches.take(self.iteration, *self.method.batch_sizes(progress))
-                on_device = [part.to(self.device.device) for part in parts]
-                losses = self.step(on_device, progress, self.learning_rate(progress))
-                self._check(losses)
-                record.add(losses)
-                self.iteration += 1
-                if record.due():
-                    self._report_progress(record, phase)
-                now, stopped = self._agreed()
-                if now < 1.0:
-                    self._to_validate |= _crossed(progress, now, self.settings.validations)
-                    stopped = stopped or not self._validate_if_due()
-                    if stopped or _crossed(progress, now, self.settings.checkpoints):
-                        self.save(self.run.last_checkpoint)
-                    if stopped:
-                        self._wait_until_saved()
-                        return False
+                if not self._label_if_due(progress, source, batches):
+                    return False
+                now = self._iterate(progress, batches, record)
+                if now is None:
+                    return False
                 progress = now
         finally:
             batches.close()
+        return self._finish(record)
+
+    def _label_if_due(self, progress: float, source: PatchSource, batches: BatchesAhead) -> bool:
+        """Label the scans where that is due; returns whether nobody has asked to stop meanwhile."""
+        labeled_until = 0.0 if self._labeled_at is None else self._share(*self._labeled_at)
+        if not self.method.labels_scans(labeled_until, progress):
+            return True
+        batches.forget()
+        if not self._label_scans():
+            # No step with half of the labels: this is done again when the run is resumed.
+            self.save(self.run.last_checkpoint)
+            self._wait_until_saved()
+            return False
+        self._learn_from_scan_labels(source)
+        return True
+
+    def _iterate(self, progress: float, batches: BatchesAhead, record: _Record) -> float | None:
+        """Make one iteration, and validate and save where that is due; the progress after it, None at a stop."""
+        phase = self.method.phase(progress)
+        parts = batches.take(self.iteration, *self.method.batch_sizes(progress))
+        on_device = [part.to(self.device.device) for part in parts]
+        losses = self.step(on_device, progress, self.learning_rate(progress))
+        self._check(losses)
+        record.add(losses)
+        self.iteration += 1
+        if record.due():
+            self._report_progress(record, phase)
+        now, stopped = self._agreed()
+        if now < 1.0:
+            self._to_validate |= _crossed(progress, now, self.settings.validations)
+            stopped = stopped or not self._validate_if_due()
+            if stopped or _crossed(progress, now, self.settings.checkpoints):
+                self.save(self.run.last_checkpoint)
+            if stopped:
+                self._wait_until_saved()
+                return None
+        return now
+
+    def _finish(self, record: _Record) -> bool:
+        """What is done at the end of a run; returns whether nobody has asked to stop meanwhile."""
         if record.parts:
             self._report_progress(record, self.method.phase(1.0))
         if not self._complete:

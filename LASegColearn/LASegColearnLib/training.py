@@ -12,8 +12,7 @@ from typing import Any
 import torch
 
 from LASegColearnLib.awake import kept_awake
-from LASegColearnLib.cache_index import load_cache_index, save_cache_index
-from LASegColearnLib.case_cache import CaseCache
+from LASegColearnLib.cache_index import load_cache_index
 from LASegColearnLib.checkpoints import (
     committee_of,
     load_checkpoint,
@@ -21,20 +20,16 @@ from LASegColearnLib.checkpoints import (
     predict_together,
     predicting_tensors,
 )
-from LASegColearnLib.cohort import load_cohort, save_cohort
+from LASegColearnLib.cohort import load_cohort
 from LASegColearnLib.committee_training import (
     CommitteeTraining,
     go_on_with_committee,
-    prepare_committee,
     with_possible_committee,
 )
 from LASegColearnLib.device import Device, choose_device
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.events import EventLog, Listener
-from LASegColearnLib.holdout import earlier_roles, record_roles, with_holdout, without_held_out
-from LASegColearnLib.methods import fewest_cases, method_class
 from LASegColearnLib.processes import Processes, joined, own_device, started_together
-from LASegColearnLib.roles import RoleLedger
 from LASegColearnLib.run_folder import RunFolder, write_json_atomically
 from LASegColearnLib.run_lock import alone_in
 from LASegColearnLib.run_settings import (
@@ -42,13 +37,12 @@ from LASegColearnLib.run_settings import (
     check_length,
     refuse_other_networks,
     shared_out,
-    untrained_start,
     warm_start_settings,
 )
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.stopping import Stopped
 from LASegColearnLib.trainer import Trainer, TrainingCases
-from LASegColearnLib.training_preparation import cases_by_role, prepare_cases, training_cases
+from LASegColearnLib.training_preparation import NewRunPreparation, cases_of_resumed
 
 _LEDGER_NAME = "lasegcolearn-roles.json"
 # Of a checkpoint, by a run that is resumed or starts from another's model.
@@ -130,85 +124,40 @@ def train(
     folder = RunFolder(run)
     if cohort is None:
         raise InputError(Problem("--cohort", "Wanted a cohort file to train on, found none.", "Give one, or --resume."))
-    if run.exists() and not run.is_dir():
-        raise InputError(Problem(run.name, "Wanted a folder for the run, found a file.", "Give another name."))
-    if folder.last_checkpoint.exists():
-        raise InputError(
-            Problem(run.name, "There is a run in this folder already.", "Give another folder, or go on with --resume.")
-        )
-    # Links and the upper and lower case of some disks make one file of two paths.
-    if folder.cohort.exists() and cohort.exists() and cohort.samefile(folder.cohort):
-        raise InputError(
-            Problem(
-                run.name,
-                "The cohort file lies in this folder and would be replaced.",
-                "Give a folder of its own for the run.",
-            )
-        )
-    for file in (folder.settings, folder.cohort, folder.best_checkpoint, folder.committee):
-        if file.exists() and not folder.was_begun:
-            raise InputError(
-                Problem(
-                    run.name,
-                    f"{file.name} lies in this folder, is not of a run and would be replaced.",
-                    "Give a folder of its own for the run.",
-                )
-            )
-    place = choose_device(own_device(device), settings.precision)
-    settings, note = shared_out(settings, started_together().count)
-    settings, fewer = with_possible_committee(settings, place, started_together().count)
+    _refuse_folder(folder, cohort)
+    chosen_device = choose_device(own_device(device), settings.precision)
+    settings, messages = _possible_settings(settings, chosen_device)
     initial = load_checkpoint(init, needed=_TO_GO_ON_FROM) if init is not None else None
     if initial is not None:
         settings = warm_start_settings(settings, initial["settings"])
         refuse_other_networks(settings, initial)
-    members = load_cohort(cohort)
+    full_cohort = load_cohort(cohort)
     if labeled is not None:
-        members = members.take_labeled(labeled)
-    needs_unlabeled = method_class(settings.method).needs_unlabeled
-    cache = CaseCache(folder.cache, settings)
+        full_cohort = full_cohort.take_labeled(labeled)
+    preparation = NewRunPreparation(
+        folder,
+        settings,
+        chosen_device,
+        full_cohort,
+        ledger_file=cohort.parent / _LEDGER_NAME,
+        initial=initial,
+        fewer_labels=labeled is not None,
+        messages=messages,
+    )
 
-    learned: dict[str, Callable[[], None]] = {}
+    def start(trainer: Trainer) -> None:
+        if initial is not None:
+            trainer.start_from(initial)
 
-    def record_what_is_learned(event: dict[str, Any]) -> None:
-        # Not before: a training that is stopped before it has saved anything has taught nobody.
-        if event["event"] == "checkpoint" and learned:
-            learned.pop("from")()
-
-    def prepare(events: EventLog) -> TrainingCases:
-        checked, cached = prepare_cases(members, settings, cache, events, should_stop)
-        ledger = RoleLedger.load(cohort.parent / _LEDGER_NAME)
-        earlier = earlier_roles(ledger, initial)
-        fewest_labeled, fewest = fewest_cases(settings.method)
-        chosen, left_out = (members, []) if labeled is None else without_held_out(members, checked, earlier, fewest)
-        kept, notes = with_holdout(chosen, checked.content_hashes, settings, earlier, fewest_labeled)
-        cases = training_cases(kept, checked.content_hashes, cached, earlier, needs_unlabeled)
-        write_json_atomically(folder.settings, settings.to_dict())
-        save_cohort(kept, folder.cohort)
-        save_cache_index(folder, cases)
-        prepare_committee(folder, settings, kept, cases, place, initial)
-        for message in [*note, *fewer, *left_out, *untrained_start(settings, initial), *checked.warnings, *notes]:
-            events.emit("warning", message=message)
-        if not chosen.validation:
-            # Drawn by this training: another of the same cohort, at once, must not learn from them.
-            record_roles(ledger, {"trained": [], "validated": cases.lineage["validated"]}, events)
-        learned["from"] = lambda: record_roles(ledger, cases.lineage, events)
-        return cases
-
-    told = [record_what_is_learned, *listeners]
-    with joined(place.device) as processes, _events(folder, told, processes) as events, kept_awake():
-        _require_one_precision(processes, place)
-        try:
-            cases = _prepared_by_first(processes, folder, lambda: prepare(events))
-        except Stopped:
-            return _stopped_before(folder, 0, 0.0, events)
-        with CommitteeTraining(folder, settings, place, events) as others:
-            asked = others.passing_on(should_stop)
-            others.wait_until_begun(asked)
-            trainer = Trainer(folder, settings, cases, place, events, asked, processes)
-            if initial is not None:
-                trainer.start_from(initial)
-            with closing(trainer):
-                return _run(trainer, others, events)
+    return _train_prepared(
+        folder,
+        settings,
+        chosen_device,
+        prepare=lambda events: preparation.prepare(events, should_stop),
+        start=start,
+        listeners=[preparation.record_roles_when_saved, *listeners],
+        should_stop=should_stop,
+    )
 
 
 def resume(
@@ -246,55 +195,137 @@ def resume(
         raise InputError(
             Problem(run.name, "There is no checkpoint to go on from.", "Start the run anew, without --resume.")
         )
+    kept = _settings_of_resumed(folder, changes, minutes, iterations)
+    chosen_device = choose_device(own_device(device), kept.checked().precision)
+    settings, messages = _possible_settings_of_resumed(kept, chosen_device)
+    checkpoint = load_checkpoint(folder.last_checkpoint, needed=_TO_GO_ON_FROM)
+    for trained in (checkpoint, *_of_further_models(folder, settings)):
+        check_length(trained, minutes, iterations)
+    cohort = load_cohort(folder.cohort)
+
+    def prepare(events: EventLog) -> TrainingCases:
+        write_json_atomically(folder.settings, kept.to_dict())
+        for message in messages:
+            events.emit("warning", message=message)
+        cases = cases_of_resumed(folder, settings, cohort, checkpoint["lineage"], events, should_stop)
+        go_on_with_committee(folder, settings, cases)
+        return cases
+
+    return _train_prepared(
+        folder,
+        settings,
+        chosen_device,
+        prepare=prepare,
+        start=Trainer.resume,
+        listeners=listeners,
+        should_stop=should_stop,
+        begun_at=(checkpoint["iteration"], checkpoint["elapsed_seconds"]),
+        earlier=committee_of(checkpoint)[: kept.committee - 1] if checkpoint.get("complete") else (),
+    )
+
+
+def _refuse_folder(folder: RunFolder, cohort: Path) -> None:
+    """Raise :class:`InputError` where a new run would replace another run, the cohort file or other people's files."""
+    run = folder.path
+    if run.exists() and not run.is_dir():
+        raise InputError(Problem(run.name, "Wanted a folder for the run, found a file.", "Give another name."))
+    if folder.last_checkpoint.exists():
+        raise InputError(
+            Problem(run.name, "There is a run in this folder already.", "Give another folder, or go on with --resume.")
+        )
+    # Links and the upper and lower case of some disks make one file of two paths.
+    if folder.cohort.exists() and cohort.exists() and cohort.samefile(folder.cohort):
+        raise InputError(
+            Problem(
+                run.name,
+                "The cohort file lies in this folder and would be replaced.",
+                "Give a folder of its own for the run.",
+            )
+        )
+    for file in (folder.settings, folder.cohort, folder.best_checkpoint, folder.committee):
+        if file.exists() and not folder.was_begun:
+            raise InputError(
+                Problem(
+                    run.name,
+                    f"{file.name} lies in this folder, is not of a run and would be replaced.",
+                    "Give a folder of its own for the run.",
+                )
+            )
+
+
+def _possible_settings(settings: Settings, device: Device) -> tuple[Settings, list[str]]:
+    """Settings with the parts of a batch and the models that are possible here, and what is to be said about them."""
+    processes = started_together().count
+    settings, about_parts = shared_out(settings, processes)
+    settings, about_models = with_possible_committee(settings, device, processes)
+    return settings, [*about_parts, *about_models]
+
+
+def _possible_settings_of_resumed(settings: Settings, device: Device) -> tuple[Settings, list[str]]:
+    """The same for a run that is resumed: what was trained of its further models is not dropped unasked."""
+    processes = started_together().count
+    if processes > 1:
+        return _possible_settings(settings, device)
+    settings, messages = shared_out(settings, processes)
+    possible, about_models = with_possible_committee(settings, device, processes)
+    if about_models:
+        messages = [
+            *messages,
+            f"The run goes on with all its models, which may be too many here. {about_models[0]} To go on with as "
+            f"many, resume it with --set committee={possible.committee}.",
+        ]
+    return settings, messages
+
+
+def _settings_of_resumed(
+    folder: RunFolder, changes: Sequence[str], minutes: float | None, iterations: int | None
+) -> Settings:
+    """The run's own settings with the changes and the length that were asked for."""
     settings = changed_on_the_way(Settings.read(folder.settings), changes)
     if minutes is not None:
         settings = replace(settings, minutes=minutes)
     if iterations is not None:
         settings = replace(settings, iterations=iterations, minutes=None)
-    place = choose_device(own_device(device), settings.checked().precision)
-    kept = settings
-    settings, note = shared_out(settings, started_together().count)
-    possible, fewer = with_possible_committee(settings, place, started_together().count)
-    if started_together().count > 1:
-        settings, note = possible, [*note, *fewer]
-    elif fewer:
-        # What was trained of the others is not dropped unasked.
-        note = [
-            *note,
-            f"The run goes on with all its models, which may be too many here. {fewer[0]} To go on with as "
-            f"many, resume it with --set committee={possible.committee}.",
-        ]
-    content = load_checkpoint(folder.last_checkpoint, needed=_TO_GO_ON_FROM)
-    for trained in (content, *_of_further_models(folder, settings)):
-        check_length(trained, minutes, iterations)
-    members = load_cohort(folder.cohort)
+    return settings
 
-    def prepare(events: EventLog) -> TrainingCases:
-        write_json_atomically(folder.settings, kept.to_dict())
-        for message in note:
-            events.emit("warning", message=message)
-        cases = load_cache_index(folder, content["lineage"])
-        if cases is None:
-            cache = CaseCache(folder.cache, settings)
-            _, cached = prepare_cases(members, settings, cache, events, should_stop)
-            cases = TrainingCases(**cases_by_role(members, cached), lineage=content["lineage"])
-            save_cache_index(folder, cases)
-        go_on_with_committee(folder, settings, cases)
-        return cases
 
-    with joined(place.device) as processes, _events(folder, listeners, processes) as events, kept_awake():
-        _require_one_precision(processes, place)
+def _train_prepared(
+    folder: RunFolder,
+    settings: Settings,
+    device: Device,
+    *,
+    prepare: Callable[[EventLog], TrainingCases],
+    start: Callable[[Trainer], None],
+    listeners: Sequence[Listener],
+    should_stop: Callable[[], bool],
+    begun_at: tuple[int, float] = (0, 0.0),
+    earlier: Sequence[dict[str, Any]] = (),
+) -> TrainingResult:
+    """Prepare the scans, then train the run's model at once with the further ones.
+
+    Parameters
+    ----------
+    prepare
+        Makes the cases to train on; called by the first process alone.
+    start
+        Gives the new trainer the state that the training begins with.
+    begun_at
+        Iteration and seconds of training that the run has behind it.
+    earlier
+        See :func:`_run`.
+    """
+    with joined(device.device) as processes, _events(folder, listeners, processes) as events, kept_awake():
+        _require_one_precision(processes, device)
         try:
             cases = _prepared_by_first(processes, folder, lambda: prepare(events))
         except Stopped:
-            return _stopped_before(folder, content["iteration"], content["elapsed_seconds"], events)
-        with CommitteeTraining(folder, settings, place, events) as others:
+            return _stopped_before(folder, *begun_at, events)
+        with CommitteeTraining(folder, settings, device, events) as others:
             asked = others.passing_on(should_stop)
             others.wait_until_begun(asked)
-            trainer = Trainer(folder, settings, cases, place, events, asked, processes)
-            trainer.resume()
+            trainer = Trainer(folder, settings, cases, device, events, asked, processes)
+            start(trainer)
             with closing(trainer):
-                earlier = committee_of(content)[: kept.committee - 1] if content.get("complete") else []
                 return _run(trainer, others, events, earlier)
 
 
@@ -305,9 +336,9 @@ def _of_further_models(run: RunFolder, settings: Settings) -> Iterator[dict[str,
             yield load_checkpoint(run.trained_beside(number).last_checkpoint, needed=_TO_GO_ON_FROM)
 
 
-def _require_one_precision(processes: Processes, place: Device) -> None:
+def _require_one_precision(processes: Processes, device: Device) -> None:
     """Raise :class:`InputError` where unlike GPUs chose unlike precisions: only float16's gradients are scaled."""
-    if len(set(processes.of_each(_PRECISIONS.index(place.precision)))) > 1:
+    if len(set(processes.of_each(_PRECISIONS.index(device.precision)))) > 1:
         cause = "Wanted one precision for all processes, found several, as unlike GPUs choose them."
         raise InputError(Problem("torchrun", cause, "Train with --set precision=float32."))
 

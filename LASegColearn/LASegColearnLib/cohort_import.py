@@ -23,7 +23,7 @@ from LASegColearnLib.cohort import (
     real_path,
     unique_ids,
 )
-from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.errors import InputError, Problem, first_of
 from LASegColearnLib.scan_names import SUFFIXES, stem
 
 _LAYOUT = "a folder with imagesTr/ (and labelsTr/, imagesTs/), with or without dataset.json, or a .json datalist"
@@ -214,8 +214,9 @@ def _files_below(folder: Path) -> Iterator[Path]:
         folders.sort(key=lambda name: (Path(path, name).is_symlink(), name))
         yield from (Path(path, name) for name in files)
     if unreadable:
-        named = ", ".join(sorted(unreadable)[:4]) + (", ..." if len(unreadable) > 4 else "")
-        logging.getLogger(__name__).warning("Folders that may not be read were passed over: %s", named)
+        logging.getLogger(__name__).warning(
+            "Folders that may not be read were passed over: %s", first_of(sorted(unreadable))
+        )
 
 
 def _lies_in(path: Path, folder: Path) -> bool:
@@ -271,8 +272,9 @@ def _labels_by_name(images: Sequence[Path], labels: Path | None) -> dict[Path, P
     used = {file for chosen in found.values() for file in chosen}
     left = [file.name for file in files if file not in used]
     if left:
-        names_left = ", ".join(left[:4]) + (", ..." if len(left) > 4 else "")
-        logging.getLogger(__name__).warning("%d files in the folder of labels fit no scan: %s", len(left), names_left)
+        logging.getLogger(__name__).warning(
+            "%d files in the folder of labels fit no scan: %s", len(left), first_of(left)
+        )
     return {image: chosen[0] for image, chosen in found.items()}
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from LASegColearnLib.command_output import listener
-from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.errors import InputError, Problem, first_of
 
 if TYPE_CHECKING:
     from LASegColearnLib.events import Listener
@@ -60,8 +60,7 @@ def do_cohort(options: argparse.Namespace) -> int:
     doubtful = [case.id for case in cohort.unlabeled if is_named_like_a_label(case.image)]
     if doubtful and options.source is None:
         sys.stdout.write(
-            f"Added as scans, although their names look like labels: {', '.join(doubtful[:4])}"
-            f"{f' and {len(doubtful) - 4} more' if len(doubtful) > 4 else ''}. "
+            f"Added as scans, although their names look like labels: {first_of(doubtful)}. "
             "If they are labels, name them with --labels or --label-pattern.\n"
         )
     return 0

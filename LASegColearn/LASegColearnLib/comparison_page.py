@@ -73,11 +73,9 @@ def table_rows(trained: Sequence[Trained], methods: Sequence[str], protocol: str
     rows = []
     for method in methods:
         found = [row for one in trained if one.method == method for row in getattr(one, protocol)]
-        cells = []
-        for name, (_, factor) in MEASURES.items():
-            values = np.array([getattr(row.metrics, name) for row in found])
-            defined = values[np.isfinite(values)]
-            cells.append(mean_text(defined * factor, len(values) - len(defined)))
+        cells = [
+            mean_text([getattr(row.metrics, name) for row in found], factor) for name, (_, factor) in MEASURES.items()
+        ]
         rows.append({"method": method, "cells": cells})
     return rows
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from monai.losses import DiceLoss
+from monai.losses import MaskedDiceLoss
 
 from LASegColearnLib.components import largest_component
 from LASegColearnLib.losses import cross_entropy, foreground_probability, pseudo_label
@@ -18,8 +18,8 @@ from LASegColearnLib.mixing import box_mask, mix
 # All from BCP's published code, LA_BCP_train.py and BCP_utils.py.
 _BOX = (2, 3)
 _TRUE_WEIGHT, _PSEUDO_WEIGHT = 1.0, 0.5
-# 1 - mean over patches and both classes of (2 sum(p g) + 1e-5) / (sum(p) + sum(g) + 1e-5).
-_dice_of_each = DiceLoss(include_background=True, smooth_nr=1e-5, smooth_dr=1e-5)
+# 1 - mean over patches and both classes of (2 sum(p g) + 1e-5) / (sum(p) + sum(g) + 1e-5), sums over the mask alone.
+_dice_in_mask = MaskedDiceLoss(include_background=True, smooth_nr=1e-5, smooth_dr=1e-5)
 
 
 @dataclass
@@ -131,4 +131,5 @@ def _masked_dice(probability: torch.Tensor, targets: torch.Tensor, region: torch
     """Dice loss over the voxels where ``region`` (X, Y, Z) is 1: mean over patches and both classes."""
     both = torch.stack([1.0 - probability, probability], dim=1)
     targets_of_both = torch.stack([1.0 - targets, targets], dim=1)
-    return _dice_of_each(both * region, targets_of_both * region)
+    loss: torch.Tensor = _dice_in_mask(both, targets_of_both, region[None, None])
+    return loss

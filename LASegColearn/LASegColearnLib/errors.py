@@ -63,6 +63,11 @@ _BROKEN_LIBRARY = (126, 127, 1114)
 _PAGING_FILE_TOO_SMALL = 1455
 
 
+def first_of(names: Sequence[str], most: int = 4) -> str:
+    """The first few of the names, and how many more there are: "a, b, c, d and 3 more"."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 class UserError(Exception):
     """Something a person can mend; its text is shown without a traceback."""
 

@@ -108,17 +108,19 @@ def evaluate(
 
 def summarize(rows: Sequence[EvaluatedCase]) -> dict[str, Summary]:
     """Mean and standard deviation of each measure over the cases."""
-    result = {}
-    for measure in MEASURES:
-        values = np.array([getattr(row.metrics, measure) for row in rows], dtype=float)
-        defined = values[np.isfinite(values)]
-        result[measure] = Summary(
-            mean=float(defined.mean()) if len(defined) else math.nan,
-            deviation=float(defined.std(ddof=1)) if len(defined) > 1 else math.nan,
-            count=len(defined),
-            undefined=len(values) - len(defined),
-        )
-    return result
+    return {measure: summary_of([getattr(row.metrics, measure) for row in rows]) for measure in MEASURES}
+
+
+def summary_of(figures: Sequence[float]) -> Summary:
+    """Mean and standard deviation of the figures that are defined (finite)."""
+    values = np.array(figures, dtype=float)
+    defined = values[np.isfinite(values)]
+    return Summary(
+        mean=float(defined.mean()) if len(defined) else math.nan,
+        deviation=float(defined.std(ddof=1)) if len(defined) > 1 else math.nan,
+        count=len(defined),
+        undefined=len(values) - len(defined),
+    )
 
 
 def write_metrics_csv(rows: Sequence[EvaluatedCase], path: Path) -> None:
@@ -186,7 +188,7 @@ def _compare(case: Case, predictions: Path, unit: str) -> Metrics:
     path = _prediction_of(case, predictions)
     problems = []
     if case.label is None:
-        problems.append(Problem(case.id, "Wanted a label to compare with, found none.", "Add it to the cohort."))
+        problems.append(missing_label(case.id))
     if path is None:
         problems.append(
             Problem(
@@ -205,6 +207,11 @@ def _compare(case: Case, predictions: Path, unit: str) -> Metrics:
     notes += [warning.removeprefix(f"{case.id}: ") for warning in about_label]
     notes += [f"Of the prediction: {warning.removeprefix(f'{case.id}: ')}" for warning in about_prediction]
     return replace(metrics, note=" ".join(notes))
+
+
+def missing_label(case_id: str) -> Problem:
+    """What to say of a case without a label where one is needed."""
+    return Problem(case_id, "Wanted a label to compare with, found none.", "Add it to the cohort.")
 
 
 def _prediction_of(case: Case, folder: Path) -> Path | None:

@@ -10,8 +10,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-# A part of an array: a slice for each axis.
-Box = tuple[slice, ...]
+from LASegColearnLib.boxes import Box, bounding_box, union_of_boxes
 
 # Where more than one voxel in so many is surface, a distance transform can be faster than a search tree. Atria have one
 # in 30 to 55 of their box; a mask of everything, whose faces are far and all alike, one in 22.
@@ -88,6 +87,11 @@ def voxel_ml(spacing_mm: Sequence[float]) -> float:
     return float(np.prod(spacing_mm)) / 1000.0
 
 
+def dice_of_counts(size_a: int, size_b: int, both: int) -> float:
+    """Dice (0 to 1) of two masks by their numbers of voxels and those in both; two empty masks agree: 1."""
+    return 2.0 * both / (size_a + size_b) if size_a + size_b else 1.0
+
+
 def metrics_of(size_a: int, size_b: int, both: int, distances: tuple[float, float], ml: float) -> Metrics:
     """Metrics of a prediction and a reference by their counts of voxels.
 
@@ -102,7 +106,7 @@ def metrics_of(size_a: int, size_b: int, both: int, distances: tuple[float, floa
     """
     empty = size_a + size_b == 0
     return Metrics(
-        dice=1.0 if empty else 2.0 * both / (size_a + size_b),
+        dice=dice_of_counts(size_a, size_b, both),
         jaccard=1.0 if empty else both / (size_a + size_b - both),
         hd95=distances[0],
         asd=distances[1],
@@ -194,20 +198,6 @@ def surface_distances(a: Surface, b: Surface) -> tuple[float, float]:
 def hd95_and_asd(from_a: np.ndarray, from_b: np.ndarray) -> tuple[float, float]:
     """Of the distances of two surfaces' voxels to the other surface."""
     return float(np.percentile(np.concatenate([from_a, from_b]), 95)), float(from_a.mean())
-
-
-def bounding_box(mask: np.ndarray) -> Box:
-    """The smallest box with all of a mask that is not empty."""
-    box = []
-    for others in ((1, 2), (0, 2), (0, 1)):
-        occupied = np.flatnonzero(mask.any(axis=others))
-        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
-    return tuple(box)
-
-
-def union_of_boxes(a: Box, b: Box) -> Box:
-    """The smallest box with both boxes in it."""
-    return tuple(slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from LASegColearnLib.evaluation import summary_of
 from LASegColearnLib.version import __version__
 
 # What the pages' tables have of each case's figures: a title, and by what a figure is multiplied for it.
@@ -31,13 +32,14 @@ def picture(png: bytes | None, text: str) -> Picture | None:
     return Picture(Markup("data:image/png;base64,") + base64.b64encode(png).decode("ascii"), text)
 
 
-def mean_text(values: np.ndarray, undefined: int = 0) -> str:
-    """Mean ± standard deviation, and in how many cases there is no figure."""
-    if not len(values):
+def mean_text(figures: Sequence[float], factor: float) -> str:
+    """Mean ± standard deviation of the figures times ``factor``, and in how many cases there is no figure."""
+    summary = summary_of([factor * figure for figure in figures])
+    if not summary.count:
         return "–"
-    deviation = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
-    missing = f" ({undefined} undefined)" if undefined else ""
-    return f"{values.mean():.2f}{deviation}{missing}"
+    deviation = f" ± {summary.deviation:.2f}" if summary.count > 1 else ""
+    missing = f" ({summary.undefined} undefined)" if summary.undefined else ""
+    return f"{summary.mean:.2f}{deviation}{missing}"
 
 
 def render(template: str, **values: Any) -> str:

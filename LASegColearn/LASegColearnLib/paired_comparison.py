@@ -63,8 +63,8 @@ def compare_paired(first: Sequence[float], second: Sequence[float]) -> PairedCom
     return PairedComparison(len(differences), mean, low, high, verdict)
 
 
-def sentence(comparison: PairedComparison, first: str, second: str, measure: str = "Dice") -> str:
-    """The comparison for a person; the figures in percent.
+def sentence(comparison: PairedComparison, first: str, second: str) -> str:
+    """The comparison of two models' Dice for a person; the figures in percent.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def sentence(comparison: PairedComparison, first: str, second: str, measure: str
         What the two models are called, for example "the new model" and "the earlier one".
     """
     cases = f"{comparison.cases} case{'s' if comparison.cases != 1 else ''} not trained on"
-    mean = f"{measure} {100 * comparison.mean:+.1f} points on {cases}"
+    mean = f"Dice {100 * comparison.mean:+.1f} points on {cases}"
     if comparison.low is None or comparison.high is None:
         return f"Too few cases to tell which is better: {mean}."
     if math.isclose(comparison.low, comparison.high):

@@ -14,6 +14,8 @@ from LASegColearnLib.methods.base import Batch
 from LASegColearnLib.settings import Settings
 
 _LABELED, _UNLABELED, _METHOD = 0, 1, 2
+# For how many iterations batches are made in advance.
+_ITERATIONS_AHEAD = 2
 
 
 class PatchSource:
@@ -155,24 +157,19 @@ class BatchesAhead:
         Which parts of an iteration's batch are wanted, of how many.
     pinned
         Put them where a GPU can fetch them from.
-    ahead
-        For how many iterations batches are made in advance.
     """
 
-    def __init__(
-        self, source: PatchSource, parts: Sequence[int] = (0,), of: int = 1, pinned: bool = False, ahead: int = 2
-    ) -> None:
+    def __init__(self, source: PatchSource, parts: Sequence[int] = (0,), of: int = 1, pinned: bool = False) -> None:
         self._source = source
         self._parts = parts
         self._of = of
         self._pinned = pinned
-        self._ahead = ahead
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._made: dict[tuple[int, int, int], Future[list[Batch]]] = {}
 
     def take(self, iteration: int, labeled: int, unlabeled: int) -> list[Batch]:
         """The batch of ``iteration`` in its parts; those after it are started. Raises what making it raised."""
-        wanted = [(iteration + step, labeled, unlabeled) for step in range(self._ahead + 1)]
+        wanted = [(iteration + step, labeled, unlabeled) for step in range(_ITERATIONS_AHEAD + 1)]
         for request in set(self._made) - set(wanted):
             # Another phase wants other numbers of patches: what was made ahead for the old one is dropped.
             self._made.pop(request).cancel()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from LASegColearnLib.cohort import id_problems, unique_ids
-from LASegColearnLib.errors import InputError, PredictionError, Problem, is_out_of_memory
+from LASegColearnLib.errors import InputError, PredictionError, Problem, first_of, is_out_of_memory
 from LASegColearnLib.predictor import Prediction, Predictor
 from LASegColearnLib.run_folder import patiently, write_json_atomically
 from LASegColearnLib.scan_files import content_hash, read_scan
@@ -54,7 +54,7 @@ def without_results(scans: Sequence[tuple[str, Path]], output: Path, predictor: 
     if others:
         raise InputError(
             Problem(
-                _some(others),
+                first_of(others),
                 "There are files in the output folder that this model did not make, or not in this way.",
                 "Give another output folder, or make all anew with --overwrite.",
             )
@@ -65,7 +65,7 @@ def without_results(scans: Sequence[tuple[str, Path]], output: Path, predictor: 
     if strangers:
         raise InputError(
             Problem(
-                _some(strangers),
+                first_of(strangers),
                 "The segmentation in the output folder is that of another scan.",
                 "Give another output folder, or make all anew with --overwrite.",
             )
@@ -189,7 +189,7 @@ def check_output(scans: Sequence[tuple[str, Path]], output: Path, overwrite: boo
     if foreign:
         problems.append(
             Problem(
-                _some(foreign),
+                first_of(foreign),
                 f"Files in the output folder are named as results are, but without {FIGURES_FILE} they are none, and "
                 "would be replaced or removed.",
                 "Give another output folder, or move these files elsewhere.",
@@ -198,7 +198,7 @@ def check_output(scans: Sequence[tuple[str, Path]], output: Path, overwrite: boo
     elif there and not overwrite:
         problems.append(
             Problem(
-                _some(there),
+                first_of(there),
                 "There are results in the output folder already.",
                 "Give another output folder, replace them with --overwrite, or go on where a prediction was broken "
                 "off with --only-missing.",
@@ -231,10 +231,6 @@ def _figures(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _some(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:4]) + (f" and {len(ids) - 4} more" if len(ids) > 4 else "")
 
 
 def _write(prediction: Prediction, folder: Path, *, nifti: bool, volumes: bool) -> None:

@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations, product
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 import torch
+from monai.data.utils import dense_patch_slices
 from torch import nn
 
 from LASegColearnLib.checkpoints import Model
@@ -301,11 +302,7 @@ def _digest(networks: Mapping[str, nn.Module]) -> str:
 
 def _windows(image: torch.Tensor, size: Sequence[int]) -> Iterator[torch.Tensor]:
     """Windows of an image (1, 1, X, Y, Z), no smaller, some at once; the last of each axis overlaps the one before."""
-    starts = [
-        [min(start, side - step) for start in range(0, side, step)]
-        for side, step in zip(image.shape[2:], size, strict=True)
-    ]
-    pieces = [image[:, :, x : x + size[0], y : y + size[1], z : z + size[2]] for x, y, z in product(*starts)]
+    pieces = [image[0, 0][place][None, None] for place in dense_patch_slices(image.shape[2:], size, size)]
     for first in range(0, len(pieces), WINDOWS_AT_ONCE):
         yield torch.cat(pieces[first : first + WINDOWS_AT_ONCE])
 

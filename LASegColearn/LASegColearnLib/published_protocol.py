@@ -10,8 +10,8 @@ import torch
 from LASegColearnLib.checkpoints import Model
 from LASegColearnLib.cohort import Case
 from LASegColearnLib.device import Device
-from LASegColearnLib.errors import InputError, Problem
-from LASegColearnLib.evaluation import EvaluatedCase
+from LASegColearnLib.errors import InputError
+from LASegColearnLib.evaluation import EvaluatedCase, missing_label
 from LASegColearnLib.metrics import Metrics, segmentation_metrics
 from LASegColearnLib.preprocessing import prepare_scan, restore_to_scan, to_array
 from LASegColearnLib.scan_files import read_label, read_scan
@@ -44,7 +44,7 @@ def evaluate_as_published(model: Model, cases: Sequence[Case], device: Device) -
 
 def _metrics(model: Model, case: Case, device: Device) -> Metrics:
     if case.label is None:
-        raise InputError(Problem(case.id, "Wanted a label to compare with, found none.", "Add it to the cohort."))
+        raise InputError(missing_label(case.id))
     scan = read_scan(case.image, case.id)
     label, _ = read_label(case.label, case.segment, scan, case.id)
     prepared = prepare_scan(scan, model.settings.spacing_mm, model.settings.region_mm)

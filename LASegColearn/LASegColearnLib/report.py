@@ -226,11 +226,10 @@ def _network_rows(run: _Run) -> list[dict[str, Any]]:
     rows = []
     for network in dict.fromkeys(row.network for row in run.rows):
         own = [row for row in run.rows if row.network == network]
-        cells = []
-        for name, (_, factor) in (*MEASURES.items(), *_VOLUMES.items()):
-            values = np.array([row.values[name] for row in own])
-            defined = values[np.isfinite(values)]
-            cells.append(mean_text(defined * factor, len(values) - len(defined)))
+        cells = [
+            mean_text([row.values[name] for row in own], factor)
+            for name, (_, factor) in (*MEASURES.items(), *_VOLUMES.items())
+        ]
         rows.append({"run": run.title, "network": network, "cells": cells, "unit": _unit(own), "count": len(own)})
     return rows
 

@@ -10,7 +10,10 @@ import numpy as np
 from scipy import ndimage
 from scipy.special import entr
 
-SURFACE_WIDTH_MM = 3.0
+from LASegColearnLib.boxes import bounding_box
+from LASegColearnLib.metrics import dice_of_counts
+
+_SURFACE_WIDTH_MM = 3.0
 
 
 def normalized_entropy(probability: np.ndarray) -> np.ndarray:
@@ -59,12 +62,12 @@ def combined_uncertainty(predicting: np.ndarray, students: Sequence[np.ndarray])
     return np.maximum(entropy, disagreement(students)) if len(students) > 1 else entropy
 
 
-def mean_near_surface(
-    values: np.ndarray, mask: np.ndarray, spacing_mm: Sequence[float], width_mm: float = SURFACE_WIDTH_MM
-) -> float | None:
+def mean_near_surface(values: np.ndarray, mask: np.ndarray, spacing_mm: Sequence[float]) -> float | None:
     """Mean of ``values`` over the voxels near the surface of ``mask``.
 
-    A mean over the whole scan would say more about the size of the scan than about the segmentation.
+    A voxel is near if the nearest voxel on the other side of the surface is at most 3 mm away, center to center; or at
+    most the voxels' largest side, so that those at the surface always are. A mean over the whole scan would say more
+    about the size of the scan than about the segmentation.
 
     Parameters
     ----------
@@ -72,9 +75,6 @@ def mean_near_surface(
         Arrays of one shape; the mask is taken as true or false.
     spacing_mm
         Voxel size along each axis.
-    width_mm
-        A voxel is near if the nearest voxel on the other side of the surface is at most so far away, center to center;
-        at least the voxels' largest side, so that those at the surface always are.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def mean_near_surface(
     mask = mask.astype(bool, copy=False)
     if not mask.any() or mask.all():
         return None
-    width_mm = max(width_mm, *spacing_mm)
+    width_mm = max(_SURFACE_WIDTH_MM, *spacing_mm)
     box = _box_around(mask, spacing_mm, width_mm)
     inside = mask[box]
     distance = np.where(
@@ -101,8 +101,8 @@ def pairwise_agreement(probabilities: Mapping[Any, np.ndarray]) -> dict[str, flo
     masks = {name: probability > 0.5 for name, probability in probabilities.items()}
     agreement = {}
     for (one, a), (other, b) in combinations(masks.items(), 2):
-        total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
-        agreement[f"{one}, {other}"] = 2 * int(np.count_nonzero(a & b)) / total if total else 1.0
+        counts = (int(np.count_nonzero(voxels)) for voxels in (a, b, a & b))
+        agreement[f"{one}, {other}"] = dice_of_counts(*counts)
     return agreement
 
 
@@ -111,6 +111,5 @@ def _box_around(mask: np.ndarray, spacing_mm: Sequence[float], width_mm: float) 
 
     At least one voxel is left around the mask, so that each voxel inside it still has its nearest voxel outside.
     """
-    bounds = ndimage.find_objects(mask.astype(np.uint8, copy=False))[0]
     margins = [int(width_mm / spacing) + 1 for spacing in spacing_mm]
-    return tuple(slice(max(b.start - m, 0), b.stop + m) for b, m in zip(bounds, margins, strict=True))
+    return tuple(slice(max(b.start - m, 0), b.stop + m) for b, m in zip(bounding_box(mask), margins, strict=True))

@@ -80,7 +80,7 @@ def test_parts_of_a_batch_hold_the_patches_of_the_whole(tmp_path: Path) -> None:
     source = PatchSource(cases, cases, replace(SETTINGS, axial_rotations=False, intensity_augmentation=0.5))
     whole = source.batch(5, 4, 2)
     parts = [source.batch(number, 2, 1) for number in (10, 11)]
-    for name in ("labeled", "labels", "unlabeled", "plain"):
+    for name in ("labeled", "labels", "unlabeled", "weakly_augmented"):
         assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
 
 

@@ -16,11 +16,11 @@ _MOST_SCALE, _MOST_STRETCH = 0.16, 0.11
 # Displacements of so many mm are drawn at points so many mm apart; between them they are interpolated.
 _BEND_MM, _BEND_SPACING_MM = 3.0, 20.0
 # The coil's field: logarithms at so many points along each axis.
-_LIGHT_POINTS = 3
-_LIGHT = 0.25
+_BIAS_FIELD_POINTS = 3
+_BIAS_FIELD = 0.25
 
 
-def moved_patch(
+def affine_elastic_patch(
     image: np.ndarray,
     label: np.ndarray | None,
     start: Sequence[int],
@@ -60,7 +60,7 @@ def moved_patch(
     return found, (found_label >= 0.5).astype(np.uint8)
 
 
-def other_intensities(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def augmented_intensities(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Another contrast, brightness, gamma and coil, a little blur and noise; the input has mean 0 and variance 1."""
     low, high = float(image.min()), float(image.max())
     if high > low:
@@ -68,7 +68,7 @@ def other_intensities(image: np.ndarray, rng: np.random.Generator) -> np.ndarray
         image = ((image - low) / (high - low)) ** gamma * (high - low) + low
     image = image * np.float32(rng.uniform(0.8, 1.25)) + np.float32(rng.uniform(-0.2, 0.2))
     if rng.random() < 0.5:
-        field = _smooth(rng.normal(0.0, _LIGHT, (1, *[_LIGHT_POINTS] * 3)), image.shape)[0].numpy()
+        field = _smooth(rng.normal(0.0, _BIAS_FIELD, (1, *[_BIAS_FIELD_POINTS] * 3)), image.shape)[0].numpy()
         image = (image - image.min()) * np.exp(field) + image.min()
     if rng.random() < 0.25:
         image = gaussian_filter(image, rng.uniform(0.3, 1.0))

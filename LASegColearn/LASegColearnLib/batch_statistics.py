@@ -15,7 +15,7 @@ from LASegColearnLib.patches import PatchSource
 from LASegColearnLib.settings import Settings
 
 
-def retake_statistics(
+def recompute_batch_norm_statistics(
     networks: Iterable[nn.Module], cases: Sequence[CachedCase], settings: Settings, device: Device
 ) -> None:
     """Replace each network's running means and variances by those of patches that are not augmented.
@@ -53,7 +53,7 @@ def retake_statistics(
 
 
 def _patches(source: PatchSource, batches: int, size: int) -> Iterator[torch.Tensor]:
-    return (source.batch(number, 0, size).plain for number in range(batches))
+    return (source.batch(number, 0, size).weakly_augmented for number in range(batches))
 
 
 def _are_numbers(network: nn.Module) -> bool:

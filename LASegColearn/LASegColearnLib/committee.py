@@ -49,7 +49,7 @@ class Committee(nn.Module):
         return torch.cat([member.bottom_features(x) for member in members], dim=1)
 
 
-def together(models: Sequence[Model]) -> Model:
+def combined_model(models: Sequence[Model]) -> Model:
     """One model of several: ``committee`` predicts, and ``model_1``, ``model_2`` and so on are what each would say.
 
     Parameters

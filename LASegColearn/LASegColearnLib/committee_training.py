@@ -135,7 +135,9 @@ def _settings_of(number: int, settings: Settings) -> Settings:
 def _share(cases: TrainingCases, beside: RunFolder) -> TrainingCases:
     def here(case: CachedCase) -> CachedCase:
         label = None if case.label_file is None else _linked(case.label_file, beside.cache)
-        return replace(case, image_file=_linked(case.image_file, beside.cache), label_file=label, taught_file=None)
+        return replace(
+            case, image_file=_linked(case.image_file, beside.cache), label_file=label, pseudo_label_file=None
+        )
 
     shared = TrainingCases(
         [here(case) for case in cases.labeled],

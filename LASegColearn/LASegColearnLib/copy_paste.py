@@ -51,7 +51,7 @@ def copy_paste_mask(shape: Sequence[int], rng: np.random.Generator) -> torch.Ten
     return box_mask(shape, [side * _BOX[0] // _BOX[1] for side in shape], rng)
 
 
-def mixtures(batch: Batch, taught: torch.Tensor) -> tuple[Mixture, Mixture]:
+def mixtures(batch: Batch, pseudo_labels: torch.Tensor) -> tuple[Mixture, Mixture]:
     """Unlabeled boxes in labeled patches, and labeled boxes in unlabeled ones, with one mask for all.
 
     The first half of the labeled patches gets boxes of the first half of the unlabeled ones; the second half of the
@@ -62,7 +62,7 @@ def mixtures(batch: Batch, taught: torch.Tensor) -> tuple[Mixture, Mixture]:
     ----------
     batch
         At least one labeled and one unlabeled patch.
-    taught
+    pseudo_labels
         (N_u, X, Y, Z), 0 or 1: pseudo-labels of the unlabeled patches.
     """
     mask = copy_paste_mask(batch.labeled.shape[2:], batch.rng).to(batch.labeled.device)
@@ -70,10 +70,10 @@ def mixtures(batch: Batch, taught: torch.Tensor) -> tuple[Mixture, Mixture]:
     image_a, image_b = _halves(batch.labeled, count)
     label_a, label_b = _halves(batch.labels, count)
     other_a, other_b = _halves(batch.unlabeled, count)
-    taught_a, taught_b = _halves(taught, count)
+    pseudo_a, pseudo_b = _halves(pseudo_labels, count)
     return (
-        Mixture(mix(image_a, other_a, mask), mix(label_a, taught_a, mask), mask),
-        Mixture(mix(other_b, image_b, mask), mix(taught_b, label_b, mask), 1.0 - mask),
+        Mixture(mix(image_a, other_a, mask), mix(label_a, pseudo_a, mask), mask),
+        Mixture(mix(other_b, image_b, mask), mix(pseudo_b, label_b, mask), 1.0 - mask),
     )
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 import numpy as np
 import torch
 
-from LASegColearnLib.augmentation import moved_patch, other_intensities
+from LASegColearnLib.augmentation import affine_elastic_patch, augmented_intensities
 from LASegColearnLib.case_cache import CachedCase
 from LASegColearnLib.methods.base import Batch
 from LASegColearnLib.settings import Settings
@@ -45,28 +45,28 @@ class PatchSource:
         for case, rng in self._chosen(_LABELED, self.labeled, number, labeled):
             label = case.label()
             start = self._patch_start(case.image().shape, rng, label)
-            image_patch, label_patch = self._turned(*self._cut(case.image(), label, start, rng), rng)
-            images.append(self._recolored(image_patch, rng))
+            image_patch, label_patch = self._rotated_and_flipped(*self._cut(case.image(), label, start, rng), rng)
+            images.append(self._intensity_augmented(image_patch, rng))
             labels.append(label_patch)
         others: list[np.ndarray] = []
-        plain: list[np.ndarray] = []
-        taught: list[np.ndarray] = []
+        weakly_augmented: list[np.ndarray] = []
+        pseudo_labels: list[np.ndarray] = []
         for case, rng in self._chosen(_UNLABELED, self.unlabeled, number, unlabeled):
             start = self._patch_start(case.image().shape, rng, None)
             # A label of nothing goes through the same steps, so that both kinds of patch are augmented alike.
-            scan_label = case.taught()
-            image_patch, label_patch = self._turned(*self._cut(case.image(), scan_label, start, rng), rng)
+            scan_label = case.pseudo_label()
+            image_patch, label_patch = self._rotated_and_flipped(*self._cut(case.image(), scan_label, start, rng), rng)
             if scan_label is not None:
-                taught.append(label_patch)
-            plain.append(image_patch)
-            others.append(self._recolored(image_patch, rng))
+                pseudo_labels.append(label_patch)
+            weakly_augmented.append(image_patch)
+            others.append(self._intensity_augmented(image_patch, rng))
         shape = tuple(self.settings.patch_size)
         return Batch(
             labeled=_stack(images, shape)[:, None],
             labels=_stack(labels, shape),
             unlabeled=_stack(others, shape)[:, None],
-            plain=_stack(plain, shape)[:, None],
-            taught=_stack(taught, shape),
+            weakly_augmented=_stack(weakly_augmented, shape)[:, None],
+            pseudo_labels=_stack(pseudo_labels, shape),
             number=number,
             rng=np.random.default_rng([self.settings.seed, _METHOD, number]),
         )
@@ -106,12 +106,14 @@ class PatchSource:
         """The patch as it is, or moved; zeros (the scan's mean, or background) where the scan ends."""
         size = self.settings.patch_size
         if rng.random() < self.settings.affine_augmentation:
-            return moved_patch(image, label, start, size, self.settings.spacing_mm, rng)
+            return affine_elastic_patch(image, label, start, size, self.settings.spacing_mm, rng)
         image_patch = _filled(np.zeros(size, np.float32), image, start)
         label_patch = np.zeros(size, np.uint8)
         return image_patch, label_patch if label is None else _filled(label_patch, label, start)
 
-    def _turned(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _rotated_and_flipped(
+        self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Image and label patch, turned alike.
 
         Quarter turns and a flip together make all eight symmetries of the axial square equally likely.
@@ -123,8 +125,8 @@ class PatchSource:
             image, label = np.flip(image, axis=0), np.flip(label, axis=0)
         return image, label
 
-    def _recolored(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return other_intensities(image, rng) if rng.random() < self.settings.intensity_augmentation else image
+    def _intensity_augmented(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return augmented_intensities(image, rng) if rng.random() < self.settings.intensity_augmentation else image
 
 
 def _filled(patch: np.ndarray, array: np.ndarray, start: Sequence[int]) -> np.ndarray:

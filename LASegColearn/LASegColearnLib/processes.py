@@ -54,7 +54,7 @@ class Processes:
         each = of // self.count
         return range(self.rank * each, (self.rank + 1) * each)
 
-    def as_first_says(self, values: Sequence[float]) -> list[float]:
+    def broadcast(self, values: Sequence[float]) -> list[float]:
         """The first process's values, in all of them."""
         if self.count == 1:
             return list(values)
@@ -62,13 +62,13 @@ class Processes:
         distributed.broadcast(tensor, 0)
         return [float(value) for value in tensor.tolist()]
 
-    def of_each(self, value: float) -> list[int]:
+    def all_gather(self, value: float) -> list[int]:
         """The whole numbers that the processes give, in the order of their ranks."""
         own = torch.zeros(self.count, dtype=torch.float64)
         own[self.rank] = value
-        return [round(one) for one in (self.mean(own) * self.count).tolist()]
+        return [round(one) for one in (self.all_reduce_mean(own) * self.count).tolist()]
 
-    def mean(self, values: torch.Tensor) -> torch.Tensor:
+    def all_reduce_mean(self, values: torch.Tensor) -> torch.Tensor:
         """Mean over the processes, which all give tensors of one shape and type."""
         if self.count == 1:
             return values
@@ -80,7 +80,7 @@ class Processes:
 ALONE = Processes()
 
 
-def started_together() -> Processes:
+def processes_from_environment() -> Processes:
     """Who this process is among those that torchrun started, if it did; no word is exchanged."""
     count = int(os.environ.get("WORLD_SIZE", 1))
     # A shell may have a RANK of something else.
@@ -88,12 +88,12 @@ def started_together() -> Processes:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Processes]:
+def process_group(device: torch.device) -> Iterator[Processes]:
     """Within this block the processes that torchrun started can talk to each other: by NCCL on CUDA, else by Gloo.
 
     A process that fails keeps the group, and has to end by :func:`end_where_it_failed`.
     """
-    processes = started_together()
+    processes = processes_from_environment()
     if processes.count == 1:
         yield processes
         return
@@ -122,7 +122,7 @@ def end_where_it_failed(code: int) -> None:
         os._exit(code)
 
 
-def own_device(wanted: str) -> str:
+def local_device(wanted: str) -> str:
     """The GPU of this process where several were started on one machine; else what is wanted.
 
     Raises
@@ -130,7 +130,7 @@ def own_device(wanted: str) -> str:
     InputError
         If more processes than GPUs were started, all were told to use one GPU, or one by MPS.
     """
-    if started_together().count > 1:
+    if processes_from_environment().count > 1:
         # Gloo, by which processes without CUDA talk, knows no MPS.
         if wanted.partition(":")[0] == "mps":
             raise InputError(

@@ -14,10 +14,10 @@ from LASegColearnLib.settings import Settings, setting_text
 
 _ANOTHER_RUN = "Leave it out, or start a new run; with the same networks and voxel size --init starts it from this one."
 # Networks and optimizer fit a run whatever these are.
-_CHANGED_ON_THE_WAY = ("learning_rate", "batch_parts", "precision", "gradient_clip", "compile")
+_CHANGEABLE_ON_RESUMPTION = ("learning_rate", "batch_parts", "precision", "gradient_clip", "compile")
 
 
-def shared_out(settings: Settings, processes: int) -> tuple[Settings, list[str]]:
+def split_batch_for_processes(settings: Settings, processes: int) -> tuple[Settings, list[str]]:
     """Settings with a part of the batch for each process, and what is to be said about it.
 
     Raises
@@ -85,12 +85,12 @@ def refuse_other_networks(settings: Settings, initial: dict[str, Any]) -> None:
         ) from None
 
 
-def changed_on_the_way(settings: Settings, changes: Sequence[str]) -> Settings:
+def resumed_settings(settings: Settings, changes: Sequence[str]) -> Settings:
     """The settings of a run that goes on, with changes. Raises :class:`InputError` naming those that cannot be made."""
     changed = settings.with_text(changes)
     own, wanted = settings.to_dict(), changed.to_dict()
     # A model that is trained already may be left out, and none added.
-    allowed = {*_CHANGED_ON_THE_WAY, *(["committee"] if wanted["committee"] < own["committee"] else [])}
+    allowed = {*_CHANGEABLE_ON_RESUMPTION, *(["committee"] if wanted["committee"] < own["committee"] else [])}
     problems = [
         Problem(
             name,

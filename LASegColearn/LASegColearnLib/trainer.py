@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from LASegColearnLib.awake import awake_seconds
-from LASegColearnLib.batch_statistics import retake_statistics
+from LASegColearnLib.batch_statistics import recompute_batch_norm_statistics
 from LASegColearnLib.case_cache import CachedCase
 from LASegColearnLib.checkpoints import Model, load_checkpoint, load_modules, save_checkpoint
 from LASegColearnLib.device import Device
@@ -160,7 +160,7 @@ class Trainer:
         of = self.settings.batch_parts
         batches = BatchesAhead(source, self.processes.parts(of), of, pinned=self.device.device.type == "cuda")
         record = _Record()
-        (progress,) = self.processes.as_first_says([self.progress])
+        (progress,) = self.processes.broadcast([self.progress])
         self._learn_from_scan_labels(source)
         self._complete &= progress >= 1.0
         if progress < 1.0 and not self._validate_if_due():
@@ -218,7 +218,7 @@ class Trainer:
         if record.parts:
             self._report_progress(record, self.method.phase(1.0))
         if not self._complete:
-            self._retake_statistics()
+            self._recompute_batch_norm_statistics()
             self._to_validate = self.settings.validations > 0
             self._complete = self._validate_if_due()
         self.save(self.run.last_checkpoint)
@@ -261,7 +261,7 @@ class Trainer:
         taken = self.elapsed_seconds - started
         waits = 0.0 if minutes is None else _TRAINING_FOR_LABELING * taken
         # The processes' clocks differ, and all must label when one does.
-        (until,) = self.processes.as_first_says([self.elapsed_seconds + waits])
+        (until,) = self.processes.broadcast([self.elapsed_seconds + waits])
         self._labeled_at = self.iteration, until
         return True
 
@@ -269,21 +269,21 @@ class Trainer:
         """Draw unlabeled patches with the labels that this run's scans were given, if anything was found in them."""
         source.unlabeled = with_labels(self.cases.unlabeled, self._labels) or list(self.cases.unlabeled)
 
-    def _retake_statistics(self) -> None:
+    def _recompute_batch_norm_statistics(self) -> None:
         """At the end of the training: what predicts from now on shall know scans as they are.
 
         A method that learns from the labeled ones alone sees no others for that either.
         """
         cases = [*self.cases.labeled, *(self.cases.unlabeled if self.method.needs_unlabeled else [])]
-        retake_statistics(self.method.networks.values(), cases, self.settings, self.device)
+        recompute_batch_norm_statistics(self.method.networks.values(), cases, self.settings, self.device)
 
     def _agreed(self) -> tuple[float, bool]:
         """Progress as the first process sees it, since clocks differ, and whether any was asked to stop.
 
         Each looks for the file that asks, and the first to see it takes it away.
         """
-        (progress,) = self.processes.as_first_says([self.progress])
-        return progress, any(self.processes.of_each(float(self.should_stop())))
+        (progress,) = self.processes.broadcast([self.progress])
+        return progress, any(self.processes.all_gather(float(self.should_stop())))
 
     def _compile(self) -> None:
         reason = self.step.compile_networks()
@@ -296,7 +296,7 @@ class Trainer:
 
     def _wait_until_saved(self) -> None:
         """Let the other processes wait for the first: half a minute after one has ended, torchrun kills it as well."""
-        self.processes.as_first_says([0.0])
+        self.processes.broadcast([0.0])
 
     def save(self, path: Any) -> None:
         """Write a checkpoint, from which this run can be resumed and others started; the first process does."""

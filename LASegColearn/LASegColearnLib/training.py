@@ -29,14 +29,14 @@ from LASegColearnLib.committee_training import (
 from LASegColearnLib.device import Device, choose_device
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.events import EventLog, Listener
-from LASegColearnLib.processes import Processes, joined, own_device, started_together
+from LASegColearnLib.processes import Processes, local_device, process_group, processes_from_environment
 from LASegColearnLib.run_folder import RunFolder, write_json_atomically
 from LASegColearnLib.run_lock import alone_in
 from LASegColearnLib.run_settings import (
-    changed_on_the_way,
     check_length,
     refuse_other_networks,
-    shared_out,
+    resumed_settings,
+    split_batch_for_processes,
     warm_start_settings,
 )
 from LASegColearnLib.settings import Settings
@@ -125,7 +125,7 @@ def train(
     if cohort is None:
         raise InputError(Problem("--cohort", "Wanted a cohort file to train on, found none.", "Give one, or --resume."))
     _refuse_folder(folder, cohort)
-    chosen_device = choose_device(own_device(device), settings.precision)
+    chosen_device = choose_device(local_device(device), settings.precision)
     settings, messages = _possible_settings(settings, chosen_device)
     initial = load_checkpoint(init, needed=_TO_GO_ON_FROM) if init is not None else None
     if initial is not None:
@@ -196,7 +196,7 @@ def resume(
             Problem(run.name, "There is no checkpoint to go on from.", "Start the run anew, without --resume.")
         )
     kept = _settings_of_resumed(folder, changes, minutes, iterations)
-    chosen_device = choose_device(own_device(device), kept.checked().precision)
+    chosen_device = choose_device(local_device(device), kept.checked().precision)
     settings, messages = _possible_settings_of_resumed(kept, chosen_device)
     checkpoint = load_checkpoint(folder.last_checkpoint, needed=_TO_GO_ON_FROM)
     for trained in (checkpoint, *_of_further_models(folder, settings)):
@@ -255,18 +255,18 @@ def _refuse_folder(folder: RunFolder, cohort: Path) -> None:
 
 def _possible_settings(settings: Settings, device: Device) -> tuple[Settings, list[str]]:
     """Settings with the parts of a batch and the models that are possible here, and what is to be said about them."""
-    processes = started_together().count
-    settings, about_parts = shared_out(settings, processes)
+    processes = processes_from_environment().count
+    settings, about_parts = split_batch_for_processes(settings, processes)
     settings, about_models = with_possible_committee(settings, device, processes)
     return settings, [*about_parts, *about_models]
 
 
 def _possible_settings_of_resumed(settings: Settings, device: Device) -> tuple[Settings, list[str]]:
     """The same for a run that is resumed: what was trained of its further models is not dropped unasked."""
-    processes = started_together().count
+    processes = processes_from_environment().count
     if processes > 1:
         return _possible_settings(settings, device)
-    settings, messages = shared_out(settings, processes)
+    settings, messages = split_batch_for_processes(settings, processes)
     possible, about_models = with_possible_committee(settings, device, processes)
     if about_models:
         messages = [
@@ -281,7 +281,7 @@ def _settings_of_resumed(
     folder: RunFolder, changes: Sequence[str], minutes: float | None, iterations: int | None
 ) -> Settings:
     """The run's own settings with the changes and the length that were asked for."""
-    settings = changed_on_the_way(Settings.read(folder.settings), changes)
+    settings = resumed_settings(Settings.read(folder.settings), changes)
     if minutes is not None:
         settings = replace(settings, minutes=minutes)
     if iterations is not None:
@@ -314,7 +314,7 @@ def _train_prepared(
     earlier
         See :func:`_run`.
     """
-    with joined(device.device) as processes, _events(folder, listeners, processes) as events, kept_awake():
+    with process_group(device.device) as processes, _events(folder, listeners, processes) as events, kept_awake():
         _require_one_precision(processes, device)
         try:
             cases = _prepared_by_first(processes, folder, lambda: prepare(events))
@@ -338,7 +338,7 @@ def _of_further_models(run: RunFolder, settings: Settings) -> Iterator[dict[str,
 
 def _require_one_precision(processes: Processes, device: Device) -> None:
     """Raise :class:`InputError` where unlike GPUs chose unlike precisions: only float16's gradients are scaled."""
-    if len(set(processes.of_each(_PRECISIONS.index(device.precision)))) > 1:
+    if len(set(processes.all_gather(_PRECISIONS.index(device.precision)))) > 1:
         cause = "Wanted one precision for all processes, found several, as unlike GPUs choose them."
         raise InputError(Problem("torchrun", cause, "Train with --set precision=float32."))
 
@@ -361,9 +361,9 @@ def _prepared_by_first(processes: Processes, folder: RunFolder, prepare: Callabl
         try:
             cases = prepare()
         finally:
-            processes.as_first_says([float(cases is not None)])
+            processes.broadcast([float(cases is not None)])
         return cases
-    (ready,) = processes.as_first_says([0.0])
+    (ready,) = processes.broadcast([0.0])
     if not ready:
         raise SystemExit(1)  # The first process has said why.
     # Who the model's forebears were is kept by the first process, which writes the checkpoints.

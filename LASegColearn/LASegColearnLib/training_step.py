@@ -112,7 +112,7 @@ class TrainingStep:
             means |= {"total": math.nan, "gradient": math.nan}
         if math.isfinite(means["total"]):
             statistics.average()
-            self._follow(progress)
+            self._optimizer_step(progress)
         if self.device.scales_gradients and self.scaler.get_scale() < _SMALLEST_SCALE:
             # It is halved with each step that was not made: for so many the gradient was not finite at any scale.
             means |= {"total": math.nan, "gradient": math.nan}
@@ -125,7 +125,7 @@ class TrainingStep:
         gradients = [parameter.grad for parameter in self.method.parameters() if parameter.grad is not None]
         return bool(torch.stack(torch._foreach_norm(gradients)).isfinite().all())
 
-    def _follow(self, progress: float) -> None:
+    def _optimizer_step(self, progress: float) -> None:
         if self.settings.gradient_clip:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.settings.gradient_clip)
@@ -145,7 +145,7 @@ class TrainingStep:
 
     def _means(self, parts: Sequence[tuple[list[str], torch.Tensor]]) -> dict[str, float]:
         names = parts[0][0]
-        values = self.processes.mean(torch.stack([values for _, values in parts]).mean(0))
+        values = self.processes.all_reduce_mean(torch.stack([values for _, values in parts]).mean(0))
         return dict(zip(names, values.tolist(), strict=True))
 
     def state(self) -> dict[str, Any]:
@@ -223,7 +223,7 @@ class _RunningStatistics:
             return
         torch._foreach_copy_(self._buffers, self._counted)
         flat = torch.cat([total.flatten() for total in self._sum]) / self._taken
-        means = self._processes.mean(flat).split([buffer.numel() for buffer in self._averaged])
+        means = self._processes.all_reduce_mean(flat).split([buffer.numel() for buffer in self._averaged])
         for buffer, mean in zip(self._averaged, means, strict=True):
             buffer.copy_(mean.view_as(buffer))
 

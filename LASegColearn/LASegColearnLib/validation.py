@@ -42,10 +42,10 @@ def validate(
             for name, network in networks.items():
                 probability = foreground_by_windows(network, image, settings, device)
                 dice[name].append(_dice(probability.cpu().numpy() > 0.5, label))
-    if any(processes.of_each(float(stopped))):
+    if any(processes.all_gather(float(stopped))):
         return None
     sums = torch.tensor([sum(dice[name]) for name in networks], dtype=torch.float64)
-    means = processes.mean(sums) * processes.count / len(cases)
+    means = processes.all_reduce_mean(sums) * processes.count / len(cases)
     return dict(zip(networks, means.tolist(), strict=True))
 
 

@@ -154,7 +154,7 @@ def test_float16_that_finds_no_scale_at_which_gradients_are_finite_says_so() -> 
 )
 def test_patches_too_small_to_normalize_are_a_sentence(changes: dict[str, Any], labeled: int) -> None:
     step = TrainingStep(replace(SETTINGS, patch_size=(16, 16, 16), **changes), PLACE)
-    with pytest.raises(TrainingError, match="Of patches of 16,16,16 voxels too little is left.*larger ones"):
+    with pytest.raises(TrainingError, match="Patches of 16,16,16 voxels are too small.*larger ones"):
         step([noise_batch((16, 16, 16), 0, labeled, labeled)], 0.1, 0.1)
 
 

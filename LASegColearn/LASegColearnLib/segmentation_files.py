@@ -1,4 +1,4 @@
-"""Writing segmentations and volumes: files that 3D Slicer opens with name, color and terminology, NIfTI and others."""
+"""Writes segmentations, which 3D Slicer opens with name, color and terminology, and volumes in common formats."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ SEGMENTATION_SUFFIX = ".seg.nrrd"
 
 
 def network_file(name: str) -> str:
-    """Name of the file with the segmentation of a network that did not make the case's own."""
+    """Name of the file with the segmentation by a network other than the predicting one."""
     return f"network-{name}{SEGMENTATION_SUFFIX}"
 
 
 def write_mask(path: Path, mask: sitk.Image) -> None:
-    """Write a left atrium mask in the format that the file name asks for.
+    """Write a left atrium mask in the format given by the file name.
 
     Parameters
     ----------
     path
         ``.seg.nrrd`` for a segmentation of 3D Slicer; ``.nii.gz``, ``.nii``, ``.nrrd`` or ``.mha`` for a 0/1 labelmap.
     mask
-        3D; every voxel that is not 0 belongs to the left atrium.
+        3D; every nonzero voxel belongs to the left atrium.
 
     Raises
     ------
     InputError
-        If the file name ends in anything else.
+        If the file name has another suffix.
     """
     if path.name.endswith(SEGMENTATION_SUFFIX):
         write_segmentation(path, mask)
@@ -64,7 +64,7 @@ def write_segmentation(path: Path, mask: sitk.Image) -> None:
     path
         Must end in ``.seg.nrrd``.
     mask
-        3D; every voxel that is not 0 belongs to the segment. None at all is allowed.
+        3D; every nonzero voxel belongs to the segment. It may be empty.
 
     Raises
     ------
@@ -97,17 +97,17 @@ def write_segmentation(path: Path, mask: sitk.Image) -> None:
 
 
 def write_volume(path: Path, image: sitk.Image) -> None:
-    """Write a scalar volume as float32: ``.nrrd``, ``.nii.gz``, ``.nii`` or ``.mha``; :class:`InputError` otherwise."""
+    """Write a float32 volume: ``.nrrd``, ``.nii.gz``, ``.nii`` or ``.mha``; raises :class:`InputError` for others."""
     _write(path, sitk.Cast(image, sitk.sitkFloat32))
 
 
 def _binary(mask: sitk.Image) -> sitk.Image:
-    # A filter's output is a new image without what the source file said about the patient.
+    # A filter's output is a new image without the source file's metadata, which may name the patient.
     return sitk.Cast(sitk.NotEqual(mask, 0), sitk.sitkUInt8)
 
 
 def _extent(binary: sitk.Image) -> list[int]:
-    """First and last voxel along x, y and z; 0 and -1 where there is none, as in Slicer."""
+    """First and last voxel of the mask along x, y and z; 0 and -1 for an empty mask, as in Slicer."""
     array = sitk.GetArrayViewFromImage(binary)
     if not array.any():
         return [0, -1] * 3
@@ -117,7 +117,7 @@ def _extent(binary: sitk.Image) -> list[int]:
 def _reference_geometry(image: sitk.Image) -> str:
     """The grid as ``vtkSegmentationConverter::SerializeImageGeometry`` does: 4 x 4 matrix to RAS and mm, then extent.
 
-    Without it Slicer crops the segmentation to the segment when it saves it again.
+    Without it, Slicer would crop the segmentation to the segment when saving it again.
     """
     to_ras = np.eye(4)
     to_ras[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()

@@ -25,22 +25,22 @@ from LASegColearnLib.trainer import TrainingCases
 
 
 class NewRunPreparation:
-    """Makes a new run ready to be trained: its cases, its files, the further models of its committee.
+    """Prepares a new run for training: its cases, its files and the further models of its committee.
 
     Parameters
     ----------
     folder, settings, device
         The run's.
     cohort
-        The cases as the cohort file has them, or with fewer labels.
+        The cases of the cohort file, possibly with fewer labels.
     ledger_file
-        Where the study's roles of scans are recorded; missing before the first round.
+        File with the roles that the study's scans had in earlier rounds; it need not exist.
     initial
         Checkpoint that the training starts from, if any.
     fewer_labels
-        Whether some labeled cases count as unlabeled.
+        Whether some labeled cases are used as unlabeled ones.
     messages
-        What is to be said about the settings.
+        Messages about the settings, emitted as warnings.
     """
 
     def __init__(
@@ -71,14 +71,13 @@ class NewRunPreparation:
         Raises
         ------
         InputError
-            With everything that is wrong with the cases, or if a validation scan of an earlier round would be trained
-            on.
+            With all problems of the cases, or if a validation scan of an earlier round would be trained on.
         Stopped
             As :func:`prepare_cases` does.
         """
         folder, settings, initial = self._folder, self._settings, self._initial
         checked, cached = prepare_cases(self._cohort, settings, CaseCache(folder.cache, settings), events, should_stop)
-        # Only now: another training of the study may have recorded roles meanwhile.
+        # Read only now, since another training of the study may have recorded roles in the meantime.
         ledger = RoleLedger.load(self._ledger_file)
         earlier = earlier_roles(ledger, initial)
         fewest_labeled, fewest_unlabeled = fewest_cases(settings.method)
@@ -97,15 +96,15 @@ class NewRunPreparation:
         for message in [*self._messages, *left_out, *about_start, *checked.warnings, *held_out]:
             events.emit("warning", message=message)
         if not chosen.validation:
-            # Drawn by this training: another of the same cohort, at once, must not learn from them.
+            # These validation cases were drawn here: a simultaneous training of the cohort must not learn from them.
             record_roles(ledger, {"trained": [], "validated": cases.lineage["validated"]}, events)
         self._record_roles = lambda: record_roles(ledger, cases.lineage, events)
         return cases
 
     def record_roles_when_saved(self, event: dict[str, Any]) -> None:
-        """A listener: at the run's first checkpoint, record which scans it has learned from.
+        """Listener: record which scans the run has learned from, at its first checkpoint.
 
-        Not before: a training that is stopped before it has saved anything has learned nothing.
+        A training that is stopped before its first checkpoint has learned nothing.
         """
         if event["event"] == "checkpoint" and self._record_roles is not None:
             record, self._record_roles = self._record_roles, None
@@ -120,7 +119,7 @@ def cases_of_resumed(
     events: EventLog,
     should_stop: Callable[[], bool],
 ) -> TrainingCases:
-    """The preprocessed cases of a run that is resumed, from its cache; preprocessed again where they are missing there.
+    """The preprocessed cases of a resumed run, from its cache; all are preprocessed again if a file is missing.
 
     Raises
     ------
@@ -144,20 +143,20 @@ def prepare_cases(
     events: EventLog,
     should_stop: Callable[[], bool],
 ) -> tuple[CheckedCohort, dict[str, CachedCase]]:
-    """Check every case and preprocess it in the same pass; the preprocessed cases by id.
+    """Check and preprocess every case in one pass; returns the preprocessed cases by id.
 
     Raises
     ------
     InputError
         As :func:`check_cohort` does.
     Stopped
-        If the run is asked to end meanwhile.
+        If the run is asked to stop in the meantime.
     """
     cached: dict[str, CachedCase] = {}
     fewest_labeled, fewest_unlabeled = fewest_cases(settings.method)
     total = len(cohort.cases)
     done = 0
-    # Of a run that is resumed with its cache lost.
+    # Checkpoints exist already if a run is resumed whose cache was lost.
     run = RunFolder(cache.folder.parent)
     runs = [run, *(run.trained_beside(number) for number in range(2, settings.committee + 1))]
     present = sum(file.stat().st_size for one in runs for file in one.checkpoints.glob("*.pt"))
@@ -187,9 +186,9 @@ def prepare_cases(
 
 
 def checkpoint_bytes(settings: Settings) -> int:
-    """Of the last checkpoint and the best, and of the next one, which is whole before it takes the last one's place.
+    """Disk space in bytes for the last and the best checkpoint, and for the next one while it replaces the last.
 
-    Of each model of a committee.
+    Summed over all models of a committee.
     """
     method = create_method(settings)
     tensors = [tensor for module in method.modules.values() for tensor in module.state_dict().values()]
@@ -200,14 +199,14 @@ def checkpoint_bytes(settings: Settings) -> int:
 def training_cases(
     cohort: Cohort, hashes: dict[str, str], cached: dict[str, CachedCase], earlier: RoleLedger, needs_unlabeled: bool
 ) -> TrainingCases:
-    """The cases by role, with all that this model and its forebears have been trained and validated on.
+    """The cases by role, with the hashes of all scans that this model and its predecessors used.
 
     Raises
     ------
     InputError
-        If a scan that was once for validation is to be trained on, or the other way round.
+        If a scan that was once used for validation would be trained on, or the other way round.
     """
-    # A method that learns from labels alone never sees the others.
+    # A method that learns from labels alone never sees the unlabeled cases.
     learned_from = (*cohort.labeled, *(cohort.unlabeled if needs_unlabeled else ()))
     trained = {case.id: hashes[case.id] for case in learned_from}
     validated = {case.id: hashes[case.id] for case in cohort.validation}

@@ -1,4 +1,4 @@
-"""Dice of the networks on cases that are not trained on, at the networks' own spacing."""
+"""Dice of the networks on the validation cases, at the networks' own spacing."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def validate(
     processes: Processes = ALONE,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
-    """Mean Dice (0 to 1) of each network over ``cases``, which the processes share out.
+    """Mean Dice (0 to 1) of each network over ``cases``, which are divided among the processes.
 
-    The networks' modes are restored afterwards. None when ``should_stop``, which is asked before each case, was true
-    in any of the processes.
+    The networks' modes are restored afterwards. Returns None if ``should_stop``, which is called before each case, was
+    true in any process.
     """
     dice: dict[str, list[float]] = {name: [] for name in networks}
     stopped = False

@@ -15,8 +15,8 @@ def noise_batch(side: tuple[int, ...], number: int = 0, labeled: int = 2, unlabe
         labeled=torch.randn(labeled, 1, *side),
         labels=(torch.rand(labeled, *side) > 0.6).float(),
         unlabeled=torch.randn(unlabeled, 1, *side),
-        plain=torch.randn(unlabeled, 1, *side),
-        taught=torch.empty(0, *side),
+        weakly_augmented=torch.randn(unlabeled, 1, *side),
+        pseudo_labels=torch.empty(0, *side),
         number=number,
         rng=np.random.default_rng(number),
     )

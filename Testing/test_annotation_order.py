@@ -89,7 +89,7 @@ def test_the_reason_names_what_speaks_for_a_case_and_nothing_else() -> None:
     reasons = {s.case: s.reason for s in annotation_order(cases, [np.zeros(2, np.float32)])}
     assert reasons["doubtful"] == "Uncertain near the surface (0.62)."
     assert reasons["split"] == "The students disagree (Dice 0.75)."
-    assert "tands for many scans that no labeled one is like" in reasons["5 5"]
+    assert "epresents many scans that no labeled scan resembles" in reasons["5 5"]
     assert "Uncertain" not in reasons["5 5"] or "0.10" in reasons["5 5"]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from LASegColearnLib import augmentation
-from LASegColearnLib.augmentation import moved_patch, other_intensities
+from LASegColearnLib.augmentation import affine_elastic_patch, augmented_intensities
 
 SPACING = (1.25, 1.25, 1.25)
 
@@ -30,7 +30,7 @@ def test_a_patch_that_is_not_moved_is_the_scans_with_zeros_where_that_ends(start
     image = rng.normal(5, 1, (20, 18, 16)).astype(np.float32)
     label = (rng.random(image.shape) < 0.3).astype(np.uint8)
     size = (12, 10, 11)
-    patch, label_patch = moved_patch(image, label, start, size, SPACING, rng)
+    patch, label_patch = affine_elastic_patch(image, label, start, size, SPACING, rng)
     around = [(16, 16)] * 3
     box = tuple(slice(first + 16, first + 16 + side) for first, side in zip(start, size, strict=True))
     np.testing.assert_allclose(patch, np.pad(image, around)[box], atol=1e-4)
@@ -45,7 +45,9 @@ def test_turns_are_turns_in_mm_however_long_voxels_are(monkeypatch: pytest.Monke
     distance = sum(((axis - m) * mm) ** 2 for axis, m, mm in zip(indices, (29.5, 29.5, 11.5), (1, 1, 2.5), strict=True))
     ball = (distance <= 20**2).astype(np.uint8)
     for seed in range(5):
-        _, found = moved_patch(ball.astype(np.float32), ball, (0, 0, 0), ball.shape, (1.0, 1.0, 2.5), _rng(seed))
+        _, found = affine_elastic_patch(
+            ball.astype(np.float32), ball, (0, 0, 0), ball.shape, (1.0, 1.0, 2.5), _rng(seed)
+        )
         overlap = 2 * np.count_nonzero(found & ball) / (np.count_nonzero(found) + np.count_nonzero(ball))
         assert overlap > 0.97
 
@@ -58,7 +60,8 @@ def test_scale_and_stretch_change_the_volume(
     monkeypatch.setattr(augmentation, name, value)
     ball = _ball((40, 40, 40), (19.5, 19.5, 19.5), 10)
     volumes = [
-        np.count_nonzero(moved_patch(ball, ball, (0, 0, 0), ball.shape, SPACING, _rng(seed))[1]) for seed in range(20)
+        np.count_nonzero(affine_elastic_patch(ball, ball, (0, 0, 0), ball.shape, SPACING, _rng(seed))[1])
+        for seed in range(20)
     ]
     logs = np.log(np.array(volumes) / np.count_nonzero(ball))
     assert logs.min() < -least < least < logs.max()
@@ -69,7 +72,7 @@ def test_scale_and_stretch_change_the_volume(
 def test_bending_moves_places_by_a_few_mm_and_smoothly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(augmentation, "_BEND_MM", 3.0)
     ramp = np.indices((64, 64, 48))[0].astype(np.float32)
-    patch, _ = moved_patch(ramp, None, (0, 0, 0), ramp.shape, SPACING, _rng(1))
+    patch, _ = affine_elastic_patch(ramp, None, (0, 0, 0), ramp.shape, SPACING, _rng(1))
     moved = (patch - ramp)[16:-16, 16:-16, 12:-12]
     assert 0.3 < moved.std() * SPACING[0] < 5
     assert np.abs(np.diff(moved, axis=0)).max() < 1
@@ -78,10 +81,12 @@ def test_bending_moves_places_by_a_few_mm_and_smoothly(monkeypatch: pytest.Monke
 def test_image_and_label_are_moved_alike_and_without_a_label_there_is_an_empty_one() -> None:
     ball = _ball((50, 48, 40), (22, 25, 19), 11)
     for seed in range(10):
-        patch, found = moved_patch(ball.astype(np.float32), ball, (4, 4, 2), (40, 40, 36), SPACING, _rng(seed))
+        patch, found = affine_elastic_patch(ball.astype(np.float32), ball, (4, 4, 2), (40, 40, 36), SPACING, _rng(seed))
         np.testing.assert_array_equal(found, patch >= 0.5)
         assert (patch.dtype, found.dtype) == (np.float32, np.uint8)
-        alone, nothing = moved_patch(ball.astype(np.float32), None, (4, 4, 2), (40, 40, 36), SPACING, _rng(seed))
+        alone, nothing = affine_elastic_patch(
+            ball.astype(np.float32), None, (4, 4, 2), (40, 40, 36), SPACING, _rng(seed)
+        )
         np.testing.assert_array_equal(alone, patch)
         assert nothing.shape == (40, 40, 36)
         assert not nothing.any()
@@ -97,13 +102,13 @@ def test_only_the_part_around_the_patch_is_read() -> None:
             return part
 
     scan = np.zeros((200, 200, 100), np.float32).view(Watched)
-    moved_patch(scan, None, (80, 80, 40), (32, 32, 32), SPACING, _rng(0))
+    affine_elastic_patch(scan, None, (80, 80, 40), (32, 32, 32), SPACING, _rng(0))
     assert 0 < Watched.largest < 80**3
 
 
 def test_other_intensities_keep_the_order_of_tissues_and_differ_from_each_other() -> None:
     tissue = np.where(_ball((32, 32, 32), (16, 16, 16), 10) > 0, 1.0, -1.0).astype(np.float32)
-    seen = [other_intensities(tissue, _rng(seed)) for seed in range(30)]
+    seen = [augmented_intensities(tissue, _rng(seed)) for seed in range(30)]
     for patch in seen:
         assert patch.dtype == np.float32
         assert patch[tissue > 0].mean() > patch[tissue < 0].mean() + 0.8

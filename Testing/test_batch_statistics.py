@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from LASegColearnLib.batch_statistics import retake_statistics
+from LASegColearnLib.batch_statistics import recompute_batch_norm_statistics
 from LASegColearnLib.case_cache import CachedCase
 from LASegColearnLib.device import choose_device
 from LASegColearnLib.networks import VNet
@@ -39,7 +39,7 @@ def test_statistics_are_those_of_all_cases_as_they_are(cases: list[CachedCase]) 
     layer = nn.BatchNorm3d(1)
     layer.running_mean.fill_(7.0)
     # Batches of three patches: each holds every case once.
-    retake_statistics([layer], cases, SETTINGS, DEVICE)
+    recompute_batch_norm_statistics([layer], cases, SETTINGS, DEVICE)
     assert layer.running_mean.item() == pytest.approx(2.0)
     assert layer.running_var.item() == pytest.approx(1.0 + 2.0 / 3.0, rel=1e-3)
     assert layer.num_batches_tracked.item() == 3
@@ -58,7 +58,7 @@ class _TooLarge(nn.Module):
 
 def test_statistics_that_are_no_numbers_in_half_precision_are_taken_in_float32(cases: list[CachedCase]) -> None:
     network = _TooLarge()
-    retake_statistics([network], cases, SETTINGS, choose_device("cpu", "bfloat16"))
+    recompute_batch_norm_statistics([network], cases, SETTINGS, choose_device("cpu", "bfloat16"))
     assert network.layer.running_mean.item() == pytest.approx(2.0)
     assert network.layer.running_var.item() == pytest.approx(1.0 + 2.0 / 3.0, rel=1e-3)
     assert network.layer.num_batches_tracked.item() == 3
@@ -68,7 +68,7 @@ def test_weights_modes_and_momentum_stay(cases: list[CachedCase]) -> None:
     network = VNet(filters=2, normalization="batch").eval()
     before = {name: value.clone() for name, value in network.named_parameters()}
     means = [module.running_mean.clone() for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
-    retake_statistics([network], cases, SETTINGS, DEVICE)
+    recompute_batch_norm_statistics([network], cases, SETTINGS, DEVICE)
     layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
     assert not any(torch.equal(layer.running_mean, mean) for layer, mean in zip(layers, means, strict=True))
     assert all(torch.equal(value, before[name]) for name, value in network.named_parameters())
@@ -79,9 +79,9 @@ def test_weights_modes_and_momentum_stay(cases: list[CachedCase]) -> None:
 def test_nothing_is_done_where_it_is_not_wanted(cases: list[CachedCase]) -> None:
     layer = nn.BatchNorm3d(1)
     layer.running_mean.fill_(7.0)
-    retake_statistics([layer], cases, replace(SETTINGS, statistics_batches=0), DEVICE)
+    recompute_batch_norm_statistics([layer], cases, replace(SETTINGS, statistics_batches=0), DEVICE)
     assert layer.running_mean.item() == 7.0
     network = VNet(filters=2, normalization="group")
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    retake_statistics([network], cases, SETTINGS, DEVICE)
+    recompute_batch_norm_statistics([network], cases, SETTINGS, DEVICE)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

@@ -116,7 +116,7 @@ def test_labels_that_fit_no_scan_are_told(folder: Path, caplog: pytest.LogCaptur
     touch(folder, "s/a.nrrd", "l/a.nrrd", "l/b.nrrd")
     with caplog.at_level(logging.WARNING):
         cohort_from_folders([folder / "s"], labels=folder / "l")
-    assert caplog.messages == ["1 files in the folder of labels fit no scan: b.nrrd"]
+    assert caplog.messages == ["1 files in the folder of labels match no scan: b.nrrd"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows lets not everybody make links")
@@ -143,7 +143,7 @@ def test_folders_that_may_not_be_read_are_told(
 
     monkeypatch.setattr(os, "scandir", refusing)
     assert pairs(cohort_from_folders([folder / "s"]), folder) == {"s/a.nrrd": None}
-    assert caplog.messages == ["Folders that may not be read were passed over: theirs"]
+    assert caplog.messages == ["Folders without read permission were skipped: theirs"]
 
 
 def test_a_disk_that_numbers_no_folders_is_looked_through_as_others_are(

@@ -40,7 +40,7 @@ def _reference(method: CoLearning, batch: Batch, printed: bool = False, plain: b
     s1, s2, t = method.student_1, method.student_2, method.teacher
     masks = [mixing_mask(SIDE, method.settings.mix_crop, batch.rng) for _ in range(2)]
     p = foreground_probability
-    taught = pseudo_label(t(batch.plain if plain else batch.unlabeled))
+    taught = pseudo_label(t(batch.weakly_augmented if plain else batch.unlabeled))
     mixed_1 = batch.labeled[0:1] * masks[0] + batch.unlabeled[0:1] * (1 - masks[0])
     mixed_2 = batch.unlabeled[1:2] * masks[1] + batch.labeled[1:2] * (1 - masks[1])
     target_1 = batch.labels[0:1] * masks[0] + taught[0:1] * (1 - masks[0])
@@ -178,13 +178,13 @@ def test_self_training_learns_from_labels_and_from_the_teachers_labels_of_scans(
     assert (method.phase(0.2), method.batch_sizes(0.2)) == ("pretraining", (4, 0))
     assert (method.phase(0.21), method.batch_sizes(0.21)) == ("self-training", (2, 2))
     batch = _batch()
-    batch.taught = (torch.rand(2, *SIDE) > 0.5).float()
+    batch.pseudo_labels = (torch.rand(2, *SIDE) > 0.5).float()
     loss = method.loss(batch, progress=0.3)
     assert list(loss.parts) == ["labeled_1"]
     (images,) = seen
     torch.testing.assert_close(images[:2], batch.labeled)
     before = torch.cat([batch.labeled, batch.unlabeled])
-    truth = torch.cat([batch.labels, batch.taught])
+    truth = torch.cat([batch.labels, batch.pseudo_labels])
     targets = truth.clone()
     for place in (2, 3):
         box = (images[place] != before[place])[0]
@@ -217,13 +217,13 @@ def test_scans_are_labeled_at_equal_distances_from_the_end_of_the_pretraining_on
 def test_labels_of_whole_scans_replace_the_teachers_opinion_of_a_patch() -> None:
     method = _method()
     batch = _batch()
-    batch.taught = (torch.rand(2, *SIDE) > 0.5).float()
+    batch.pseudo_labels = (torch.rand(2, *SIDE) > 0.5).float()
     asked: list[object] = []
     method.teacher.register_forward_pre_hook(lambda *_: asked.append(True))
     parts = method.loss(batch, progress=0.0).parts
     assert not asked
     found = foreground_probability(method.student_1(batch.unlabeled))
-    torch.testing.assert_close(parts["teacher_1"], dice_loss(found, batch.taught))
+    torch.testing.assert_close(parts["teacher_1"], dice_loss(found, batch.pseudo_labels))
 
 
 @pytest.mark.parametrize("count", [2, 4])

@@ -13,7 +13,7 @@ import torch
 
 from LASegColearnLib.checkpoints import Model, load_model, save_checkpoint
 from LASegColearnLib.command_line import main
-from LASegColearnLib.committee import together
+from LASegColearnLib.committee import combined_model
 from LASegColearnLib.device import choose_device
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.losses import foreground_probability
@@ -56,7 +56,7 @@ def models(runs: list[RunFolder]) -> list[Model]:
 
 def test_a_committee_says_the_mean_of_its_members_probabilities(models: list[Model]) -> None:
     patch = torch.randn(2, 1, 16, 16, 32, generator=torch.Generator().manual_seed(0))
-    model = together(models)
+    model = combined_model(models)
     assert (model.predictor, model.iteration) == ("committee", 4)
     assert list(model.networks) == ["committee", "model_1", "model_2", "model_3"]
     with torch.no_grad():
@@ -69,7 +69,7 @@ def test_a_committee_says_the_mean_of_its_members_probabilities(models: list[Mod
 
 
 def test_one_model_alone_stays_as_it_is(models: list[Model]) -> None:
-    assert together(models[:1]) is models[0]
+    assert combined_model(models[:1]) is models[0]
 
 
 def test_models_that_see_scans_in_different_ways_are_refused_all_at_once(models: list[Model]) -> None:
@@ -78,7 +78,7 @@ def test_models_that_see_scans_in_different_ways_are_refused_all_at_once(models:
         replace(models[2], settings=replace(models[2].settings, logit_shift=0.4)),
     ]
     with pytest.raises(InputError) as refusal:
-        together([models[0], *others])
+        combined_model([models[0], *others])
     first, second = map(str, refusal.value.problems)
     assert first.startswith("model 2: Wanted spacing_mm 5.0,5.0,5.0, as the first model has it, found 4.0,5.0,5.0.")
     assert second.startswith("model 3: Wanted logit_shift 0.0, as the first model has it, found 0.4.")
@@ -89,7 +89,7 @@ def test_a_committee_describes_a_scan_by_all_its_members(models: list[Model]) ->
     place = choose_device("cpu", "float32")
     parts = [Predictor(model, device=place).descriptor(array) for model in models]
     np.testing.assert_allclose(
-        Predictor(together(models), device=place).descriptor(array), np.concatenate(parts), rtol=1e-5
+        Predictor(combined_model(models), device=place).descriptor(array), np.concatenate(parts), rtol=1e-5
     )
 
 

@@ -275,12 +275,12 @@ def test_a_complete_run_that_is_stopped_as_it_is_resumed_keeps_its_models(run: R
 def test_a_length_that_a_model_is_past_is_refused_before_anything_is_trained(run: RunFolder) -> None:
     other = run.trained_beside(2).last_checkpoint
     save_checkpoint(other, {**load_checkpoint(other), "iteration": 8})
-    with pytest.raises(InputError, match="Wanted more than the run has had, found 8 iterations behind it"):
+    with pytest.raises(InputError, match="The run is already longer than that: 8 iterations"):
         resume(run.path, iterations=6)
 
 
 def test_a_run_goes_on_with_fewer_models_and_not_with_more(run: RunFolder) -> None:
-    with pytest.raises(InputError, match="committee: The run has 2, and goes on with it; 3 was asked for"):
+    with pytest.raises(InputError, match="committee: The run has 2, which cannot be changed to 3"):
         resume(run.path, iterations=5, changes=["committee=3"])
     assert resume(run.path, iterations=5, changes=["committee=1"]).finished
     assert load_checkpoint(run.trained_beside(2).last_checkpoint)["iteration"] == 4
@@ -345,7 +345,7 @@ def test_what_another_training_warns_of_is_told_with_its_number(
         assert others.wait_until_ended(others.passing_on(lambda: False))
     first, last = [event["message"] for event in told if event["event"] == "warning"]
     assert first == "Model 2 (committee/2): The teacher predicts nothing."
-    ended = "Model 2 (committee/2): Its process ended without a word. "
+    ended = "Model 2 (committee/2): Its process ended without giving a reason. "
     assert last == f"{ended}Its training did not finish, so the others predict without it."
 
 
@@ -374,7 +374,7 @@ print('{{"event": "failed", "message": "The disk is full."}}')
         others.wait_until_begun(lambda: False)
         others.passing_on(lambda: True)()
     messages = [event["message"] for event in told if event["event"] == "warning"]
-    assert messages == ["Model 2 (committee/2): The disk is full. It goes on from what it saved before."]
+    assert messages == ["Model 2 (committee/2): The disk is full. It continues from what it saved before."]
 
 
 def test_each_has_its_share_of_the_threads_until_the_others_have_ended(
@@ -494,7 +494,7 @@ def test_an_error_of_the_first_ends_the_others(cohort: Path, tmp_path: Path, mon
 
 def test_a_folder_called_committee_that_is_somebodys_own_is_left_alone(cohort: Path, tmp_path: Path) -> None:
     (tmp_path / "run" / "committee").mkdir(parents=True)
-    with pytest.raises(InputError, match="run: committee lies in this folder, is not of a run and would be replaced"):
+    with pytest.raises(InputError, match="run: committee lies in this folder, is not a run's and would be replaced"):
         train(cohort, tmp_path / "run", SETTINGS)
 
 
@@ -547,7 +547,7 @@ def test_a_run_of_more_models_than_this_computer_has_room_for_goes_on_with_all_a
     told: list[str] = []
     resume(run.path, iterations=5, listeners=[lambda event: told.append(event.get("message", ""))])
     (said,) = [message for message in told if message]
-    assert said.startswith("The run goes on with all its models, which may be too many here. Of 2 models")
+    assert said.startswith("The run continues with all its models, which may be too many here. Of 2 models")
     assert said.endswith("resume it with --set committee=1.")
     assert len(load_checkpoint(run.last_checkpoint)["committee"]) == 1
 

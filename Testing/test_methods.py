@@ -194,7 +194,7 @@ def test_every_method_says_what_it_does_in_a_sentence_and_where_it_is_from() -> 
 def test_a_teacher_sees_patches_with_the_intensities_that_the_settings_say(name: str, plain: bool) -> None:
     settings = replace(TINY, method=name, dropout=0.0, pretraining=0.0, plain_for_teacher=plain)
     parts = []
-    for spoiled in ("plain", "unlabeled"):
+    for spoiled in ("weakly_augmented", "unlabeled"):
         batch = noise_batch(SIDE)
         method = create_method(settings)
         seen: list[torch.Tensor] = []

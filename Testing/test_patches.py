@@ -104,8 +104,8 @@ def test_plain_patches_are_the_unlabeled_ones_before_their_intensities_changed(t
     source = PatchSource([], [case], settings)
     batches = [source.batch(i, 0, 1) for i in range(20)]
     values = np.unique(np.load(case.image_file))
-    assert all(np.array_equal(np.unique(batch.plain), values) for batch in batches)
-    assert 5 < sum(not torch.equal(batch.plain, batch.unlabeled) for batch in batches) < 15
+    assert all(np.array_equal(np.unique(batch.weakly_augmented), values) for batch in batches)
+    assert 5 < sum(not torch.equal(batch.weakly_augmented, batch.unlabeled) for batch in batches) < 15
 
 
 def test_moving_moves_label_and_image_together(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from LASegColearnLib.cohort import load_cohort
 from LASegColearnLib.device import Device
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.phantom import write_phantom_cohort
-from LASegColearnLib.processes import Processes, own_device, started_together
+from LASegColearnLib.processes import Processes, local_device, processes_from_environment
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.training import _require_one_precision
 
@@ -236,9 +236,9 @@ def test_at_a_stop_the_others_wait_until_the_first_has_saved(cohort: Path, tmp_p
 def test_a_rank_of_something_else_is_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert started_together() == Processes(0, 1)
+    assert processes_from_environment() == Processes(0, 1)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert started_together() == Processes(1, 2)
+    assert processes_from_environment() == Processes(1, 2)
 
 
 def test_parts_and_items_are_shared_without_gap_or_overlap() -> None:
@@ -251,13 +251,13 @@ def test_parts_and_items_are_shared_without_gap_or_overlap() -> None:
 def test_one_gpu_for_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     with pytest.raises(InputError, match="Wanted a GPU for each process, found cuda:0"):
-        own_device("cuda:0")
-    assert own_device("cpu") == "cpu"
+        local_device("cuda:0")
+    assert local_device("cpu") == "cpu"
 
 
 def test_unlike_gpus_are_told_to_use_one_precision() -> None:
     class Unlike(Processes):
-        def of_each(self, value: float) -> list[int]:
+        def all_gather(self, value: float) -> list[int]:
             return [0, round(value)]
 
     def place(precision: torch.dtype) -> Device:
@@ -272,9 +272,9 @@ def test_unlike_gpus_are_told_to_use_one_precision() -> None:
 def test_several_processes_use_no_mps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert own_device("auto") == "cpu"
+    assert local_device("auto") == "cpu"
     for device in ("mps", "mps:0"):
         with pytest.raises(InputError, match=f"Wanted CUDA or processors for several processes, found {device}"):
-            own_device(device)
+            local_device(device)
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert own_device("mps") == "mps"
+    assert local_device("mps") == "mps"

@@ -62,7 +62,7 @@ def test_the_largest_part_is_kept_and_a_scan_with_nothing_is_left_out(tmp_path: 
     assert told == [(0, 2), (1, 2), (2, 2)]
     (found,) = with_labels(cases, _labels(cases))
     assert found.id == "a" and found.label_file is None
-    assert np.array_equal(found.taught() > 0, expected)
+    assert np.array_equal(found.pseudo_label() > 0, expected)
     assert network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
@@ -73,7 +73,7 @@ def test_labels_to_learn_from_are_not_shifted(tmp_path: Path) -> None:
     network.register_forward_hook(lambda module, inputs, logits: logits / 5)  # 2 where it is bright
     label_scans(network, cases, [], replace(SETTINGS, logit_shift=3.0), DEVICE, 7)
     (found,) = with_labels(cases, _labels(cases))
-    assert np.array_equal(found.taught() > 0, expected)
+    assert np.array_equal(found.pseudo_label() > 0, expected)
 
 
 def test_a_patch_and_its_scans_label_are_cut_and_moved_alike(tmp_path: Path) -> None:
@@ -81,13 +81,13 @@ def test_a_patch_and_its_scans_label_are_cut_and_moved_alike(tmp_path: Path) -> 
     label_scans(_Bright(), cases, [], SETTINGS, DEVICE, 7)
     (found,) = with_labels(cases, _labels(cases))
     without_small = found.image().copy()
-    without_small[found.taught() == 0] = 0.0
+    without_small[found.pseudo_label() == 0] = 0.0
     np.save(tmp_path / "c.image.npy", without_small)
     source = PatchSource([], [replace(found, image_file=tmp_path / "c.image.npy")], SETTINGS)
     for number in range(5):
         batch = source.batch(number, 0, 2)
-        assert torch.equal(batch.taught, (batch.plain[:, 0] >= 0.5).float())
-    assert len(PatchSource([], cases, SETTINGS).batch(0, 0, 2).taught) == 0
+        assert torch.equal(batch.pseudo_labels, (batch.weakly_augmented[:, 0] >= 0.5).float())
+    assert len(PatchSource([], cases, SETTINGS).batch(0, 0, 2).pseudo_labels) == 0
 
 
 def test_a_training_that_is_stopped_labels_no_further_scan(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_of_several_processes_the_first_scan_that_one_has_left_counts(tmp_path: 
     class Second(Processes):
         """Of three; the first has done two scans, the last none."""
 
-        def of_each(self, value: float) -> list[int]:
+        def all_gather(self, value: float) -> list[int]:
             return [2, round(value), 0]
 
     assert label_scans(_Bright(), [*cases, *cases], [], SETTINGS, DEVICE, 7, Second(1, 3)) == 2

@@ -169,7 +169,8 @@ def test_a_method_of_labels_alone_takes_its_statistics_from_labeled_scans_alone(
 ) -> None:
     seen: list[int] = []
     monkeypatch.setattr(
-        "LASegColearnLib.trainer.retake_statistics", lambda networks, found, *rest: seen.append(len(found))
+        "LASegColearnLib.trainer.recompute_batch_norm_statistics",
+        lambda networks, found, *rest: seen.append(len(found)),
     )
     some = replace(cases, labeled=cases.labeled[:2], unlabeled=cases.unlabeled[:2])
     _trainer(tmp_path, some, replace(SETTINGS, method=method, iterations=1))[0].train()
@@ -185,7 +186,7 @@ def test_the_teacher_labels_whole_scans_that_the_students_then_learn_from(
     step = TrainingStep.__call__
 
     def noted(self: TrainingStep, batches: list[Batch], progress: float, rate: float) -> dict[str, float]:
-        sizes.append((progress, len(batches[0].unlabeled), len(batches[0].taught)))
+        sizes.append((progress, len(batches[0].unlabeled), len(batches[0].pseudo_labels)))
         return step(self, batches, progress, rate)
 
     monkeypatch.setattr(TrainingStep, "__call__", noted)
@@ -254,7 +255,7 @@ def test_labels_that_were_deleted_with_the_cache_are_made_again_at_once(
     step = TrainingStep.__call__
 
     def noted(self: TrainingStep, batches: list[Batch], progress: float, rate: float) -> dict[str, float]:
-        taught.append(len(batches[0].taught))
+        taught.append(len(batches[0].pseudo_labels))
         return step(self, batches, progress, rate)
 
     monkeypatch.setattr(TrainingStep, "__call__", noted)
@@ -322,7 +323,7 @@ def test_any_of_several_processes_can_be_the_one_that_was_asked_to_stop(tmp_path
     trainer, _ = _trainer(tmp_path / "run", cases)
 
     class First(Processes):
-        def of_each(self, value: float) -> list[int]:
+        def all_gather(self, value: float) -> list[int]:
             return [round(value), 1]
 
     trainer.processes = First()

@@ -98,7 +98,7 @@ def test_a_run_does_not_replace_files_of_its_names_that_are_not_of_a_run(
     file = folder / "checkpoints" / name if name.endswith(".pt") else folder / name
     file.parent.mkdir(parents=True)
     file.write_text('{"mine": 1}', encoding="utf-8")
-    with pytest.raises(InputError, match=f"other: {name} lies in this folder, is not of a run and would be replaced"):
+    with pytest.raises(InputError, match=f"other: {name} lies in this folder, is not a run's and would be replaced"):
         train(cohort, folder, SETTINGS)
     assert [one for one in folder.rglob("*") if one.is_file()] == [file]
     assert file.read_text("utf-8") == '{"mine": 1}'
@@ -348,7 +348,7 @@ def test_a_run_that_goes_on_may_change_how_it_computes_and_for_how_long_and_noth
     with pytest.raises(InputError) as refused:
         resume(run, changes=["filters=4", "seed=7", f"pretraining={SETTINGS.pretraining}"])
     assert [problem.case for problem in refused.value.problems] == ["seed", "filters"]
-    assert "The run has 2, and goes on with it; 4 was asked for." in str(refused.value)
+    assert "The run has 2, which cannot be changed to 4." in str(refused.value)
     with pytest.raises(InputError, match="Use --minutes"):
         resume(run, changes=["minutes=3"])
     with pytest.raises(InputError, match="no setting of this name"):
@@ -365,16 +365,16 @@ def test_a_length_that_a_run_is_past_is_refused_and_leaves_its_settings(cohort: 
     train(cohort, run, SETTINGS)
     before = (run / "settings.json").read_bytes()
     found = f"found {SETTINGS.iterations} iterations behind it"
-    with pytest.raises(InputError, match=f"--iterations: Wanted more than the run has had, {found}. Give more"):
+    with pytest.raises(InputError, match=f"--iterations: The run is already longer than that: {found}. Give more"):
         resume(run, iterations=SETTINGS.iterations - 1)
-    with pytest.raises(InputError, match=r"--minutes: Wanted more than the run has had, found 0\.\d minutes"):
+    with pytest.raises(InputError, match=r"--minutes: The run is already longer than that: 0\.\d minutes"):
         resume(run, minutes=1e-9)
     assert (run / "settings.json").read_bytes() == before
     assert resume(run, iterations=SETTINGS.iterations).iterations == SETTINGS.iterations
 
 
 def test_resuming_where_nothing_was_saved_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no checkpoint to go on from"):
+    with pytest.raises(InputError, match="no checkpoint to continue from"):
         resume(tmp_path / "nothing")
 
 

@@ -80,7 +80,7 @@ def test_parts_of_a_batch_hold_the_patches_of_the_whole(tmp_path: Path) -> None:
     source = PatchSource(cases, cases, replace(SETTINGS, axial_rotations=False, intensity_augmentation=0.5))
     whole = source.batch(5, 4, 2)
     parts = [source.batch(number, 2, 1) for number in (10, 11)]
-    for name in ("labeled", "labels", "unlabeled", "plain"):
+    for name in ("labeled", "labels", "unlabeled", "weakly_augmented"):
         assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
 
 
@@ -154,7 +154,7 @@ def test_float16_that_finds_no_scale_at_which_gradients_are_finite_says_so() -> 
 )
 def test_patches_too_small_to_normalize_are_a_sentence(changes: dict[str, Any], labeled: int) -> None:
     step = TrainingStep(replace(SETTINGS, patch_size=(16, 16, 16), **changes), PLACE)
-    with pytest.raises(TrainingError, match="Of patches of 16,16,16 voxels too little is left.*larger ones"):
+    with pytest.raises(TrainingError, match="Patches of 16,16,16 voxels are too small.*larger ones"):
         step([noise_batch((16, 16, 16), 0, labeled, labeled)], 0.1, 0.1)
 
 

@@ -48,9 +48,9 @@ def test_mean_near_the_surface_counts_distances_in_mm_on_both_sides() -> None:
     mask = np.zeros((3, 3, 12), dtype=bool)
     mask[:, :, 4:8] = True
     values = np.broadcast_to(np.arange(12, dtype=np.float32) ** 2, mask.shape)
-    assert mean_near_surface(values, mask, (1.0, 1.0, 2.0), 3.0) == pytest.approx((9 + 16 + 49 + 64) / 4)
+    assert mean_near_surface(values, mask, (1.0, 1.0, 2.0)) == pytest.approx((9 + 16 + 49 + 64) / 4)
     # With voxels of 1 mm there are three on each side: 1 to 3, 4 to 7 (4 mm thick, all near), 8 to 10.
-    assert mean_near_surface(values, mask, (1.0, 1.0, 1.0), 3.0) == pytest.approx(sum(i * i for i in range(1, 11)) / 10)
+    assert mean_near_surface(values, mask, (1.0, 1.0, 1.0)) == pytest.approx(sum(i * i for i in range(1, 11)) / 10)
 
 
 def test_mean_near_the_surface_of_a_part_of_a_scan_equals_that_of_the_whole() -> None:
@@ -66,7 +66,7 @@ def test_mean_near_the_surface_of_a_part_of_a_scan_equals_that_of_the_whole() ->
     for kind in (True, False):
         others = points[inside != kind]
         near[inside == kind] = [np.linalg.norm(others - p, axis=1).min() <= 3.0 for p in points[inside == kind]]
-    assert mean_near_surface(values, mask, spacing, 3.0) == pytest.approx(values.ravel()[near].mean(), rel=1e-6)
+    assert mean_near_surface(values, mask, spacing) == pytest.approx(values.ravel()[near].mean(), rel=1e-6)
 
 
 @pytest.mark.parametrize("fill", [False, True])
@@ -79,7 +79,7 @@ def test_voxels_wider_than_the_surface_are_near_it_where_they_touch_it() -> None
     mask[2:4, 2:4, 2:4] = True
     values = np.zeros((6, 6, 6), np.float32)
     values[mask] = 1.0
-    found = mean_near_surface(values, mask, (5.0, 5.0, 5.0), 3.0)
+    found = mean_near_surface(values, mask, (5.0, 5.0, 5.0))
     # 8 inside, and on each of the six faces 4 outside.
     assert found == pytest.approx(8 / 32)
 

@@ -18,7 +18,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from LASegColearnLib.augmentation import moved_patch
+from LASegColearnLib.augmentation import affine_elastic_patch
 from LASegColearnLib.patches import PatchSource
 from LASegColearnLib.settings import preset
 from measuring import machine
@@ -42,7 +42,7 @@ def main() -> None:
         middle = [(side - wanted) // 2 for side, wanted in zip(image.shape, settings.patch_size, strict=True)]
         rng = np.random.default_rng(0)
         patch = _milliseconds(
-            lambda _: moved_patch(image, label, middle, settings.patch_size, settings.spacing_mm, rng),
+            lambda _: affine_elastic_patch(image, label, middle, settings.patch_size, settings.spacing_mm, rng),
             options.repetitions,
         )
     sys.stdout.write(f"a batch of {_PATCHES} patches  {batch:6.1f} ms\na moved patch         {patch:6.1f} ms\n")

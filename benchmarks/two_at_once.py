@@ -22,7 +22,7 @@ import numpy as np
 from LASegColearnLib.allocation import keep_freed_memory
 from LASegColearnLib.checkpoints import Model, load_model
 from LASegColearnLib.cohort import Cohort, save_cohort
-from LASegColearnLib.committee import together
+from LASegColearnLib.committee import combined_model
 from LASegColearnLib.device import device_for_model
 from LASegColearnLib.evaluation import EvaluatedCase
 from LASegColearnLib.events import read_events
@@ -41,7 +41,7 @@ def main() -> None:
     runs = {seed: RunFolder(options.output / f"colearning-{options.labeled}-seed{seed}") for seed in options.seeds}
     _train(cohort, runs, options)
     models = {str(seed): load_model(run.last_checkpoint) for seed, run in runs.items()}
-    models["+".join(models)] = together(list(models.values()))
+    models["+".join(models)] = combined_model(list(models.values()))
     rows = {name: _evaluated(model, cohort, options.device) for name, model in models.items()}
     sys.stdout.write("seed | iterations | Dice % | Jaccard % | 95HD | ASD, voxels, published protocol\n")
     for name, found in rows.items():

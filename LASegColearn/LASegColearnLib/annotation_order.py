@@ -1,4 +1,4 @@
-"""Which unlabeled case to annotate next: a scan that stands for many, and one that the model is unsure of."""
+"""Which unlabeled case to annotate next: one that represents many scans and that the model is unsure about."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from LASegColearnLib.predictor import Opinion, Predictor
 from LASegColearnLib.preprocessing import prepare_scan
 from LASegColearnLib.scan_files import read_scan
 
-# With so many labels a model's doubt counts as much as what a scan stands for.
+# Number of labels at which the model's doubt counts as much as how many scans a case represents.
 _EVEN_AT = 16
 
 
@@ -29,14 +29,14 @@ class Suggestion:
     case
         Its id.
     gain
-        0 to 1, see :func:`annotation_order`; comparable with those of cases that come after it.
+        0 to 1, see :func:`annotation_order`; comparable with that of later cases.
     uncertainty, disagreement
         See :class:`~LASegColearnLib.predictor.Opinion`.
     closer
-        By how much all unlabeled scans would be nearer to a labeled one if this one were labeled: the mean over them,
-        in standard deviations of the descriptors.
+        How much nearer the unlabeled scans would be to a labeled one if this case were labeled: the mean over them, in
+        standard deviations of the descriptors.
     reason
-        Why, as a sentence for the person who annotates.
+        A sentence for the person who annotates.
     """
 
     case: str
@@ -48,67 +48,54 @@ class Suggestion:
 
 
 def annotation_order(unlabeled: Mapping[str, Opinion], labeled: Sequence[np.ndarray]) -> list[Suggestion]:
-    """Order cases by what annotating them is expected to bring, the most first.
+    """Order cases by the expected gain of annotating them, the largest first.
 
-    One case after another is taken, the one with the largest gain among those left:
+    Cases are taken one by one, each time the one with the largest gain among those left:
 
         gain = w doubt + (1 - w) typical,  w = n / (n + 16)
 
-    Doubt is the mean of two ranks, of the uncertainty near the surface and of the students' disagreement; typical is
-    the rank of how much nearer all scans would be to a labeled one, which is little for a scan that is like a labeled
-    one, for the second of two that are alike, and for an odd one that stands for itself alone. Ranks are 0 to 1,
-    because the three have no common unit. n is the number of labels: a model of few labels is most in doubt about the
-    oddest scans, which teach it least about the others (Hacohen et al., Active learning on a budget: opposite
-    strategies suit high and low budgets, ICML 2022). Representing the unlabeled scans is the idea of Yang et al.,
-    Suggestive annotation, MICCAI 2017.
+    Doubt is the mean of two ranks, of the uncertainty near the surface and of the students' disagreement. Typical is
+    the rank of how much nearer all scans would be to a labeled one. That is little for a scan similar to a labeled one,
+    for the second of two similar scans, and for an outlier. Ranks are 0 to 1, since the three measures have no common
+    unit. n is the number of labels: with few labels a model is most in doubt about outliers, which teach it least about
+    the other scans (Hacohen et al., Active learning on a budget: opposite strategies suit high and low budgets, ICML
+    2022). Representing the unlabeled scans is the idea of Yang et al., Suggestive annotation, MICCAI 2017.
 
     Parameters
     ----------
     unlabeled
-        What the model thinks of each case, by id.
+        The model's opinion of each case, by id.
     labeled
         Descriptors of the labeled scans.
     """
-    names = list(unlabeled)
-    if not names:
+    if not unlabeled:
         return []
-    opinions = list(unlabeled.values())
-    # Where nothing was found, nothing is known: the most uncertain of all.
-    doubts = _ranks([1.0 if o.uncertainty is None else o.uncertainty for o in opinions])
-    splits = None
-    if all(o.disagreement is not None for o in opinions):
-        # Networks that all find nothing agree, and know no more for that.
-        splits = _ranks([1.0 if o.uncertainty is None else o.disagreement or 0.0 for o in opinions])
-    own = np.stack([o.descriptor for o in opinions])
-    known = np.stack(labeled) if len(labeled) else np.empty((0, own.shape[1]))
-    apart = _distances(own, np.concatenate([own, known]))
-    between = apart[:, : len(own)]
-    # Before anything is labeled, a scan is as far from it as can be.
-    nearest = apart[:, len(own) :].min(axis=1) if len(known) else np.full(len(own), between.max())
-    doubt = doubts if splits is None else (doubts + splits) / 2
-    weight = len(known) / (len(known) + _EVEN_AT)
+    names, opinions = list(unlabeled), list(unlabeled.values())
+    uncertain, divided = _doubt_ranks(opinions)
+    doubt = uncertain if divided is None else (uncertain + divided) / 2
+    between, nearest = _distances_to_scans(opinions, labeled)
+    weight = len(labeled) / (len(labeled) + _EVEN_AT)
     at_first = np.maximum(nearest[:, None] - between, 0.0).mean(axis=0)
-    left = list(range(len(own)))
+    left = list(range(len(opinions)))
     found = []
     while left:
         closer = np.maximum(nearest[:, None] - between[:, left], 0.0).mean(axis=0)
         typical = _ranks(closer)
-        # A tie is the doubtful one's, however few labels there are.
+        # The more doubtful case wins a tie, however few labels there are.
         gains = weight * doubt[left] + (1 - weight) * typical + 1e-6 * doubt[left]
         best = int(np.argmax(gains))
         chosen = left[best]
         opinion = opinions[chosen]
-        # Among those that are left, the last one would always stand for the most.
+        # Compared with all cases at the start: among the cases left, the last one would always represent the most.
         stands = float(np.mean(at_first < closer[best]))
-        reason = _reason(opinion, doubts[chosen], None if splits is None else splits[chosen], stands)
         found.append(
             Suggestion(
-                names[chosen],
-                min(float(gains[best]), 1.0),
-                opinion.uncertainty,
-                opinion.disagreement,
-                float(closer[best]),
-                reason,
+                case=names[chosen],
+                gain=min(float(gains[best]), 1.0),
+                uncertainty=opinion.uncertainty,
+                disagreement=opinion.disagreement,
+                closer=float(closer[best]),
+                reason=_reason(opinion, uncertain[chosen], None if divided is None else divided[chosen], stands),
             )
         )
         left.pop(best)
@@ -116,19 +103,40 @@ def annotation_order(unlabeled: Mapping[str, Opinion], labeled: Sequence[np.ndar
     return found
 
 
+def _doubt_ranks(opinions: Sequence[Opinion]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Ranks by uncertainty, and by disagreement of the students; the latter None where some model has no students."""
+    # If nothing was found, nothing is known: the most uncertain of all.
+    uncertain = _ranks([1.0 if o.uncertainty is None else o.uncertainty for o in opinions])
+    if any(o.disagreement is None for o in opinions):
+        return uncertain, None
+    # Students that find nothing agree, but that says nothing.
+    return uncertain, _ranks([1.0 if o.uncertainty is None else o.disagreement or 0.0 for o in opinions])
+
+
+def _distances_to_scans(opinions: Sequence[Opinion], labeled: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Pairwise distances of the unlabeled scans, (N, N), and of each to the nearest labeled one, (N,)."""
+    own = np.stack([o.descriptor for o in opinions])
+    known = np.stack(labeled) if len(labeled) else np.empty((0, own.shape[1]))
+    apart = _distances(own, np.concatenate([own, known]))
+    between = apart[:, : len(own)]
+    # Without any labeled scan, all are as far from one as possible.
+    nearest = apart[:, len(own) :].min(axis=1) if len(known) else np.full(len(own), between.max())
+    return between, nearest
+
+
 def suggest_cases(
     predictor: Predictor, cohort: Cohort, on_done: Callable[[int, int], None] = lambda done, of: None
 ) -> list[Suggestion]:
-    """Look at a cohort's unlabeled scans with a model, and order them; see :func:`annotation_order`.
+    """Order a cohort's unlabeled scans by a model's opinion of them; see :func:`annotation_order`.
 
     Parameters
     ----------
     predictor
         The model.
     cohort
-        The unlabeled cases are ordered; of the labeled ones the scans are read, not the labels.
+        The unlabeled cases are ordered. The scans of the labeled cases are read, but not their labels.
     on_done
-        Called with how many scans of how many have been looked at.
+        Called with the number of scans processed and their total.
 
     Raises
     ------
@@ -164,13 +172,13 @@ def suggest_cases(
 
 
 def _ranks(values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Each value's place among all, 0 (the smallest) to 1; equal values share a place; of one alone 1."""
+    """Each value's rank, 0 (the smallest) to 1; equal values share a rank; a single value has rank 1."""
     ranks: np.ndarray = rankdata(values)
     return (ranks - 1) / (len(ranks) - 1) if len(ranks) > 1 else np.ones(1)
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Euclidean distances between descriptors, each feature in units of its spread over all scans."""
+    """Euclidean distances between descriptors, each feature in units of its standard deviation over all scans."""
     spread = b.std(axis=0)
     varying = spread > 1e-12
     scale = math.sqrt(max(int(np.count_nonzero(varying)), 1))
@@ -179,7 +187,7 @@ def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _reason(opinion: Opinion, doubt: float, split: float | None, typical: float) -> str:
-    """What speaks for the case, the strongest first; what puts it in the lower half of all does not."""
+    """The reasons for the case, strongest first; only those that rank it in the upper half of all cases."""
     if opinion.uncertainty is None:
         return "Nothing was found in it."
     parts = [(doubt, f"uncertain near the surface ({opinion.uncertainty:.2f})")]

@@ -1,4 +1,4 @@
-"""Patches as another scanner, or another patient, might have given them: moved, bent, and with other intensities."""
+"""Augmentation of patches: affine and elastic deformation, and changes of intensity."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
 _MOST_TURN = math.radians(15)
-# Common to all axes, and for each axis on its own, as logarithms: together 0.75 to 1.3.
+# Logarithms of the factor common to all axes and of the one for each axis: together 0.75 to 1.3.
 _MOST_SCALE, _MOST_STRETCH = 0.16, 0.11
-# Displacements of so many mm are drawn at points so many mm apart; between them they are interpolated.
+# Standard deviation of the displacements in mm, and the distance in mm between the points where they are drawn.
 _BEND_MM, _BEND_SPACING_MM = 3.0, 20.0
-# The coil's field: logarithms at so many points along each axis.
-_LIGHT_POINTS = 3
-_LIGHT = 0.25
+# The bias field of the coil: points along each axis, and the standard deviation of the logarithm there.
+_BIAS_FIELD_POINTS = 3
+_BIAS_FIELD = 0.25
 
 
-def moved_patch(
+def affine_elastic_patch(
     image: np.ndarray,
     label: np.ndarray | None,
     start: Sequence[int],
@@ -28,15 +28,15 @@ def moved_patch(
     spacing_mm: Sequence[float],
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The patch at ``start`` of a scan that is turned about each axis, scaled, stretched and bent at random.
+    """The patch at ``start`` of a scan that is randomly rotated about each axis, scaled, stretched and deformed.
 
-    It is read from the whole scan, so that what comes in at its sides is there. Zeros (the scan's mean, or background)
-    where the scan ends, as in a patch that is cut as it is.
+    It is sampled from the whole scan, so that tissue from outside the patch can move into it. Zeros (the scan's mean,
+    or background) outside the scan, as in a patch without deformation.
 
     Parameters
     ----------
     image, label
-        Of the whole scan, (x, y, z); without a label, an empty one is returned.
+        Arrays (x, y, z) of the whole scan; without a label, an empty one is returned.
     start, size
         First voxel and sides of the patch, in voxels.
     spacing_mm
@@ -48,8 +48,8 @@ def moved_patch(
         float32 image and uint8 label of ``size``.
     """
     extent_mm = [side * voxel for side, voxel in zip(size, spacing_mm, strict=True)]
-    places = _moved_mm(size, spacing_mm, _matrix(rng))
-    places += _bend_mm(size, extent_mm, rng)
+    places = _affine_mm(size, spacing_mm, _matrix(rng))
+    places += _displacement_mm(size, extent_mm, rng)
     for along, first, side, voxel in zip(places, start, size, spacing_mm, strict=True):
         along /= voxel
         along += first + (side - 1) / 2
@@ -60,15 +60,15 @@ def moved_patch(
     return found, (found_label >= 0.5).astype(np.uint8)
 
 
-def other_intensities(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Another contrast, brightness, gamma and coil, a little blur and noise; the input has mean 0 and variance 1."""
+def augmented_intensities(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Random gamma, contrast, brightness and bias field, slight blur and noise; the input has mean 0 and variance 1."""
     low, high = float(image.min()), float(image.max())
     if high > low:
         gamma = np.float32(np.exp(rng.uniform(-0.35, 0.35)))
         image = ((image - low) / (high - low)) ** gamma * (high - low) + low
     image = image * np.float32(rng.uniform(0.8, 1.25)) + np.float32(rng.uniform(-0.2, 0.2))
     if rng.random() < 0.5:
-        field = _smooth(rng.normal(0.0, _LIGHT, (1, *[_LIGHT_POINTS] * 3)), image.shape)[0].numpy()
+        field = _smooth(rng.normal(0.0, _BIAS_FIELD, (1, *[_BIAS_FIELD_POINTS] * 3)), image.shape)[0].numpy()
         image = (image - image.min()) * np.exp(field) + image.min()
     if rng.random() < 0.25:
         image = gaussian_filter(image, rng.uniform(0.3, 1.0))
@@ -77,18 +77,18 @@ def other_intensities(image: np.ndarray, rng: np.random.Generator) -> np.ndarray
 
 
 def _read(arrays: Sequence[np.ndarray], places: torch.Tensor) -> list[np.ndarray]:
-    """Arrays of one shape (x, y, z) at places (3, X, Y, Z) in voxels: linear, 0 outside; float32 (X, Y, Z) of each.
+    """Sample arrays of one shape (x, y, z) at places (3, X, Y, Z) in voxels: linear, 0 outside; float32 (X, Y, Z) each.
 
-    Only the part around the places is read, since the arrays may be files.
+    Only the part around the places is read, since the arrays may be memory-mapped files.
     """
     shape = torch.tensor(arrays[0].shape)
-    # An axis at a time, here and below: over memory that lies together this is several times as fast.
+    # One axis at a time, here and below: over contiguous memory this is several times faster.
     lowest, highest = (torch.stack(ends) for ends in zip(*map(torch.aminmax, places), strict=True))
     first = lowest.floor().long().clamp(min=0).minimum(shape - 1)
     last = highest.ceil().long().clamp(min=0).minimum(shape - 1)
     box = tuple(slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True))
     parts = torch.from_numpy(np.stack([np.asarray(array[box], np.float32) for array in arrays]))
-    # The sampler wants z, y, x, from -1 at the first voxel's middle to 1 at the last one's.
+    # grid_sample takes z, y, x, from -1 at the first voxel's center to 1 at the last one's.
     steps = 2.0 / (last - first).clamp(min=1)
     grid = torch.empty((*places.shape[1:], 3))
     for axis, (along, step, begin) in enumerate(zip(places, steps, first, strict=True)):
@@ -100,8 +100,8 @@ def _read(arrays: Sequence[np.ndarray], places: torch.Tensor) -> list[np.ndarray
     return list(sampled.numpy())
 
 
-def _moved_mm(size: Sequence[int], spacing_mm: Sequence[float], matrix: np.ndarray) -> torch.Tensor:
-    """Where each voxel comes to lie, from the patch's middle in mm, (3, X, Y, Z)."""
+def _affine_mm(size: Sequence[int], spacing_mm: Sequence[float], matrix: np.ndarray) -> torch.Tensor:
+    """Position of each voxel after the affine map, in mm from the patch's center, (3, X, Y, Z)."""
     x, y, z = (
         (torch.arange(side, dtype=torch.float32) - (side - 1) / 2) * voxel
         for side, voxel in zip(size, spacing_mm, strict=True)
@@ -111,7 +111,7 @@ def _moved_mm(size: Sequence[int], spacing_mm: Sequence[float], matrix: np.ndarr
 
 
 def _matrix(rng: np.random.Generator) -> np.ndarray:
-    """Three turns, a scale and a stretch of each axis, (3, 3)."""
+    """A random affine matrix (3, 3): rotations in three planes, a common scale and a stretch of each axis."""
     matrix = np.diag(np.exp(rng.uniform(-_MOST_SCALE, _MOST_SCALE) + rng.uniform(-_MOST_STRETCH, _MOST_STRETCH, 3)))
     for first, second in ((0, 1), (0, 2), (1, 2)):
         angle = rng.uniform(-_MOST_TURN, _MOST_TURN)
@@ -122,13 +122,13 @@ def _matrix(rng: np.random.Generator) -> np.ndarray:
     return matrix
 
 
-def _bend_mm(size: Sequence[int], extent_mm: Sequence[float], rng: np.random.Generator) -> torch.Tensor:
-    """A displacement of each voxel in mm, (3, X, Y, Z)."""
+def _displacement_mm(size: Sequence[int], extent_mm: Sequence[float], rng: np.random.Generator) -> torch.Tensor:
+    """A random smooth displacement of each voxel in mm, (3, X, Y, Z)."""
     points = [max(round(length / _BEND_SPACING_MM), 1) + 1 for length in extent_mm]
     return _smooth(rng.normal(0.0, _BEND_MM, (3, *points)), size)
 
 
 def _smooth(values: np.ndarray, size: Sequence[int]) -> torch.Tensor:
-    """Values (C, x, y, z) at some points, linear between them: (C, X, Y, Z)."""
+    """Values (C, x, y, z) at control points, interpolated linearly to (C, X, Y, Z)."""
     control = torch.from_numpy(values.astype(np.float32))[None]
     return F.interpolate(control, size=tuple(size), mode="trilinear", align_corners=True)[0]

@@ -1,4 +1,4 @@
-"""Batch-norm statistics taken anew when a training is over, from scans as they are."""
+"""Batch-norm statistics recomputed at the end of a training, from scans without augmentation."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from LASegColearnLib.patches import PatchSource
 from LASegColearnLib.settings import Settings
 
 
-def retake_statistics(
+def recompute_batch_norm_statistics(
     networks: Iterable[nn.Module], cases: Sequence[CachedCase], settings: Settings, device: Device
 ) -> None:
-    """Replace each network's running means and variances by those of patches that are not augmented.
+    """Replace each network's running means and variances by those of patches without augmentation.
 
-    What a network keeps from its training are the last few batches, moved, recolored, pasted and often centered on the
-    atrium; the scans that it will segment are none of that. Averages of equal weight over many plain patches: the
-    precise batch normalization of Wu and Johnson, Rethinking "Batch" in BatchNorm, 2021. Networks without batch
-    normalization stay as they are.
+    The running statistics of a training come from its last few batches, which were deformed, changed in intensity,
+    pasted and often centered on the atrium, unlike the scans that the network will segment. Here all batches count
+    alike: the precise batch normalization of Wu and Johnson, Rethinking "Batch" in BatchNorm, 2021. Networks without
+    batch normalization are not changed.
 
     Parameters
     ----------
     networks
         Changed in place; their modes are restored.
     cases
-        Where the patches are from, with or without a label: no label is read.
+        Source of the patches; labels are not read.
     settings
-        ``statistics_batches`` says from how many batches; none: nothing is done.
+        ``statistics_batches`` is the number of batches; with 0 nothing is done.
     device
         Where the networks are.
     """
@@ -42,18 +42,18 @@ def retake_statistics(
     source = PatchSource([], cases, plain)
     size = settings.labeled_batch + settings.unlabeled_batch
     for network in networks:
-        # Dropout draws the same wherever and whenever it is done, so that a resumed run goes on as an unbroken one.
+        # Dropout must draw the same numbers each time, so that a resumed run equals an uninterrupted one.
         torch.manual_seed(settings.seed)
         with device.autocast():
             update_bn(_patches(source, settings.statistics_batches, size), network, device.device)
         if device.precision != torch.float32 and not _are_numbers(network):
-            # What is too large for float16 need not be for float32.
+            # Values beyond the range of float16 may be finite in float32.
             torch.manual_seed(settings.seed)
             update_bn(_patches(source, settings.statistics_batches, size), network, device.device)
 
 
 def _patches(source: PatchSource, batches: int, size: int) -> Iterator[torch.Tensor]:
-    return (source.batch(number, 0, size).plain for number in range(batches))
+    return (source.batch(number, 0, size).weakly_augmented for number in range(batches))
 
 
 def _are_numbers(network: nn.Module) -> bool:

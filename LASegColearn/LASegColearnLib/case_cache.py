@@ -29,14 +29,14 @@ class CachedCase:
         The case's id.
     image_file, label_file
         ``.npy`` files of float32 and uint8 (x, y, z); no label file for an unlabeled case.
-    taught_file
+    pseudo_label_file
         The same of a network's label, see :mod:`~LASegColearnLib.scan_labeling`; none for most.
     """
 
     id: str
     image_file: Path
     label_file: Path | None
-    taught_file: Path | None = None
+    pseudo_label_file: Path | None = None
 
     def image(self) -> np.ndarray:
         """The scan, float32 (x, y, z), mapped read-only."""
@@ -48,9 +48,9 @@ class CachedCase:
             raise ValueError(f"{self.id} is unlabeled.")
         return np.load(self.label_file, mmap_mode="r")
 
-    def taught(self) -> np.ndarray | None:
+    def pseudo_label(self) -> np.ndarray | None:
         """A network's label, uint8 (x, y, z), mapped read-only, if there is one."""
-        return None if self.taught_file is None else np.load(self.taught_file, mmap_mode="r")
+        return None if self.pseudo_label_file is None else np.load(self.pseudo_label_file, mmap_mode="r")
 
 
 def stored_array(path: Path) -> np.ndarray | None:

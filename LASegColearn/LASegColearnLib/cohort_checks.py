@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a cohort, found before any time is spent on training."""
+"""Checks a cohort and reports all its problems before any time is spent on training."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,23 +22,23 @@ from LASegColearnLib.scan_names import SUFFIXES
 
 OnRead = Callable[[Case, str, sitk.Image, "sitk.Image | None"], None]
 
-# A scan in memory each, and what it is resampled by: half a gigabyte for 640×640×88 voxels, as clinics have them.
-# Eight took 5.3 GB, two take 2.0, a training 1.6 (benchmarks/preparation_memory.py).
+# Each reader holds a scan and its resampling in memory: half a gigabyte for a clinical scan of 640×640×88 voxels.
+# Eight readers took 5.3 GB, two take 2.0, a training 1.6 (benchmarks/preparation_memory.py).
 _READERS = min(os.cpu_count() or 1, 2)
-# float32 image and uint8 label of every voxel, and half as much again for results.
+# float32 image and uint8 label of every voxel, plus half as much for results.
 _BYTES_A_VOXEL = 5 * 1.5
 
 
 @dataclass(frozen=True)
 class CheckedCohort:
-    """A cohort with which training can start.
+    """A cohort that training can start with.
 
     Attributes
     ----------
     content_hashes
         Hash of each scan's content by case id.
     warnings
-        What a person should know, a sentence each.
+        Sentences for the user.
     """
 
     content_hashes: dict[str, str]
@@ -57,28 +58,27 @@ def check_cohort(
     progress: Callable[[Case], None] | None = None,
     free_bytes: Callable[[Path], int] | None = None,
 ) -> CheckedCohort:
-    """Read every scan and label once and check them; a problem with one case does not hide those of others.
+    """Read and check every scan and label once; all problems of all cases are collected.
 
     Parameters
     ----------
     cohort
         The cases; labels of unlabeled ones are never opened.
     min_labeled, min_unlabeled
-        What the method needs.
+        Smallest numbers of cases that the method needs.
     cache_folder, spacing_mm, region_mm
-        Where preprocessed scans will be kept, their spacing, and the box that is kept of them (none: all); for the room
-        that they need on disk.
+        Folder for the preprocessed scans, their spacing, and the box that is kept of them (none: all), to estimate the
+        disk space that they need.
     checkpoint_bytes
-        Room that the run's checkpoints need beside them.
+        Disk space that the run's checkpoints need in addition.
     on_read
-        Called with each case that is in order, its content hash, scan and label (None for an unlabeled one), so that it
-        can be preprocessed without being read again. In threads, several at a time; not at all if it is known before
-        reading that the cohort will be refused. The problems of an :class:`InputError` that it raises are told with
-        the others.
+        Called with each valid case, its content hash, scan and label (None for an unlabeled case), so that it can be
+        preprocessed without reading it again. It is called in several threads at a time, and not at all if the cohort
+        is already refused before reading. If it raises :class:`InputError`, its problems are reported with the others.
     progress
-        Called after each case, in this thread. What it raises ends the checks: cases that are not begun are not read.
+        Called after each case, in this thread. If it raises an exception, the checks end without reading more cases.
     free_bytes
-        Room on the disk of a folder; the system's answer by default.
+        Returns the free space on the disk of a folder; by default the system's answer.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def check_cohort(
     if cache_folder is not None and spacing_mm is not None:
         scans = _scans_bytes(cohort, cache_folder, spacing_mm, region_mm)
         problems += _room_problems(cache_folder, scans + checkpoint_bytes, free_bytes or _free_bytes)
-    # A disk without room, or two cases of one name, must not be written to.
+    # Nothing is written if the disk has no room or two cases have the same name.
     store = on_read if not problems else None
     warnings: list[str] = []
     with ThreadPoolExecutor(_READERS, thread_name_prefix="reading") as threads:
@@ -130,7 +130,7 @@ class _Outcome:
 
 def _read(member: _Member, on_read: OnRead | None) -> _Outcome:
     case, outcome = member.case, _Outcome(member)
-    # Whatever an unlabeled case says of a label, the file is not opened.
+    # The label of an unlabeled case is never opened, even if the case names one.
     label_path = None if member.role == "unlabeled" else case.label
     if member.role != "unlabeled" and label_path is None:
         cause = f"Wanted a label for this {member.role} case, found none."
@@ -144,29 +144,38 @@ def _read(member: _Member, on_read: OnRead | None) -> _Outcome:
     except InputError as error:
         outcome.problems += error.problems
         if label_path is not None:
-            try:
+            with _problems_to(outcome):
                 check_label(label_path, case.segment, case.id)
-            except InputError as label_error:
-                outcome.problems += label_error.problems
         return outcome
     outcome.content_hash = content_hash(scan)
     label = None
     if label_path is not None:
-        try:
+        with _problems_to(outcome):
             label, outcome.warnings = read_label(label_path, case.segment, scan, case.id)
-        except InputError as error:
-            outcome.problems += error.problems
     if on_read is not None and not outcome.problems:
-        try:
-            on_read(case, outcome.content_hash, scan, label)
-        except InputError as error:
-            outcome.problems += error.problems
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            remedy = "Crop it, or set a smaller region_mm or a larger spacing_mm."
-            outcome.problems.append(Problem(case.id, "There is not enough memory to prepare it.", remedy))
+        with _problems_to(outcome):
+            _hand_on(on_read, case, outcome.content_hash, scan, label)
     return outcome
+
+
+@contextmanager
+def _problems_to(outcome: _Outcome) -> Iterator[None]:
+    """Add the problems of an :class:`InputError` raised in this block to the case's outcome."""
+    try:
+        yield
+    except InputError as error:
+        outcome.problems += error.problems
+
+
+def _hand_on(on_read: OnRead, case: Case, content: str, scan: sitk.Image, label: sitk.Image | None) -> None:
+    """Call ``on_read``; raises :class:`InputError` if it runs out of memory."""
+    try:
+        on_read(case, content, scan, label)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        remedy = "Crop it, or set a smaller region_mm or a larger spacing_mm."
+        raise InputError(Problem(case.id, "There is not enough memory to prepare it.", remedy)) from None
 
 
 def _count_problems(cohort: Cohort, min_labeled: int, min_unlabeled: int) -> Iterator[Problem]:
@@ -195,7 +204,7 @@ def _duplicate_problems(outcomes: Sequence[_Outcome]) -> Iterator[Problem]:
 
 
 def _shared_label_problems(outcomes: Sequence[_Outcome]) -> Iterator[Problem]:
-    """Cases of one label, though not of one scan, which is told as such."""
+    """Cases that share a label but not a scan; shared scans are reported as duplicates."""
     earlier: dict[str, list[_Outcome]] = {}
     for outcome in outcomes:
         case = outcome.member.case
@@ -217,7 +226,7 @@ def _shared_label_problems(outcomes: Sequence[_Outcome]) -> Iterator[Problem]:
 
 
 def _scans_bytes(cohort: Cohort, folder: Path, spacing_mm: Vector, region_mm: Vector | None) -> float:
-    # What an interrupted run has left there need not be written again.
+    # Files left by an interrupted run need not be written again.
     left = sum(file.stat().st_size for file in folder.glob("*.npy"))
     return max(0.0, sum(_bytes_needed(case.image, spacing_mm, region_mm) for case in cohort.cases) - left)
 
@@ -230,16 +239,16 @@ def _room_problems(folder: Path, needed: float, free_bytes: Callable[[Path], int
     if free < needed:
         yield Problem(
             "disk",
-            f"Wanted {needed / 1e6:.0f} MB of room for the preprocessed scans and the checkpoints, found "
+            f"Wanted {needed / 1e6:.0f} MB of free space for the preprocessed scans and the checkpoints, found "
             f"{free / 1e6:.0f} MB.",
-            "Make room, or put the run on another disk.",
+            "Free some space, or put the run on another disk.",
         )
 
 
 def _bytes_needed(image: Path, spacing_mm: Vector, region_mm: Vector | None) -> float:
-    """Bytes of a preprocessed scan, by its header; 0 for a file that cannot be read, which is told elsewhere."""
+    """Bytes of a preprocessed scan, by the scan's header; 0 for an unreadable file, which is reported elsewhere."""
     if not (image.is_file() and image.name.lower().endswith(SUFFIXES)):
-        # ITK would try all formats on it, and some complain on standard error, with its path.
+        # ITK would try all its formats, some of which print the file's path to standard error.
         return 0.0
     reader = image_reader(image)
     try:
@@ -249,7 +258,7 @@ def _bytes_needed(image: Path, spacing_mm: Vector, region_mm: Vector | None) -> 
     extent = np.multiply(reader.GetSize()[:3], reader.GetSpacing()[:3])
     dimension = reader.GetDimension()
     axes = np.array(reader.GetDirection()).reshape(dimension, dimension)[:3, :3]
-    # The patient's axis that each of the scan's is nearest to: spacing and region are given by those.
+    # The patient axis nearest to each scan axis: spacing and region are given along patient axes.
     nearest = np.abs(axes).argmax(axis=0)
     if region_mm is not None:
         extent = np.minimum(extent, np.array(region_mm)[nearest])

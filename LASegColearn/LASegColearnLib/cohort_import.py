@@ -1,4 +1,4 @@
-"""Cohorts from what people have: folders of scans and labels, MSD and nnU-Net folders, MONAI datalists."""
+"""Cohorts from existing data: folders of scans and labels, MSD and nnU-Net folders, MONAI datalists."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from LASegColearnLib.cohort import (
     real_path,
     unique_ids,
 )
-from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.errors import InputError, Problem, first_of
 from LASegColearnLib.scan_names import SUFFIXES, stem
 
 _LAYOUT = "a folder with imagesTr/ (and labelsTr/, imagesTs/), with or without dataset.json, or a .json datalist"
 _SEPARATORS = (" ", "_", ".", "-")
-# "laendo" is what the 2018 Atrial Segmentation Challenge calls them.
+# "laendo" is the name of labels in the 2018 Atrial Segmentation Challenge.
 _NAMED_LIKE_A_LABEL = re.compile(r"(^|[ ._-])(labels?|segs?|segmentations?|masks?|gt|laendo)([ ._-]|$)", re.IGNORECASE)
 _LEFT_ATRIUM_NAMES = ("left atrium", "left_atrium", "la", "atrium")
 
 
 def is_named_like_a_label(image: Path) -> bool:
-    """Whether a file that is taken for a scan has a name that labels have."""
+    """Whether a scan's file name looks like that of a label."""
     return _NAMED_LIKE_A_LABEL.search(stem(image)) is not None
 
 
@@ -55,22 +55,22 @@ def cohort_from_folders(
     images
         Folders of scans, or scan files.
     labels
-        Folder of labels; a label is named as its scan is (``{id}``, or ``{id}`` and something behind it).
+        Folder of labels. A label has its scan's name (``{id}``), possibly followed by more text.
     image_pattern
         Which files of a folder are scans, for example ``*/image.nrrd``; all scan files by default.
     label_pattern
-        Where a scan's label is: ``{id}`` is the scan's file name without suffix, ``{folder}`` the folder it is in, for
-        example ``{id}_label.nrrd`` or ``{folder}/label.nrrd``. Relative to ``labels``, or else to the scan's folder.
+        Path of a scan's label: ``{id}`` stands for the scan's file name without suffix, ``{folder}`` for its folder.
+        Examples: ``{id}_label.nrrd``, ``{folder}/label.nrrd``. Relative to ``labels``, else to the scan's folder.
     segment
-        Segment's name, or value, where labels have several.
+        Name or value of the segment, if labels have several.
     validation
-        How many labeled cases are kept for validation, chosen by ``seed``.
+        Number of labeled cases kept for validation, chosen by ``seed``.
 
     Raises
     ------
     InputError
-        If there are no scans, labels were asked for and none is found, a scan has several or several have one, or there
-        are too few labeled cases for validation.
+        If there are no scans, no label is found although labels were asked for, scans and labels do not match one to
+        one, or there are too few labeled cases for validation.
     """
     files = list(dict.fromkeys(file for given in images for file in _scans(given, image_pattern, labels)))
     if not files:
@@ -96,28 +96,28 @@ def cohort_from_folders(
 
 
 def import_cohort(source: Path, *, segment: str | None = None, validation: int = 0, seed: int = 0) -> Cohort:
-    """Read a cohort from an MSD or nnU-Net folder, a MONAI datalist, or a cohort file, as it is.
+    """Read a cohort from an MSD or nnU-Net folder, a MONAI datalist or a cohort file.
 
-    Its ``training`` becomes labeled and its ``test`` unlabeled; images without a label are unlabeled.
+    Its ``training`` list becomes labeled and its ``test`` list unlabeled; images without a label are unlabeled.
 
     Parameters
     ----------
     source
         The folder or the JSON file.
     segment
-        Name or value of the left atrium's label, where there are several.
+        Name or value of the left atrium's label, if there are several.
     validation, seed
-        See :func:`cohort_from_folders`; only for a source without validation cases of its own.
+        See :func:`cohort_from_folders`; only for a source without validation cases.
 
     Raises
     ------
     InputError
-        If the source is none of these, the label cannot be told, or as :func:`with_validation` does.
+        If the source is none of these, the left atrium's label is not clear, or as :func:`with_validation` does.
     """
     folder, description = (source.parent, source) if source.is_file() else (source, source / "dataset.json")
     content = read_json(description) if description.is_file() else {}
     fields = content if isinstance(content, dict) else {}
-    # A dataset.json of nnU-Net's second version lists no files, or has an empty list of test scans.
+    # A dataset.json of nnU-Net v2 lists no files, or has an empty list of test scans.
     lists = [fields[key] for key in ROLE_OF_KEY if isinstance(fields.get(key), list)]
     has_list = description.name != "dataset.json" or any(lists)
     if not has_list and not (folder / "imagesTr").is_dir():
@@ -127,7 +127,7 @@ def import_cohort(source: Path, *, segment: str | None = None, validation: int =
         )
     chosen = _label_value(fields.get("labels"), segment, source.name)
     if has_list:
-        # An id that no folder can have counts as none: the scan's name stands for it.
+        # An id that is not a valid folder name is dropped, so that the scan's file name is used.
         for entry in (entry for entries in lists for entry in entries if isinstance(entry, dict)):
             if any(id_problems([str(entry.get("id", ""))], "")):
                 entry.pop("id", None)
@@ -143,7 +143,7 @@ def with_validation(cohort: Cohort, count: int, seed: int) -> Cohort:
     Raises
     ------
     InputError
-        If there are too few, or the cohort has validation cases of its own.
+        If there are too few, or the cohort already has validation cases.
     """
     if count < 0:
         raise InputError(Problem("--validation", f"Wanted 0 or more cases, found {count}.", "Give such a number."))
@@ -153,7 +153,7 @@ def with_validation(cohort: Cohort, count: int, seed: int) -> Cohort:
         raise InputError(
             Problem(
                 "--validation",
-                f"What is read says itself which cases are for validation: {len(cohort.validation)} of them.",
+                f"The source itself has validation cases: {len(cohort.validation)}.",
                 "Leave it out.",
             )
         )
@@ -198,9 +198,9 @@ def _scans(given: Path, pattern: str | None, labels: Path | None) -> list[Path]:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """All files below a folder, also in linked folders, which pathlib passes over; each folder once."""
-    # Names, since some network disks number their folders not at all. A link upwards would lead to all that lies
-    # beside the folder.
+    """All files below a folder, also in linked folders, which pathlib skips; each folder once."""
+    # Compared by real path, since some network disks give folders no numbers. Parent folders are excluded, because a
+    # link to one would lead to everything beside the folder.
     seen = {real_path(above) for above in folder.resolve().parents}
     unreadable: list[str] = []
     for path, folders, files in os.walk(
@@ -214,8 +214,9 @@ def _files_below(folder: Path) -> Iterator[Path]:
         folders.sort(key=lambda name: (Path(path, name).is_symlink(), name))
         yield from (Path(path, name) for name in files)
     if unreadable:
-        named = ", ".join(sorted(unreadable)[:4]) + (", ..." if len(unreadable) > 4 else "")
-        logging.getLogger(__name__).warning("Folders that may not be read were passed over: %s", named)
+        logging.getLogger(__name__).warning(
+            "Folders without read permission were skipped: %s", first_of(sorted(unreadable))
+        )
 
 
 def _lies_in(path: Path, folder: Path) -> bool:
@@ -223,13 +224,13 @@ def _lies_in(path: Path, folder: Path) -> bool:
 
 
 def _names(image: Path) -> tuple[str, ...]:
-    """What a label of this scan may be called after, the likeliest first."""
+    """The names that a label of this scan may begin with, the likeliest first."""
     name = _composed(stem(image))
     return tuple(dict.fromkeys((name, name.removesuffix("_0000"), case_id_from(image))))
 
 
 def _composed(name: str) -> str:
-    """macOS writes an accent as a sign of its own, others as a part of the letter."""
+    """The name in Unicode's composed form: macOS writes accents as separate characters, other systems do not."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -238,7 +239,7 @@ def _labels_by_pattern(images: Sequence[Path], labels: Path | None, pattern: str
     for image in images:
         names = _names(image)
         for name in (stem(image), *names, *(unicodedata.normalize("NFD", name) for name in names)):
-            # An absolute path, as {folder} may be, stays as it is when it is joined to another.
+            # Joining an absolute path, as {folder} may be, to another leaves it unchanged.
             folder = str(image.parent.absolute())
             path = (labels or image.parent) / pattern.replace("{id}", name).replace("{folder}", folder)
             if path.is_file() and path != image:
@@ -249,7 +250,7 @@ def _labels_by_pattern(images: Sequence[Path], labels: Path | None, pattern: str
 
 
 def _labels_by_name(images: Sequence[Path], labels: Path | None) -> dict[Path, Path]:
-    """A label is named as its scan; or its name goes on behind the scan's after a space, ``_``, ``-`` or a dot."""
+    """Labels named like their scans, or with the scan's name followed by a space, ``_``, ``-`` or dot and more text."""
     if labels is None:
         return {}
     scans = {image.resolve() for image in images}
@@ -271,13 +272,14 @@ def _labels_by_name(images: Sequence[Path], labels: Path | None) -> dict[Path, P
     used = {file for chosen in found.values() for file in chosen}
     left = [file.name for file in files if file not in used]
     if left:
-        names_left = ", ".join(left[:4]) + (", ..." if len(left) > 4 else "")
-        logging.getLogger(__name__).warning("%d files in the folder of labels fit no scan: %s", len(left), names_left)
+        logging.getLogger(__name__).warning(
+            "%d files in the folder of labels match no scan: %s", len(left), first_of(left)
+        )
     return {image: chosen[0] for image, chosen in found.items()}
 
 
 def _whose_name_begins(label: str, names: Mapping[Path, Sequence[str]]) -> list[Path]:
-    """The scans with the longest name that the label's goes on from: "a_2_label" is that of "a_2", not of "a"."""
+    """The scans with the longest name that the label's name begins with: "a_2_label" belongs to "a_2", not to "a"."""
     lengths = {
         image: max(
             (len(name) for name in own if label.startswith(name) and label[len(name) :][:1] in _SEPARATORS), default=0
@@ -289,7 +291,7 @@ def _whose_name_begins(label: str, names: Mapping[Path, Sequence[str]]) -> list[
 
 
 def _refuse_several(found: Mapping[Path, Sequence[Path]]) -> None:
-    """A scan with two labels, or a label that fits two scans, is for a person to tell."""
+    """Raise :class:`InputError` for a scan with several labels, or a label that fits several scans."""
     problems = [
         Problem(
             image.name,
@@ -306,8 +308,8 @@ def _refuse_several(found: Mapping[Path, Sequence[Path]]) -> None:
         Problem(
             label.name,
             f"Wanted one scan for this label, found {len(images)}: {', '.join(map(_with_folder, images[:4]))}.",
-            "Put the labels into folders named as those of the scans, or say where they are with --label-pattern, and "
-            "which files are scans with --image-pattern.",
+            "Put the labels into folders with the same names as those of the scans, or give --label-pattern for the "
+            "labels and --image-pattern for the scans.",
         )
         for label, images in owners.items()
         if len(images) > 1
@@ -329,13 +331,12 @@ def _with_folder(path: Path) -> str:
 
 
 def _is_scan_file(path: Path) -> bool:
-    # macOS puts files named "._..." beside those it copies.
-    # A link to what is not there stays one, so that it is told as missing.
+    # macOS puts files named "._..." beside those it copies. A broken link is kept, so that it is reported as missing.
     return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".") and not path.is_dir()
 
 
 def _from_folder(source: Path, segment: str | None) -> Cohort:
-    """nnU-Net's layout without a list: names say what belongs together."""
+    """A cohort from nnU-Net's layout without a list, in which file names match scans and labels."""
     images = [path for name in ("imagesTr", "imagesTs") for path in _scans_if_there(source / name)]
     _refuse_channels(images)
     labels = source / "labelsTr"
@@ -357,19 +358,19 @@ def _several_channels(names: Sequence[str]) -> InputError:
     return InputError(
         Problem(
             "imagesTr",
-            f"Wanted one channel a scan, found more: {', '.join(names[:4])}.",
-            "Copy the channel that shows the left atrium best to a folder of its own.",
+            f"Wanted one channel per scan, found more: {', '.join(names[:4])}.",
+            "Copy the channel that shows the left atrium best to a separate folder.",
         )
     )
 
 
 def _as_files_are_named(cohort: Cohort) -> Cohort:
-    """The list of nnU-Net's first version leaves out the channel number that the files' names have.
+    """Add the channel number that nnU-Net v1 omits in its list but has in the file names.
 
     Raises
     ------
     InputError
-        If there are files of several channels, of which the list does not say which is meant.
+        If there are files of several channels, since the list does not say which one is meant.
     """
     several: list[str] = []
 
@@ -417,7 +418,7 @@ def _label_value(labels: Any, wanted: str | None, name: str) -> str | None:
         return values.get(wanted.lower(), wanted)
     ignored = "ignore" in (str(text).lower() for pair in labels.items() for text in pair)
     if len(values) == 1 and ignored:
-        # Whatever else the files hold, what is to be ignored is not it.
+        # The files also have the ignored value, so the left atrium's must be named.
         return next(iter(values.values()))
     if len(values) <= 1:
         return None

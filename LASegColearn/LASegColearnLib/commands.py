@@ -1,6 +1,6 @@
-"""What the verbs of the command `lasegcolearn` do; each returns the exit code.
+"""The verbs of the command `lasegcolearn`; each function returns the exit code.
 
-Nothing heavy is imported here, so that `--help` answers at once; each verb imports what it needs when it runs.
+Nothing heavy is imported at the top, so that `--help` answers at once. Each verb imports what it needs.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from LASegColearnLib.command_output import listener
-from LASegColearnLib.errors import InputError, Problem
+from LASegColearnLib.errors import InputError, Problem, first_of
 
 if TYPE_CHECKING:
+    from LASegColearnLib.events import Listener
     from LASegColearnLib.settings import Settings
     from LASegColearnLib.stopping import StopRequest
+    from LASegColearnLib.training import TrainingResult
 
 PRESET = "cpu"
 
@@ -35,7 +37,7 @@ def do_cohort(options: argparse.Namespace) -> int:
                 "--label-pattern": options.label_pattern,
                 "--image-pattern": options.image_pattern,
             },
-            "What is read with --from says itself where its scans and labels are.",
+            "The source given with --from itself names its scans and labels.",
             "Leave it out, or name the scans with --images instead of --from.",
         )
         cohort = import_cohort(
@@ -58,78 +60,90 @@ def do_cohort(options: argparse.Namespace) -> int:
     doubtful = [case.id for case in cohort.unlabeled if is_named_like_a_label(case.image)]
     if doubtful and options.source is None:
         sys.stdout.write(
-            f"Added as scans, although their names look like labels: {', '.join(doubtful[:4])}"
-            f"{f' and {len(doubtful) - 4} more' if len(doubtful) > 4 else ''}. "
+            f"Added as scans, although their names look like labels: {first_of(doubtful)}. "
             "If they are labels, name them with --labels or --label-pattern.\n"
         )
     return 0
 
 
 def do_train(options: argparse.Namespace) -> int:
-    """Train, go on with a training, or print the settings."""
+    """Train, resume a training, or print the settings."""
     _refuse_in_set(options, {"preset": "--preset"})
     if options.settings:
-        _refuse(
-            {"--resume": options.resume or None},
-            "The settings of a run are in its settings.json.",
-            "Leave it out, to see those of a new run.",
-        )
-        from LASegColearnLib.settings import setting_text
-
-        for name, value in _settings(options).to_dict().items():
-            sys.stdout.write(f"{name}={setting_text(value)}\n")
-        return 0
+        return _print_settings(options)
     if options.run is None:
         raise InputError(Problem("--run", "Wanted a run folder, found none.", "Give the folder for the run."))
 
     from LASegColearnLib.run_folder import RunFolder
 
     folder = RunFolder(options.run)
-    # What follows takes seconds, in which this training may be asked to stop. Who starts one as a process has removed
-    # such a request before, and one that lies here by now is meant for this training.
+    # The imports below take seconds, in which this training may already be asked to stop. A program that starts it as a
+    # child process has removed old requests before, so that a request found here is meant for this training.
     if options.parent is None:
         folder.remove_late_stop()
 
     from LASegColearnLib.allocation import keep_freed_memory
-    from LASegColearnLib.training import resume, train
 
     keep_freed_memory()
     stop = _stop_request(options, folder.stop_file)
     told_to = listener(options, when_lost=stop.ask)
     with stop.on_signals():
-        if options.resume:
-            _refuse(
-                {"--cohort": options.cohort, "--labeled": options.labeled, "--init": options.init},
-                "A run that is resumed goes on with its own cases and networks.",
-                "Leave it out, or start a new run, with --init to go on from this one's model.",
-            )
-            given = {"preset": options.preset, "method": options.method, "seed": options.seed}
-            changes = [f"{name}={value}" for name, value in given.items() if value is not None]
-            result = resume(
-                options.run,
-                device=options.device,
-                minutes=options.minutes,
-                iterations=options.iterations,
-                changes=[*changes, *options.set],
-                listeners=[told_to],
-                should_stop=stop,
-            )
-        else:
-            result = train(
-                options.cohort,
-                options.run,
-                _settings(options),
-                device=options.device,
-                labeled=options.labeled,
-                init=options.init,
-                listeners=[told_to],
-                should_stop=stop,
-            )
+        result = (_resume if options.resume else _train)(options, told_to, stop)
     return 0 if result.finished else 1
 
 
+def _print_settings(options: argparse.Namespace) -> int:
+    """Print the settings that a new training would have."""
+    from LASegColearnLib.settings import setting_text
+
+    _refuse(
+        {"--resume": options.resume or None},
+        "The settings of a run are in its settings.json.",
+        "Leave it out to see those of a new run.",
+    )
+    for name, value in _settings(options).to_dict().items():
+        sys.stdout.write(f"{name}={setting_text(value)}\n")
+    return 0
+
+
+def _train(options: argparse.Namespace, told_to: Listener, stop: StopRequest) -> TrainingResult:
+    from LASegColearnLib.training import train
+
+    return train(
+        options.cohort,
+        options.run,
+        _settings(options),
+        device=options.device,
+        labeled=options.labeled,
+        init=options.init,
+        listeners=[told_to],
+        should_stop=stop,
+    )
+
+
+def _resume(options: argparse.Namespace, told_to: Listener, stop: StopRequest) -> TrainingResult:
+    from LASegColearnLib.training import resume
+
+    _refuse(
+        {"--cohort": options.cohort, "--labeled": options.labeled, "--init": options.init},
+        "A resumed run continues with its own cases and networks.",
+        "Leave it out, or start a new run, with --init to start from this one's model.",
+    )
+    given = {"preset": options.preset, "method": options.method, "seed": options.seed}
+    changes = [f"{name}={value}" for name, value in given.items() if value is not None]
+    return resume(
+        options.run,
+        device=options.device,
+        minutes=options.minutes,
+        iterations=options.iterations,
+        changes=[*changes, *options.set],
+        listeners=[told_to],
+        should_stop=stop,
+    )
+
+
 def _settings(options: argparse.Namespace) -> Settings:
-    """Of a training that begins: the preset's, with what was given."""
+    """The settings of a new training: the preset's, with the given options."""
     from LASegColearnLib.settings import preset
 
     settings = preset(options.preset or PRESET).with_text(options.set)
@@ -138,7 +152,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     if options.iterations is not None:
         given["iterations"] = options.iterations
     if options.iterations is not None or ("iterations" in set_to and "minutes" not in set_to):
-        # The preset's minutes would go before them.
+        # The preset's minutes would take precedence over them.
         settings = replace(settings, minutes=None)
     return replace(settings, **{name: value for name, value in given.items() if value is not None}).checked()
 
@@ -225,13 +239,13 @@ def do_evaluate(options: argparse.Namespace) -> int:
             )
     else:
         sys.stdout.write(format_table(rows) + "\n")
-    # Last: a table that is open in Excel cannot be replaced on Windows, but its figures are told.
+    # Last, so that the figures are shown even if the table is open in Excel, where Windows cannot replace it.
     write_metrics_csv(rows, options.output)
     return 0
 
 
 def do_judge(options: argparse.Namespace) -> int:
-    """Say whether a model is better than an earlier one."""
+    """Compare a model with an earlier one."""
     from LASegColearnLib.allocation import keep_freed_memory
     from LASegColearnLib.evaluation import format_table
     from LASegColearnLib.judging import judge
@@ -258,7 +272,7 @@ def do_judge(options: argparse.Namespace) -> int:
 
 
 def do_compare(options: argparse.Namespace) -> int:
-    """Train several methods alike and write the page that sets them side by side."""
+    """Train several methods in the same way and write a page that compares them."""
     from LASegColearnLib.cohort import load_cohort
     from LASegColearnLib.comparison import Plan, compare
     from LASegColearnLib.methods import METHODS
@@ -301,11 +315,11 @@ def do_compare(options: argparse.Namespace) -> int:
 
 
 def _remove_late_stop(output: Path) -> None:
-    """Remove a request to stop that came after a comparison had ended; raises InputError if the file is another one."""
+    """Remove a stop request that came after a comparison had ended; raises InputError if the file is something else."""
     stop = output / "stop"
     if stop.exists():
         if stop.stat().st_size or not any(output.glob("*/settings.json")):
-            cause = "A file called stop lies in the output folder, is not of a comparison and would be removed."
+            cause = "A file called stop lies in the output folder, is not a comparison's and would be removed."
             raise InputError(Problem(output.name, cause, "Rename it, or give another folder."))
         stop.unlink()
 
@@ -318,7 +332,7 @@ def _numbers(text: str, name: str) -> tuple[int, ...]:
 
 
 def do_device(options: argparse.Namespace) -> int:
-    """Say what would be computed on."""
+    """Print the device that would be used."""
     import torch
 
     from LASegColearnLib.device import choose_device
@@ -373,16 +387,16 @@ def _refuse_to_replace(file: Path, remedy: str) -> None:
 
 
 def _refuse(given: dict[str, object], cause: str, remedy: str) -> None:
-    """Raise :class:`InputError` naming those of the options that were given, where they would do nothing."""
+    """Raise :class:`InputError` naming the given options that would have no effect."""
     problems = [Problem(name, cause, remedy) for name, value in given.items() if value is not None]
     if problems:
         raise InputError(problems)
 
 
 def _refuse_in_set(options: argparse.Namespace, own_option: dict[str, str]) -> None:
-    """Raise :class:`InputError` for what ``--set`` would not change, since an option of its own does, by its name."""
+    """Raise :class:`InputError` for settings given with ``--set`` that have their own option instead."""
     problems = [
-        Problem("--set", f"{name} is not set by this here.", f"Use {own_option[name]}.")
+        Problem("--set", f"{name} cannot be set with it here.", f"Use {own_option[name]}.")
         for name in _names_set(options)
         if name in own_option
     ]

@@ -1,4 +1,4 @@
-"""Models that were trained apart and predict together: their errors are not the same, so their mean has fewer."""
+"""Models that were trained independently and predict together: the mean of their probabilities has smaller errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from LASegColearnLib.checkpoints import Model
 
 COMMITTEE = "committee"
-# What decides how scans are shown to the networks, and what is made of their answers.
+# Settings that affect the networks' input and the use of their output.
 _ALIKE = (
     "spacing_mm",
     "region_mm",
@@ -31,37 +31,37 @@ _LEAST = 1e-6
 
 
 class Committee(nn.Module):
-    """A network whose foreground probability is the mean of its members'."""
+    """A network whose foreground probability is the mean of its members' probabilities."""
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (N, 2, X, Y, Z) of patches (N, 1, X, Y, Z): 0, and that of the members' mean probability."""
+        """Logits (N, 2, X, Y, Z) of patches (N, 1, X, Y, Z): 0, and the logit of the members' mean probability."""
         each = torch.stack([foreground_probability(member(x)) for member in self.members])
         logit = torch.logit(each.mean(dim=0), eps=_LEAST)[:, None]
         return torch.cat([torch.zeros_like(logit), logit], dim=1)
 
     def bottom_features(self, x: torch.Tensor) -> torch.Tensor:
-        """The members' :meth:`~LASegColearnLib.networks.VNet.bottom_features`, one after another in the channels."""
+        """The members' :meth:`~LASegColearnLib.networks.VNet.bottom_features`, concatenated along the channels."""
         members: Any = self.members
         return torch.cat([member.bottom_features(x) for member in members], dim=1)
 
 
-def together(models: Sequence[Model]) -> Model:
-    """One model of several: ``committee`` predicts, and ``model_1``, ``model_2`` and so on are what each would say.
+def combined_model(models: Sequence[Model]) -> Model:
+    """Combine models into one: its network ``committee`` predicts; ``model_1``, ``model_2``, ... are the single models.
 
     Parameters
     ----------
     models
-        At least one, as read by :func:`~LASegColearnLib.checkpoints.load_model`; one alone stays as it is. Where they
-        differ in overlap, mirroring or precision, it is done as with the first.
+        At least one, as read by :func:`~LASegColearnLib.checkpoints.load_model`; a single model is returned unchanged.
+        Overlap, mirroring and precision are those of the first.
 
     Raises
     ------
     InputError
-        If they see scans in different ways, as at another voxel size.
+        If the models need different input, for example another voxel size.
     """
     first = models[0]
     if len(models) == 1:
@@ -72,7 +72,7 @@ def together(models: Sequence[Model]) -> Model:
             own, wanted = getattr(model.settings, name), getattr(first.settings, name)
             if own != wanted:
                 cause = f"Wanted {name} {setting_text(wanted)}, as the first model has it, found {setting_text(own)}."
-                problems.append(Problem(f"model {number}", cause, "Predict together with models of one kind alone."))
+                problems.append(Problem(f"model {number}", cause, "Combine only models of the same kind."))
     if problems:
         raise InputError(problems)
     members = {f"model_{n}": model.networks[model.predictor] for n, model in enumerate(models, start=1)}

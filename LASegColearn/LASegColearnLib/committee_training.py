@@ -1,4 +1,4 @@
-"""The further models of a committee: each is trained by a process of its own, at once with the run's first model."""
+"""Trains the further models of a committee, each in its own process, at the same time as the run's first model."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ from LASegColearnLib.run_lock import wait_until_free
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.trainer import Trainer, TrainingCases
 
-# A training that is asked to save does so after the iteration, or the scan, that it is at.
+# A training that is asked to stop saves after its current iteration or scan.
 _SECONDS_TO_SAVE = 60.0
 _ITERATIONS_TO_SAVE = 3.0
 _SECONDS_BETWEEN_LOOKS = 0.1
 _SECONDS_BETWEEN_EVENTS = 1.0
-# One that has not made ready by then is gone on without, and catches up.
+# The run starts without a model that is not ready by then; that model catches up.
 _SECONDS_TO_MAKE_READY = 300.0
 _WITHOUT = "Its training did not finish, so the other models predict without it."
-# Slicer and what else is open need the rest.
+# Slicer and other programs need the rest.
 _SHARE_OF_MEMORY = 0.6
-# The others' seeds are this far apart, so that those of a person's next seeds are not among them.
+# The seeds of the further models are this far apart, so that they do not coincide with the seeds 1, 2, ... of a user.
 _BETWEEN_SEEDS = 1_000_003
 
 
 def with_possible_committee(settings: Settings, device: Device, processes: int) -> tuple[Settings, list[str]]:
-    """Settings with as many models as can be trained at once here, and what is to be said about it.
+    """Settings with at most as many models as can be trained at the same time here, and messages about a change.
 
     Parameters
     ----------
     processes
-        How many train together; they train one model.
+        Number of processes that train together; several processes train a single model.
     """
     wanted = settings.committee
     if wanted == 1:
@@ -85,17 +85,17 @@ def prepare_committee(
     device: Device,
     initial: dict[str, Any] | None,
 ) -> None:
-    """Make a run of each further model in the run's folder, ready to be gone on with from its first iteration.
+    """Create a run for each further model in the run's folder, with a checkpoint of its untrained state to resume from.
 
-    They share the run's preprocessed scans, and differ from it in the seed. Only the run's own model is validated on
-    its way.
+    These runs share the preprocessed scans of the main run and differ from it in the seed. Only the main run's model is
+    validated during training.
 
     Parameters
     ----------
     cohort, cases
-        What is trained and validated on, as the run has it.
+        The main run's cases.
     initial
-        Checkpoint from which all of them go on; none to start anew.
+        Checkpoint from which all models start, if any.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def prepare_committee(
     for number in range(2, settings.committee + 1):
         beside = run.trained_beside(number)
         beside.path.mkdir(parents=True, exist_ok=True)
-        # One of a training that was killed would save over what is written now.
+        # A process left from a training that was killed could still overwrite these files.
         wait_until_free(beside.path, _SECONDS_TO_SAVE)
         own = _settings_of(number, settings)
         write_json_atomically(beside.settings, own.to_dict())
@@ -117,7 +117,7 @@ def prepare_committee(
 
 
 def go_on_with_committee(run: RunFolder, settings: Settings, cases: TrainingCases) -> None:
-    """Give the further models of a run that goes on its settings, which may have changed, and its prepared scans."""
+    """Give the further models of a resumed run its settings, which may have changed, and its prepared scans."""
     for number in range(2, settings.committee + 1):
         beside = run.trained_beside(number)
         if not beside.last_checkpoint.exists():
@@ -135,7 +135,9 @@ def _settings_of(number: int, settings: Settings) -> Settings:
 def _share(cases: TrainingCases, beside: RunFolder) -> TrainingCases:
     def here(case: CachedCase) -> CachedCase:
         label = None if case.label_file is None else _linked(case.label_file, beside.cache)
-        return replace(case, image_file=_linked(case.image_file, beside.cache), label_file=label, taught_file=None)
+        return replace(
+            case, image_file=_linked(case.image_file, beside.cache), label_file=label, pseudo_label_file=None
+        )
 
     shared = TrainingCases(
         [here(case) for case in cases.labeled],
@@ -148,7 +150,7 @@ def _share(cases: TrainingCases, beside: RunFolder) -> TrainingCases:
 
 
 def _linked(file: Path, folder: Path) -> Path:
-    """The same file in another folder of the disk, or a copy where the disk has no links."""
+    """A link to the file in another folder, or a copy if the disk has no links."""
     target = folder / file.name
     if stored_array(target) is None:
         with replacing(target) as temporary:
@@ -160,19 +162,19 @@ def _linked(file: Path, folder: Path) -> Path:
 
 
 class CommitteeTraining:
-    """The further models' trainings, from the start of the block in which this is used to its end.
+    """Context manager that runs the further models' trainings.
 
-    Processes that still train at the end are asked to save, and waited for. On processors this process computes with
-    its share of the threads while they train.
+    Trainings that still run at the end of the block are asked to save, and awaited. On a CPU this process uses only its
+    share of the threads while they run.
 
     Parameters
     ----------
     run
-        The run, in whose folder :func:`prepare_committee` has made theirs.
+        The main run; :func:`prepare_committee` has created the others in its folder.
     settings, device
-        The run's; a committee of one is no further process.
+        The main run's; a committee of one starts no further process.
     events
-        Told what the others warn of, when this process looks.
+        Receives the warnings of the other trainings whenever this process checks for them.
     """
 
     def __init__(self, run: RunFolder, settings: Settings, device: Device, events: EventLog) -> None:
@@ -203,18 +205,18 @@ class CommitteeTraining:
         self.end()
 
     def end(self) -> None:
-        """Ask the trainings that go on to save, and return when all have ended."""
+        """Ask the running trainings to save, and return when all have ended."""
         for training in self._trainings:
             training.ask_to_stop()
         for training in self._trainings:
             training.end()
-        # How those have ended that were asked to save.
+        # Report how the trainings that were asked to save have ended.
         self._tell_news()
 
     def passing_on(self, should_stop: Callable[[], bool]) -> Callable[[], bool]:
-        """The same question, which also asks the other trainings to stop, so that all save at once.
+        """Wrap ``should_stop`` so that a stop is passed on to the other trainings and all save at the same time.
 
-        Whenever it is asked, what the others warn of is told, and threads of those that have ended are taken back.
+        Each call also reports the others' warnings, and takes over the threads of trainings that have ended.
         """
 
         def asked() -> bool:
@@ -228,12 +230,12 @@ class CommitteeTraining:
         return asked
 
     def wait_until_begun(self, should_stop: Callable[[], bool]) -> None:
-        """Return when all other trainings have made ready and train, when that takes too long, or at a stop."""
+        """Return when all other trainings have started, after a time limit, or at a stop."""
         until = time.monotonic() + _SECONDS_TO_MAKE_READY
         self._wait(lambda training: training.begun.is_set() or time.monotonic() > until, should_stop)
 
     def wait_until_ended(self, should_stop: Callable[[], bool]) -> bool:
-        """Return when all other trainings have ended; whether none of them was stopped, by whomever, before its end."""
+        """Wait until all other trainings have ended; returns false if this or any of them was stopped early."""
         ended = self._wait(lambda training: training.ended.is_set(), should_stop)
         return ended and not any(training.stopped for training in self._trainings)
 
@@ -276,13 +278,13 @@ class CommitteeTraining:
 
 
 class _Training:
-    """A process that trains a further model, and the thread that listens to it."""
+    """A process that trains a further model, and the thread that reads its events."""
 
     def __init__(self, number: int, run: RunFolder, arguments: Sequence[str], threads: int | None) -> None:
         self.number = number
         self.run = run
         self.complete = False
-        # Whether it was asked to end before its end, by this process or, as by Ctrl-C in a terminal, at once with it.
+        # Whether it was stopped early, by this process or together with it, as by Ctrl-C in a terminal.
         self.stopped = False
         self.seconds_left: float | None = None
         self.begun = threading.Event()
@@ -293,12 +295,12 @@ class _Training:
         self._process: subprocess.Popen[str] | None = None
         self._listener: threading.Thread | None = None
         try:
-            # One of a training that was killed, which saves before it ends.
+            # A process left from a training that was killed saves before it ends.
             wait_until_free(run.path, _SECONDS_TO_SAVE)
             run.remove_late_stop()
             self._process = start_training(["--run", str(run.path.absolute()), *arguments], threads, quiet=True)
         except (OSError, InputError) as error:
-            # As where rules of the machine forbid it, or it has no memory left for one.
+            # For example if a policy forbids new processes, or no memory is left for one.
             cause = error.strerror if isinstance(error, OSError) else str(error)
             self._news.put((f"Its process could not be started ({cause}). {_WITHOUT}", None))
             self._end()
@@ -320,8 +322,8 @@ class _Training:
                 self.seconds_left = event["seconds_left"]
                 self._seconds_an_iteration = event["elapsed_seconds"] / max(event["iteration"], 1)
             elif event["event"] == "warning":
-                # What it says may name files, which no record keeps.
-                self._news.put((str(event["message"]), "It gave a warning, told where the training was started."))
+                # The message may name files, which must not be recorded.
+                self._news.put((str(event["message"]), "It gave a warning, shown where the training was started."))
             elif event["event"] == "failed":
                 failure = str(event["message"])
             elif event["event"] == "finished":
@@ -330,24 +332,24 @@ class _Training:
         process.wait()
         self.stopped |= self._asked and not self.complete
         if failure:
-            consequence = "It goes on from what it saved before." if self.stopped else _WITHOUT
+            consequence = "It continues from what it saved before." if self.stopped else _WITHOUT
             self._news.put((f"{failure} {consequence}", f"It failed. {consequence}"))
         elif not self.complete and not self.stopped:
-            self._news.put((f"Its process ended without a word. {_WITHOUT}", None))
+            self._news.put((f"Its process ended without giving a reason. {_WITHOUT}", None))
         self._end()
 
     def _end(self) -> None:
-        # Who waits for the beginning of one that has ended would wait for ever.
+        # Also set `begun`, so that nobody waits for ever for a training that has ended before.
         self.begun.set()
         self.ended.set()
 
     def news(self) -> Iterator[tuple[str, str | None]]:
-        """What it has warned of since this was last asked, and what is recorded of it where that is something else."""
+        """Its warnings since the last call, each with the text to record if that differs."""
         while not self._news.empty():
             yield self._news.get()
 
     def ask_to_stop(self) -> None:
-        """Ask it to save and end. One that has not begun has nothing to save, and is ended at once."""
+        """Ask it to save and end. A training that has not begun has nothing to save and is ended at once."""
         if self._process is None or self._asked or self.ended.is_set():
             return
         self._asked = True
@@ -360,15 +362,15 @@ class _Training:
             self._process.terminate()
 
     def end(self) -> None:
-        """Wait for the process, and end it if it takes longer than it should to save."""
+        """Wait for the process, and kill it if saving takes too long."""
         if self._process is None or self._listener is None:
             return
         try:
             self._process.wait(max(_SECONDS_TO_SAVE, _ITERATIONS_TO_SAVE * self._seconds_an_iteration))
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._news.put(("It took too long to save and was ended. It goes on from what it saved before.", None))
-        # Not for ever: what the process has started may hold its output open.
+            self._news.put(("It took too long to save and was ended. It continues from what it saved before.", None))
+        # With a time limit: a child of the process may keep its output open.
         self._listener.join(_SECONDS_TO_SAVE)
         with suppress(OSError):
             self.run.stop_file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The verb `compare`: several methods trained alike on the same scans, and one page that sets them side by side."""
+"""The verb `compare`: trains several methods in the same way on the same scans and writes a page that compares them."""
 
 from __future__ import annotations
 
@@ -36,20 +36,21 @@ _KIBIBYTES_A_GIGABYTE = 1e6
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared, and how each is trained.
+    """What is compared, and how each method is trained.
 
     Attributes
     ----------
     methods
-        Names; all others are compared with the first.
+        Names of the methods; all others are compared with the first.
     labeled
-        Numbers of labels; of the cohort's labeled cases the first so many, the others count as unlabeled.
+        Numbers of labels. For each, that many of the cohort's labeled cases are used, the first ones; the others count
+        as unlabeled.
     seeds
-        Seeds; each is a training of its own.
+        Random seeds; each is a separate training.
     minutes, iterations
-        Length of each training, one of the two.
+        Length of each training; exactly one of the two is given.
     preset, changes
-        Settings, the same for all methods: a preset's name and ``name=value`` texts.
+        Settings for all methods: the name of a preset, and changes as ``name=value``.
     """
 
     methods: tuple[str, ...]
@@ -94,7 +95,7 @@ class Plan:
         return found
 
     def _too_few_cases(self, cohort: Cohort) -> Iterator[Problem]:
-        """What the methods that learn from unlabeled scans would refuse when it is their turn."""
+        """Problems that trainings on unlabeled scans would otherwise report only later."""
         learning = [name for name in self.methods if name in METHODS and METHODS[name].needs_unlabeled]
         if not learning:
             return
@@ -113,24 +114,24 @@ class Plan:
 
 @dataclass(frozen=True)
 class Trained:
-    """A training that is done, with its figures on the validation cases, by the last checkpoint.
+    """A finished training with the metrics of its last checkpoint on the validation cases.
 
     Attributes
     ----------
     method, labeled, seed
-        Which one it is.
+        Method, number of labels and random seed.
     run
         Its run folder.
     iterations, seconds
-        What was made in which time.
+        Number of iterations and training time.
     peak_memory_gb
-        Largest resident memory of its process; None where the system does not tell.
+        Largest resident memory of its processes; None if the system does not report it.
     device
-        What it was computed on.
+        The device it was trained on.
     models
-        How many were trained to the end and predict together.
+        Number of models that were trained to the end and predict together.
     published, own
-        Rows by the literature's protocol (distances in voxels) and by ours (in mm), a case each.
+        One row per case by the literature's protocol (distances in voxels) and by ours (in mm).
     """
 
     method: str
@@ -157,13 +158,13 @@ def compare(
 ) -> Path | None:
     """Train each method for the same time, evaluate it on the validation cases, and write one page.
 
-    Each training is a process of its own, so that its memory can be measured and nothing of it is left to the next.
-    What is done already in the output folder is not done again, what was broken off goes on.
+    Each training is a separate process, so that its memory can be measured and does not affect the next one. Trainings
+    that are finished in the output folder are not repeated; interrupted ones are resumed.
 
     Parameters
     ----------
     cohort
-        Cohort file with validation cases, which nothing is trained on; no checkpoint is chosen by them.
+        Cohort file with validation cases. They are neither trained on nor used to choose a checkpoint.
     output
         Folder for the runs and the page.
     plan
@@ -171,22 +172,22 @@ def compare(
     device
         ``auto``, ``cuda``, ``mps`` or ``cpu``.
     listeners
-        Called with the events of each training, ``comparing`` (done, of, and what comes next), and ``stopped`` (done,
-        of) where it was stopped.
+        Called with the events of each training, with ``comparing`` (done, of, and the next training), and with
+        ``stopped`` (done, of) at a stop.
     should_stop
-        Asked all the time; when true, the training that runs saves, and the comparison ends.
+        Called repeatedly; if it returns true, the current training saves and the comparison ends.
 
     Returns
     -------
     Path or None
-        The page; None if it was stopped before.
+        The page; None if the comparison was stopped.
 
     Raises
     ------
     InputError
-        With everything that is wrong, before anything is trained; for a run in the folder that was made otherwise.
+        With all problems, before anything is trained; also for a run in the folder that was made in another way.
     TrainingError
-        When a training fails.
+        If a training fails.
     """
     events = EventLog(None, *listeners)
     with events.telling_failure():
@@ -216,7 +217,7 @@ def compare(
 
 
 def read_trained(output: Path, plan: Plan) -> list[Trained]:
-    """The trainings of a comparison that has come to its end, with their figures."""
+    """The trainings of a finished comparison, with their metrics."""
     return [_read(output, m, n, s) for n in plan.labeled for s in plan.seeds for m in plan.methods]
 
 
@@ -231,7 +232,7 @@ def _wanted(plan: Plan, which: tuple[str, int, int]) -> dict[str, Any]:
 
 
 def _kept(run: RunFolder) -> dict[str, Any] | None:
-    """The note of a training that was begun; None without one."""
+    """The note of a training that has begun; None if there is none."""
     note = run.path / _RESULT
     try:
         content = json.loads(note.read_text("utf-8"))
@@ -247,22 +248,22 @@ def _kept(run: RunFolder) -> dict[str, Any] | None:
             Problem(
                 run.path.name,
                 f"Wanted the note of a training in {_RESULT}, found a damaged file.",
-                "Restore it from a backup, or remove this folder for the training to be made anew.",
+                "Restore it from a backup, or remove this folder to repeat the training.",
             )
         )
     return dict(content)
 
 
 def _problems_of_kept(run: RunFolder, members: Cohort, plan: Plan, which: tuple[str, int, int]) -> Iterator[Problem]:
-    """Why the run in a folder is not the one that is wanted, if there is one."""
+    """Problems if the folder holds a run other than the wanted one."""
     kept = _kept(run)
     if kept is None:
         return
-    # Notes from before several were trained at once say nothing of it.
+    # Older notes do not have the number of models, which was one.
     if {"committee": 1, **kept["wanted"]} != _wanted(plan, which):
         cause = "The run in this folder was made with other settings or for another time."
         yield Problem(run.path.name, cause, "Give another --output, or the settings it was made with.")
-    # Notes from before there was this digest say nothing of the files; and a run without a checkpoint starts anew.
+    # Older notes do not have this digest; and a run without a checkpoint starts from the beginning.
     begun = kept["complete"] or run.last_checkpoint.exists()
     if begun and kept.get("files") not in (None, _digest(members.take_labeled(which[1]))):
         cause = "The cohort, or a file of it, has changed since the run in this folder was made."
@@ -278,7 +279,7 @@ def _train(
     events: EventLog,
     should_stop: Callable[[], bool],
 ) -> bool:
-    """Train in a child process unless that is done; returns whether it is."""
+    """Train in a child process unless that is done already; returns whether the training is complete."""
     method, labeled, seed = which
     members = members.take_labeled(labeled)
     note = run.path / _RESULT
@@ -309,9 +310,9 @@ def _train(
 
 
 def _digest(members: Cohort) -> str:
-    """What tells one cohort from another: ids, roles, the scans' sizes, and what is in the labels, which are corrected.
+    """A hash that changes with the cohort: ids, roles, sizes of the scans, and the content of the labels.
 
-    Not the files' times, which a copy of them on another disk may not have kept.
+    Without the files' times, which a copy on another disk may not have kept.
     """
 
     def of_scan(file: Path) -> int | None:
@@ -331,12 +332,12 @@ def _digest(members: Cohort) -> str:
 def _child(
     arguments: list[str], run: RunFolder, events: EventLog, should_stop: Callable[[], bool]
 ) -> tuple[bool, float | None]:
-    """Run the verb `train` in a process; returns whether it came to its end, and its peak memory in GB.
+    """Run the verb `train` in a process; returns whether it reached its end, and its peak memory in GB.
 
     Raises
     ------
     TrainingError
-        With the child's own sentence, if it failed.
+        With the child's own message, if it failed.
     """
     complete, failure, asked = False, "", False
     peak: float | None = None
@@ -347,9 +348,9 @@ def _child(
             record = event_in(line)
             if record is None:
                 continue
-            # Those that it has started have ended when its last words are read.
+            # Measured at each event, since the processes that it has started have ended by its last event.
             peak = max(filter(None, (peak, _high_water_gb(process.pid))), default=None)
-            # Its own word is the last: what fails before a run has a folder is in no file. It is told below.
+            # Raised below. A failure before the run folder exists is in no file, so it is taken from this event.
             if record["event"] == "failed":
                 failure = str(record["message"])
                 continue
@@ -357,7 +358,7 @@ def _child(
                 complete = record["complete"]
             events.emit(record.pop("event"), **record)
             if not asked and should_stop():
-                # Once: a file that is left over would stop the training that goes on from here.
+                # Only once: a leftover file would stop the training that is resumed later.
                 asked = True
                 run.stop_file.touch()
         waited = _peak_memory_gb(process)
@@ -365,14 +366,14 @@ def _child(
     if asked:
         run.stop_file.unlink(missing_ok=True)
     if failure or not (complete or should_stop()):
-        raise TrainingError(f"{run.path.name}: {failure or 'The training ended without a word.'}")
+        raise TrainingError(f"{run.path.name}: {failure or 'The training ended without giving a reason.'}")
     return complete, peak
 
 
 def _high_water_gb(process: int) -> float | None:
-    """The most memory that a running process and those it has started have had; None where no account of it is kept.
+    """The peak memory of a running process and its children in GB; None if the system does not record it.
 
-    What Linux says of one that has ended counts what the parent had when it started it.
+    Linux's figure for an ended process would include its parent's memory at the time of the start.
     """
     try:
         status = Path(f"/proc/{process}/status").read_text("utf-8")
@@ -382,14 +383,14 @@ def _high_water_gb(process: int) -> float | None:
     if found is None:
         return None
     others: list[str] = []
-    # Not every Linux says who a process has started.
+    # Not every Linux lists the children of a process.
     with suppress(OSError):
         others = Path(f"/proc/{process}/task/{process}/children").read_text("utf-8").split()
     return int(found[1]) / _KIBIBYTES_A_GIGABYTE + sum(_high_water_gb(int(other)) or 0.0 for other in others)
 
 
 def _peak_memory_gb(process: subprocess.Popen[str]) -> float | None:
-    """Wait for a process and take what the system says of it."""
+    """Wait for a process and return its peak memory in GB as the system reports it."""
     if not hasattr(os, "wait4"):
         process.wait()
         return None
@@ -400,7 +401,7 @@ def _peak_memory_gb(process: subprocess.Popen[str]) -> float | None:
 
 
 def _evaluate(run: RunFolder, device: str) -> None:
-    """Add the figures of a training that is done to its note; once, since nothing of them changes."""
+    """Add the metrics of a finished training to its note, unless they are there already."""
     note = run.path / _RESULT
     kept = _kept(run) or {}
     if "published" in kept:
@@ -427,7 +428,7 @@ def _read(output: Path, method: str, labeled: int, seed: int) -> Trained:
             Problem(
                 run.path.name,
                 "Its events.jsonl does not say how the training ended.",
-                "Remove this folder for the training to be made anew.",
+                "Remove this folder to repeat the training.",
             )
         )
     finished = ended[-1]
@@ -440,7 +441,7 @@ def _read(output: Path, method: str, labeled: int, seed: int) -> Trained:
         finished["elapsed_seconds"],
         kept["peak_memory_gb"],
         started[-1]["device"],
-        # Records from before several were trained at once say nothing of it.
+        # Older events do not have the number of models, which was one.
         finished.get("committee", 1),
         [_row(row) for row in kept["published"]],
         [_row(row) for row in kept["own"]],

@@ -1,4 +1,4 @@
-"""One page that sets trained methods side by side: tables, paired differences, curves, overlays."""
+"""A page that compares trained methods: tables, paired differences, curves, overlays."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 
 def write_comparison_page(path: Path, trained: Sequence[Trained], cohort: Cohort, plan: Plan) -> Path:
-    """Write the page: one file that needs nothing else and names no path.
+    """Write the page: a single self-contained file that names no paths.
 
     Parameters
     ----------
     path
-        The page.
+        The file to write.
     trained
-        All trainings, of each method, number of labels and seed.
+        All trainings: one for each method, number of labels and seed.
     cohort
-        With the validation cases' scans, for the pictures.
+        Cohort with the validation cases' scans, for the pictures.
     plan
         What was compared.
     """
@@ -73,19 +73,17 @@ def table_rows(trained: Sequence[Trained], methods: Sequence[str], protocol: str
     rows = []
     for method in methods:
         found = [row for one in trained if one.method == method for row in getattr(one, protocol)]
-        cells = []
-        for name, (_, factor) in MEASURES.items():
-            values = np.array([getattr(row.metrics, name) for row in found])
-            defined = values[np.isfinite(values)]
-            cells.append(mean_text(defined * factor, len(values) - len(defined)))
+        cells = [
+            mean_text([getattr(row.metrics, name) for row in found], factor) for name, (_, factor) in MEASURES.items()
+        ]
         rows.append({"method": method, "cells": cells})
     return rows
 
 
 def difference_rows(trained: Sequence[Trained], methods: Sequence[str]) -> list[dict[str, Any]]:
-    """Dice of the first method minus each other's, case by case (means over the seeds), in points.
+    """Dice of the first method minus that of each other one, paired by case (means over the seeds), in points.
 
-    There is none where the two were evaluated on other cases, as trainings of different cohorts are.
+    No difference is given if the two were evaluated on different cases.
     """
     dice = {method: _dice_by_case(trained, method) for method in methods}
     rows: list[dict[str, Any]] = []
@@ -111,9 +109,9 @@ def difference_rows(trained: Sequence[Trained], methods: Sequence[str]) -> list[
 
 
 def cost_rows(trained: Sequence[Trained], methods: Sequence[str]) -> list[dict[str, str]]:
-    """Iterations, iterations a second, peak memory and number of models of each method.
+    """Iterations, iterations per second, peak memory and number of models of each method.
 
-    Means over the seeds; the memory's maximum; numbers of models that differ between the seeds are all named.
+    Means over the seeds, but the maximum of the memory; different numbers of models are all listed.
     """
     rows = []
     for method in methods:
@@ -132,7 +130,7 @@ def cost_rows(trained: Sequence[Trained], methods: Sequence[str]) -> list[dict[s
 
 
 def _dice_by_case(trained: Sequence[Trained], method: str) -> dict[str, float]:
-    """Mean over the seeds, by the published protocol."""
+    """Dice by case, mean over the seeds, by the published protocol."""
     by_case: dict[str, list[float]] = {}
     for one in trained:
         if one.method == method:
@@ -142,7 +140,7 @@ def _dice_by_case(trained: Sequence[Trained], method: str) -> dict[str, float]:
 
 
 def _curves(trained: Sequence[Trained]) -> Picture | None:
-    """Of the first seed: the predicting network's Dice over the minutes."""
+    """The predicting network's Dice over the minutes, for the first seed."""
     runs = {}
     for one in trained:
         if one.method not in runs:
@@ -152,14 +150,14 @@ def _curves(trained: Sequence[Trained]) -> Picture | None:
 
 
 def _only(event: dict[str, Any], network: str) -> dict[str, Any]:
-    """A validation event with the predicting network alone."""
+    """A validation event reduced to the predicting network."""
     if event["event"] != "validated":
         return event
     return {**event, "dice": {name: value for name, value in event["dice"].items() if name == network}}
 
 
 def _overlays(trained: Sequence[Trained], methods: Sequence[str], cohort: Cohort) -> list[tuple[str, Picture]]:
-    """The median and the worst case of each method, of the first seed."""
+    """The median and the worst case of each method, for the first seed."""
     pictures = []
     for method in methods:
         one = next(one for one in trained if one.method == method)

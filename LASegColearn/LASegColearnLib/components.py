@@ -1,29 +1,31 @@
-"""Connected parts of masks."""
+"""Connected components of masks."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
 
+from LASegColearnLib.boxes import bounding_box
+
 
 def component_around(mask: np.ndarray, seed: np.ndarray) -> np.ndarray:
-    """The connected part of a boolean mask (x, y, z) that has most voxels of a boolean seed; empty if none has any.
+    """The connected component of a boolean mask (x, y, z) that contains most voxels of a boolean seed.
 
-    Voxels touch by faces, edges or corners; of equals the first.
+    Empty if no component contains any; the first one in a tie. Voxels are connected by faces, edges or corners.
     """
-    bounds = ndimage.find_objects(mask.astype(np.uint8))
     kept = np.zeros(mask.shape, dtype=bool)
-    if not bounds:
+    if not mask.any():
         return kept
-    # Labels are 32 bits a voxel: only around what was found, not for the whole scan.
-    parts, _ = ndimage.label(mask[bounds[0]], structure=np.ones((3, 3, 3)))
-    shared = np.bincount(parts[seed[bounds[0]].astype(bool, copy=False)])
+    # Component labels take 32 bits per voxel, so they are computed only in the mask's bounding box.
+    box = bounding_box(mask)
+    parts, _ = ndimage.label(mask[box], structure=np.ones((3, 3, 3)))
+    shared = np.bincount(parts[seed[box].astype(bool, copy=False)])
     shared[:1] = 0
     if shared.any():
-        kept[bounds[0]] = parts == shared.argmax()
+        kept[box] = parts == shared.argmax()
     return kept
 
 
 def largest_component(mask: np.ndarray) -> np.ndarray:
-    """The largest connected part of a boolean mask (x, y, z), see :func:`component_around`."""
+    """The largest connected component of a boolean mask (x, y, z), see :func:`component_around`."""
     return component_around(mask, mask)

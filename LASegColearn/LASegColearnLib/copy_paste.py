@@ -1,4 +1,4 @@
-"""Bidirectional copy-paste between labeled and unlabeled patches: what BCP and SDCL share."""
+"""Bidirectional copy-paste between labeled and unlabeled patches, shared by BCP and SDCL."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from monai.losses import DiceLoss
+from monai.losses import MaskedDiceLoss
 
 from LASegColearnLib.components import largest_component
 from LASegColearnLib.losses import cross_entropy, foreground_probability, pseudo_label
 from LASegColearnLib.methods.base import Batch
 from LASegColearnLib.mixing import box_mask, mix
 
-# All from BCP's published code, LA_BCP_train.py and BCP_utils.py.
+# All values are from BCP's published code, LA_BCP_train.py and BCP_utils.py.
 _BOX = (2, 3)
 _TRUE_WEIGHT, _PSEUDO_WEIGHT = 1.0, 0.5
-# 1 - mean over patches and both classes of (2 sum(p g) + 1e-5) / (sum(p) + sum(g) + 1e-5).
-_dice_of_each = DiceLoss(include_background=True, smooth_nr=1e-5, smooth_dr=1e-5)
+# 1 - mean over patches and both classes of (2 sum(p g) + 1e-5) / (sum(p) + sum(g) + 1e-5), sums over the mask alone.
+_dice_in_mask = MaskedDiceLoss(include_background=True, smooth_nr=1e-5, smooth_dr=1e-5)
 
 
 @dataclass
 class Mixture:
-    """Patches put together of labeled and unlabeled ones.
+    """Patches composed of labeled and unlabeled ones.
 
     Attributes
     ----------
     images
         (N, 1, X, Y, Z).
     targets
-        (N, X, Y, Z), 0 or 1: labels and pseudo-labels, put together as the images are.
+        (N, X, Y, Z), 0 or 1: labels and pseudo-labels, composed like the images.
     true
         (X, Y, Z), 1 where the targets are labels, 0 where they are pseudo-labels.
     """
@@ -47,22 +47,22 @@ class Mixture:
 
 
 def copy_paste_mask(shape: Sequence[int], rng: np.random.Generator) -> torch.Tensor:
-    """1 outside and 0 inside a box of two thirds of each side, rounded down, anywhere in the patch: (X, Y, Z)."""
+    """Mask (X, Y, Z): 0 in a randomly placed box with two thirds of each side of the patch, rounded down; else 1."""
     return box_mask(shape, [side * _BOX[0] // _BOX[1] for side in shape], rng)
 
 
-def mixtures(batch: Batch, taught: torch.Tensor) -> tuple[Mixture, Mixture]:
+def mixtures(batch: Batch, pseudo_labels: torch.Tensor) -> tuple[Mixture, Mixture]:
     """Unlabeled boxes in labeled patches, and labeled boxes in unlabeled ones, with one mask for all.
 
-    The first half of the labeled patches gets boxes of the first half of the unlabeled ones; the second half of the
-    labeled ones gives boxes to the second half of the unlabeled ones. Where there are fewer of a kind, they repeat;
-    of a single patch both halves are that patch.
+    Boxes from the first half of the unlabeled patches are pasted into the first half of the labeled ones, and boxes
+    from the second half of the labeled patches into the second half of the unlabeled ones. If there are fewer patches
+    of one kind, they are repeated; a single patch counts as both halves.
 
     Parameters
     ----------
     batch
         At least one labeled and one unlabeled patch.
-    taught
+    pseudo_labels
         (N_u, X, Y, Z), 0 or 1: pseudo-labels of the unlabeled patches.
     """
     mask = copy_paste_mask(batch.labeled.shape[2:], batch.rng).to(batch.labeled.device)
@@ -70,15 +70,15 @@ def mixtures(batch: Batch, taught: torch.Tensor) -> tuple[Mixture, Mixture]:
     image_a, image_b = _halves(batch.labeled, count)
     label_a, label_b = _halves(batch.labels, count)
     other_a, other_b = _halves(batch.unlabeled, count)
-    taught_a, taught_b = _halves(taught, count)
+    pseudo_a, pseudo_b = _halves(pseudo_labels, count)
     return (
-        Mixture(mix(image_a, other_a, mask), mix(label_a, taught_a, mask), mask),
-        Mixture(mix(other_b, image_b, mask), mix(taught_b, label_b, mask), 1.0 - mask),
+        Mixture(mix(image_a, other_a, mask), mix(label_a, pseudo_a, mask), mask),
+        Mixture(mix(other_b, image_b, mask), mix(pseudo_b, label_b, mask), 1.0 - mask),
     )
 
 
 def labeled_mixture(batch: Batch) -> Mixture:
-    """Boxes of the second half of the labeled patches in the first half; all targets are labels."""
+    """Boxes from the second half of the labeled patches pasted into the first half; all targets are labels."""
     mask = copy_paste_mask(batch.labeled.shape[2:], batch.rng).to(batch.labeled.device)
     count = _half(len(batch.labeled))
     images, labels = _halves(batch.labeled, count), _halves(batch.labels, count)
@@ -98,19 +98,19 @@ def _halves(patches: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tens
 
 @torch.no_grad()
 def connected_pseudo_labels(logits: torch.Tensor) -> torch.Tensor:
-    """The largest connected part of each patch's argmax: (N, 2, X, Y, Z) -> (N, X, Y, Z), 0 or 1."""
+    """The largest connected component of each patch's argmax: (N, 2, X, Y, Z) -> (N, X, Y, Z), 0 or 1."""
     masks = pseudo_label(logits).cpu().numpy() > 0
     return torch.from_numpy(np.stack([largest_component(mask) for mask in masks])).to(logits.device, torch.float32)
 
 
 def labeled_loss(logits: torch.Tensor, mixture: Mixture) -> torch.Tensor:
-    """Half of cross-entropy and of the Dice loss of both classes: the first stage's."""
+    """The loss of the first stage: half the sum of cross-entropy and the Dice loss of both classes."""
     dice = _masked_dice(foreground_probability(logits), mixture.targets, torch.ones_like(mixture.true))
     return 0.5 * (dice + cross_entropy(logits, mixture.targets))
 
 
 def mixture_loss(logits: torch.Tensor, mixture: Mixture) -> torch.Tensor:
-    """The same over the voxels with labels, and half as much over those with pseudo-labels."""
+    """The same over the voxels with labels, plus half as much over those with pseudo-labels."""
     probability = foreground_probability(logits)
     entropies = voxel_cross_entropy(logits, mixture.targets)
     total = torch.zeros((), device=logits.device)
@@ -122,7 +122,7 @@ def mixture_loss(logits: torch.Tensor, mixture: Mixture) -> torch.Tensor:
 
 
 def voxel_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of each voxel: (N, 2, X, Y, Z) and 0 or 1 (N, X, Y, Z) -> (N, X, Y, Z)."""
+    """Cross-entropy of each voxel: logits (N, 2, X, Y, Z) and targets (N, X, Y, Z), 0 or 1 -> (N, X, Y, Z)."""
     difference = logits[:, 1].float() - logits[:, 0].float()
     return F.binary_cross_entropy_with_logits(difference, targets, reduction="none")
 
@@ -131,4 +131,5 @@ def _masked_dice(probability: torch.Tensor, targets: torch.Tensor, region: torch
     """Dice loss over the voxels where ``region`` (X, Y, Z) is 1: mean over patches and both classes."""
     both = torch.stack([1.0 - probability, probability], dim=1)
     targets_of_both = torch.stack([1.0 - targets, targets], dim=1)
-    return _dice_of_each(both * region, targets_of_both * region)
+    loss: torch.Tensor = _dice_in_mask(both, targets_of_both, region[None, None])
+    return loss

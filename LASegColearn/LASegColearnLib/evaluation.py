@@ -1,4 +1,4 @@
-"""The verb `evaluate`: predictions against the cohort's labels."""
+"""The verb `evaluate`: compares predictions with the cohort's labels."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PREDICTION_NAMES = (
 
 @dataclass(frozen=True)
 class EvaluatedCase:
-    """One prediction's metrics: which case, made by which network (empty if unknown), distances in which unit."""
+    """One prediction's metrics, its case, the network that made it (empty if unknown) and the unit of distances."""
 
     case: str
     network: str
@@ -49,7 +49,7 @@ class Summary:
     Attributes
     ----------
     count, undefined
-        Cases that it is the mean of, and cases in which it is not defined (empty masks have no distances).
+        Number of cases with a defined value, and without one (empty masks have no distances).
     """
 
     mean: float
@@ -61,17 +61,17 @@ class Summary:
 def evaluate(
     cohort: Cohort, predictions: Path, *, split: str = "validation", unit: str = "mm", network: str = ""
 ) -> list[EvaluatedCase]:
-    """Compare the predictions in a folder with the labels of a cohort, each on its scan's own grid.
+    """Compare the predictions in a folder with the labels of a cohort, each on the grid of its scan.
 
     Parameters
     ----------
     cohort
         The cohort.
     predictions
-        Folder as `predict` writes it: ``<id>/segmentation.seg.nrrd``, or label maps named ``<id>``. Of several segments
-        the one named "Left atrium" is compared.
+        Folder as `predict` writes it: ``<id>/segmentation.seg.nrrd``, or label maps named ``<id>``. If a file has
+        several segments, the one named "Left atrium" is compared.
     split
-        ``validation`` or ``labeled``; ``unlabeled`` where those cases have labels to compare with.
+        ``validation`` or ``labeled``; ``unlabeled`` if those cases have labels.
     unit
         ``mm``, or ``voxel`` for distances in voxels.
     network
@@ -80,8 +80,8 @@ def evaluate(
     Raises
     ------
     InputError
-        If split or unit is none of these, if the split has no cases, or naming all cases at once that have no label or
-        no prediction, or whose files cannot be read.
+        If split or unit is unknown or the split has no cases; or naming all cases without a label or prediction, or
+        with files that cannot be read.
     """
     _require("split", split, SPLITS)
     _require("unit", unit, UNITS)
@@ -108,21 +108,23 @@ def evaluate(
 
 def summarize(rows: Sequence[EvaluatedCase]) -> dict[str, Summary]:
     """Mean and standard deviation of each measure over the cases."""
-    result = {}
-    for measure in MEASURES:
-        values = np.array([getattr(row.metrics, measure) for row in rows], dtype=float)
-        defined = values[np.isfinite(values)]
-        result[measure] = Summary(
-            mean=float(defined.mean()) if len(defined) else math.nan,
-            deviation=float(defined.std(ddof=1)) if len(defined) > 1 else math.nan,
-            count=len(defined),
-            undefined=len(values) - len(defined),
-        )
-    return result
+    return {measure: summary_of([getattr(row.metrics, measure) for row in rows]) for measure in MEASURES}
+
+
+def summary_of(figures: Sequence[float]) -> Summary:
+    """Mean and standard deviation of the finite figures."""
+    values = np.array(figures, dtype=float)
+    defined = values[np.isfinite(values)]
+    return Summary(
+        mean=float(defined.mean()) if len(defined) else math.nan,
+        deviation=float(defined.std(ddof=1)) if len(defined) > 1 else math.nan,
+        count=len(defined),
+        undefined=len(values) - len(defined),
+    )
 
 
 def write_metrics_csv(rows: Sequence[EvaluatedCase], path: Path) -> None:
-    """Write a line a case; a measure that is not defined is left empty."""
+    """Write one line per case; undefined measures are left empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["case", "network", "unit", *MEASURES, "note"])
@@ -141,7 +143,7 @@ def write_metrics_csv(rows: Sequence[EvaluatedCase], path: Path) -> None:
 
 
 def format_table(rows: Sequence[EvaluatedCase]) -> str:
-    """A line for each network with mean and standard deviation over the cases, for a terminal."""
+    """A table for the terminal: mean and standard deviation over the cases, one line per network."""
     unit = rows[0].unit if rows else "mm"
     short = "mm" if unit == "mm" else "vox"
     lines = [
@@ -186,7 +188,7 @@ def _compare(case: Case, predictions: Path, unit: str) -> Metrics:
     path = _prediction_of(case, predictions)
     problems = []
     if case.label is None:
-        problems.append(Problem(case.id, "Wanted a label to compare with, found none.", "Add it to the cohort."))
+        problems.append(missing_label(case.id))
     if path is None:
         problems.append(
             Problem(
@@ -207,13 +209,18 @@ def _compare(case: Case, predictions: Path, unit: str) -> Metrics:
     return replace(metrics, note=" ".join(notes))
 
 
+def missing_label(case_id: str) -> Problem:
+    """The problem of a case without the label that evaluation needs."""
+    return Problem(case_id, "Wanted a label to compare with, found none.", "Add it to the cohort.")
+
+
 def _prediction_of(case: Case, folder: Path) -> Path | None:
     candidates = (folder / name.format(id=case.id) for name in _PREDICTION_NAMES)
     return next((path for path in candidates if path.is_file()), None)
 
 
 def _read_prediction(path: Path, scan: sitk.Image, case_id: str) -> tuple[sitk.Image, list[str]]:
-    """The only segment, whatever its name; of several, the left atrium."""
+    """The only segment, whatever its name; if there are several, the one named "Left atrium"."""
     try:
         return read_label(path, None, scan, case_id, may_be_empty=True)
     except InputError as error:
@@ -221,7 +228,7 @@ def _read_prediction(path: Path, scan: sitk.Image, case_id: str) -> tuple[sitk.I
     try:
         return read_label(path, SEGMENT_NAME, scan, case_id, may_be_empty=True)
     except InputError:
-        # What is wrong with the file itself, not that no segment of this name was found in it.
+        # Report the first error, about the file itself, not that it has no segment of this name.
         raise InputError(
             [
                 Problem(problem.case, f"In its prediction {path.name}: {problem.cause}", problem.remedy)

@@ -1,4 +1,4 @@
-"""From a file to one image of ITK, with sentences for what it refuses and refusals of what it lets pass."""
+"""Reads image files with ITK, explains its errors, and refuses damaged files that ITK would accept."""
 
 from __future__ import annotations
 
@@ -18,26 +18,49 @@ from LASegColearnLib.voxel_files import (
     voxel_files,
 )
 
-# Cosine of the angle between two axes; headers of oblique scans round.
+# Largest cosine of the angle between two axes: headers of oblique scans are rounded.
 _TOLERANCE_AXES = 1e-3
 
 
 def read_image(path: Path, name: str, what: str) -> sitk.Image:
-    """Read an image of any dimension with right angles between its axes.
+    """Read an image of any dimension whose axes are orthogonal.
 
     Parameters
     ----------
     path
         NRRD, NIfTI or MetaImage.
     name, what
-        The case, and what its file is of it (``scan`` or ``label``), for messages.
+        Name of the case, and the kind of file (``scan`` or ``label``), for messages.
 
     Raises
     ------
     InputError
-        If the file is missing, of another format, damaged, cut short, sheared, too large for the memory, or names
-        voxels that are elsewhere.
+        If the file is missing, has another format, is damaged, truncated, sheared or too large for the memory, or if
+        its header names a voxel file outside its folder.
     """
+    _refuse_path(path, name, what)
+    try:
+        named = voxel_files(path, name, what)
+    except OSError:
+        raise not_readable(name) from None
+    refuse_voxels_elsewhere(path, named, name, what)
+    reader = image_reader(path)
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        if not is_out_of_memory(error) and "orthonormal" not in str(error):
+            refuse_without_voxels(path, named, name, what)
+        raise _not_read(error, name, what) from None
+    if path.name.lower().endswith((".nii", ".nii.gz")) and is_cut_short(path, reader):
+        raise InputError(Problem(name, f"The {what}'s file is cut short.", "Export or copy it again."))
+    # The reader itself refuses this only for NIfTI.
+    if image.GetDimension() > 2 and _is_sheared(image):
+        raise _sheared(name, what)
+    return image
+
+
+def _refuse_path(path: Path, name: str, what: str) -> None:
+    """Raise :class:`InputError` unless the path is a readable file of a known format."""
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
         if is_file:
@@ -61,39 +84,26 @@ def read_image(path: Path, name: str, what: str) -> sitk.Image:
         raise InputError(
             Problem(name, f"Wanted a {what} as one of {known}, found {path.name}.", "Export it in such a format.")
         )
-    try:
-        named = voxel_files(path, name, what)
-    except OSError:
-        raise not_readable(name) from None
-    refuse_voxels_elsewhere(path, named, name, what)
-    reader = image_reader(path)
-    try:
-        image = reader.Execute()
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            cause = f"The {what} does not fit into this computer's memory, or its header is damaged."
-            raise InputError(Problem(name, cause, "Export it again, close other programs, or crop it.")) from None
-        if "orthonormal" in str(error):
-            raise _sheared(name, what) from None
-        refuse_without_voxels(path, named, name, what)
-        raise InputError(
-            Problem(name, f"The {what}'s file cannot be read: damaged or cut short.", "Export or copy it again.")
-        ) from None
-    if path.name.lower().endswith((".nii", ".nii.gz")) and is_cut_short(path, reader):
-        raise InputError(Problem(name, f"The {what}'s file is cut short.", "Export or copy it again."))
-    # Of NIfTI alone the reader refuses this by itself.
-    if image.GetDimension() > 2 and _is_sheared(image):
-        raise _sheared(name, what)
-    return image
+
+
+def _not_read(error: RuntimeError, name: str, what: str) -> InputError:
+    """The message for an error of ITK's reader."""
+    if is_out_of_memory(error):
+        cause = f"The {what} does not fit into this computer's memory, or its header is damaged."
+        return InputError(Problem(name, cause, "Export it again, close other programs, or crop it."))
+    if "orthonormal" in str(error):
+        return _sheared(name, what)
+    cause = f"The {what}'s file cannot be read: damaged or cut short."
+    return InputError(Problem(name, cause, "Export or copy it again."))
 
 
 def three_dimensional(image: sitk.Image, name: str, what: str) -> sitk.Image:
-    """The image, without a fourth axis of one volume.
+    """The image as 3D, without a fourth axis of length 1.
 
     Raises
     ------
     InputError
-        If it is not 3D, or has complex numbers or several values a voxel.
+        If it is not 3D, or has complex numbers or several values per voxel.
     """
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[:, :, :, 0]
@@ -119,7 +129,7 @@ def three_dimensional(image: sitk.Image, name: str, what: str) -> sitk.Image:
 
 def _is_sheared(image: sitk.Image) -> bool:
     axes = np.array(image.GetDirection()).reshape(image.GetDimension(), -1)[:3, :3]
-    # Headers with few digits have axes of other lengths than 1.
+    # In headers with few digits the axes are not exactly of length 1.
     axes = axes / np.linalg.norm(axes, axis=0)
     return bool(np.abs(axes.T @ axes - np.eye(3)).max() > _TOLERANCE_AXES)
 

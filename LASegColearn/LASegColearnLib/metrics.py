@@ -1,4 +1,4 @@
-"""Overlap, surface distances and volumes of two masks, by medpy's definitions."""
+"""Overlap, surface distances and volumes of two masks, as medpy defines them."""
 
 from __future__ import annotations
 
@@ -10,30 +10,29 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-# A part of an array: a slice for each axis.
-Box = tuple[slice, ...]
+from LASegColearnLib.boxes import Box, bounding_box, union_of_boxes
 
-# Where more than one voxel in so many is surface, a distance transform can be faster than a search tree. Atria have one
-# in 30 to 55 of their box; a mask of everything, whose faces are far and all alike, one in 22.
+# If more than one voxel in this many is on a surface, a distance transform can be faster than a search tree. Atria have
+# one in 30 to 55 of the voxels of their box; a completely filled box one in 22.
 _FEWEST_VOXELS_FOR_SEARCH = 25
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """How a prediction compares with a reference.
+    """Metrics of a prediction against a reference.
 
     Attributes
     ----------
     dice, jaccard
-        0 to 1. Two empty masks agree: 1.
+        0 to 1; 1 for two empty masks.
     hd95, asd
-        95th percentile of the surface distances of both directions together, and mean distance from the prediction's
-        surface to the reference's, in the unit of the spacing. NaN where either mask is empty: the usual 0 would reward
-        an empty prediction.
+        95th percentile of the surface distances in both directions, and mean distance from the prediction's surface to
+        the reference's, in the unit of the spacing. NaN if a mask is empty: the usual 0 would reward an empty
+        prediction.
     volume_ml, reference_volume_ml, volume_difference_ml
-        In mL, by the spacing in mm; the difference is prediction minus reference.
+        Volumes in mL; the difference is prediction minus reference.
     note
-        What a person should know, or an empty text.
+        A sentence for the user, or an empty text.
     """
 
     dice: float
@@ -55,17 +54,17 @@ def segmentation_metrics(
 ) -> Metrics:
     """Compare two masks (x, y, z).
 
-    Definitions are those of medpy 0.5.2 (``dc``, ``jc``, ``hd95``, ``asd(prediction, reference)``): the surface is the
-    mask without its erosion by the 6-neighborhood, outside the array is background, distances are exact and Euclidean.
+    The definitions are those of medpy 0.5.2 (``dc``, ``jc``, ``hd95``, ``asd(prediction, reference)``). The surface is
+    the mask minus its erosion by the 6-neighborhood; voxels outside the array are background; distances are Euclidean.
 
     Parameters
     ----------
     prediction, reference
-        Of one shape; anything above 0 is inside.
+        Masks of the same shape; anything above 0 is inside.
     spacing_mm
         Voxel size along the array's axes.
     in_voxels
-        Measure distances in voxels, as the literature on the left atrium does.
+        Measure distances in voxels, as in the literature on the left atrium.
 
     Raises
     ------
@@ -88,21 +87,26 @@ def voxel_ml(spacing_mm: Sequence[float]) -> float:
     return float(np.prod(spacing_mm)) / 1000.0
 
 
+def dice_of_counts(size_a: int, size_b: int, both: int) -> float:
+    """Dice (0 to 1) of two masks by their numbers of voxels and those in both; two empty masks agree: 1."""
+    return 2.0 * both / (size_a + size_b) if size_a + size_b else 1.0
+
+
 def metrics_of(size_a: int, size_b: int, both: int, distances: tuple[float, float], ml: float) -> Metrics:
-    """Metrics of a prediction and a reference by their counts of voxels.
+    """Metrics of a prediction and a reference from their voxel counts.
 
     Parameters
     ----------
     size_a, size_b, both
-        Voxels of the prediction, of the reference, and in both.
+        Number of voxels of the prediction, of the reference, and in both.
     distances
-        95HD and ASD; NaN where there are none.
+        95HD and ASD; NaN if undefined.
     ml
         Volume of a voxel in mL.
     """
     empty = size_a + size_b == 0
     return Metrics(
-        dice=1.0 if empty else 2.0 * both / (size_a + size_b),
+        dice=dice_of_counts(size_a, size_b, both),
         jaccard=1.0 if empty else both / (size_a + size_b - both),
         hd95=distances[0],
         asd=distances[1],
@@ -114,10 +118,10 @@ def metrics_of(size_a: int, size_b: int, both: int, distances: tuple[float, floa
 
 
 class Surface:
-    """The surface of a mask: its voxels with one of their 6 neighbors outside of it.
+    """The surface of a mask: its voxels with at least one of their 6 neighbors outside of it.
 
-    What a search for the nearest surface voxel needs is made when it is first asked for, and kept for the next search.
-    Voxels are named by their numbers in the array, counted along its last axis first.
+    The search tree for the nearest surface voxel is built at the first search and kept. Voxels are identified by their
+    flat index into the array (C order).
 
     Parameters
     ----------
@@ -134,39 +138,40 @@ class Surface:
         on = np.zeros(mask.shape, bool)
         on[self._box] = _surface(mask[self._box])
         self._on = on.ravel()
-        # Of the voxels in the whole array, in ascending order.
+        # Flat indices into the whole array, in ascending order.
         self.numbers = np.flatnonzero(self._on)
         self._tree: KDTree | None = None
         self._map: tuple[Box, np.ndarray] | None = None
 
     def has(self, numbers: np.ndarray) -> np.ndarray:
-        """Whether each of these voxels is of the surface."""
+        """Whether each of these voxels is on the surface."""
         return self._on[numbers]
 
     def places(self, numbers: np.ndarray) -> np.ndarray:
-        """Places of these voxels, a row for each, in the unit of the spacing."""
+        """Positions of these voxels, one row each, in the unit of the spacing."""
         return np.column_stack(np.unravel_index(numbers, self._shape)) * self._spacing
 
     def is_smooth_for(self, other: Surface, count: int, voxels: int) -> bool:
-        """Whether of the box around both surfaces at most one voxel in so many is of this one, or is one of ``count``.
+        """Whether a search tree is likely to be faster than a distance transform.
 
-        Smooth surfaces have a hundredth of the voxels that a distance transform goes through, so a search tree is much
-        faster; where there is much surface, as in noise, the transform is.
+        That is so if this surface, and the ``count`` voxels to search for, are at most one in ``voxels`` of the voxels
+        in the box around both surfaces. A smooth surface has a hundredth of the voxels that a distance transform
+        visits; for a rough one, as in noise, the transform is faster.
         """
         volume = math.prod(side.stop - side.start for side in union_of_boxes(self._box, other._box))
         return max(count, self.numbers.size) * voxels <= volume
 
     def nearest(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """By search: the distance of each of these voxels to the surface, and the number of the voxel nearest to it."""
+        """Distance of each of these voxels to the surface, and flat index of the nearest surface voxel."""
         if self._tree is None:
-            # Places on a grid are spread evenly: a tree need not be balanced, and is made in half the time.
+            # Positions on a grid are spread evenly, so an unbalanced tree suffices, which is built in half the time.
             self._tree = KDTree(self.places(self.numbers), balanced_tree=False, compact_nodes=False)
         distances, rows = self._tree.query(self.places(numbers))
         return distances, self.numbers[rows]
 
     def distances_to(self, other: Surface) -> np.ndarray:
-        """Distance of each voxel of this surface to the nearest one of another, in no particular order; exact."""
-        # What lies on both surfaces has a distance of 0 and is not searched for.
+        """Exact distance of each voxel of this surface to the nearest one of another, in no particular order."""
+        # Voxels on both surfaces have distance 0 and need no search.
         apart = self.numbers[~other.has(self.numbers)]
         found = np.zeros(self.numbers.size)
         if other.is_smooth_for(self, apart.size, _FEWEST_VOXELS_FOR_SEARCH):
@@ -187,31 +192,17 @@ class Surface:
 
 
 def surface_distances(a: Surface, b: Surface) -> tuple[float, float]:
-    """95HD of two surfaces and ASD from the first to the second, in the unit of their spacing."""
+    """95HD of two surfaces, and ASD from the first to the second, in the unit of their spacing."""
     return hd95_and_asd(a.distances_to(b), b.distances_to(a))
 
 
 def hd95_and_asd(from_a: np.ndarray, from_b: np.ndarray) -> tuple[float, float]:
-    """Of the distances of two surfaces' voxels to the other surface."""
+    """95HD and ASD from the distances of each surface's voxels to the other surface."""
     return float(np.percentile(np.concatenate([from_a, from_b]), 95)), float(from_a.mean())
 
 
-def bounding_box(mask: np.ndarray) -> Box:
-    """The smallest box with all of a mask that is not empty."""
-    box = []
-    for others in ((1, 2), (0, 2), (0, 1)):
-        occupied = np.flatnonzero(mask.any(axis=others))
-        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
-    return tuple(box)
-
-
-def union_of_boxes(a: Box, b: Box) -> Box:
-    """The smallest box with both boxes in it."""
-    return tuple(slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
-
-
 def _surface(mask: np.ndarray) -> np.ndarray:
-    """The voxels of the mask with one of their 6 neighbors outside of it."""
+    """The voxels of the mask with at least one of their 6 neighbors outside of it."""
     padded = np.pad(mask, 1)
     inside = mask.copy()
     for axis in range(3):

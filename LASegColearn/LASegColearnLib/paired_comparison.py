@@ -1,4 +1,4 @@
-"""Whether one model is better than another on the same cases, and how sure that is."""
+"""Paired comparison of two models on the same cases, with a confidence interval."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Literal
 import numpy as np
 
 CONFIDENCE = 0.95
-# An interval of fewer differences says nothing.
+# Fewer differences give no useful interval.
 _FEWEST = 3
 
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """The difference of two models' figures, case by case.
+    """The paired differences of two models' figures.
 
     Attributes
     ----------
     cases
-        Of how many cases.
+        Number of cases.
     mean
         Mean of first minus second.
     low, high
         95 % confidence interval of the mean by Student's t; None with fewer than 3 cases.
     verdict
-        ``better`` or ``worse`` where the interval leaves out 0, else ``undecided``.
+        ``better`` or ``worse`` if the interval excludes 0, else ``undecided``.
     """
 
     cases: int
@@ -43,11 +43,11 @@ def compare_paired(first: Sequence[float], second: Sequence[float]) -> PairedCom
     Raises
     ------
     ValueError
-        If there are no cases, or not as many of both.
+        If there are no cases, or different numbers of them.
     """
     if len(first) != len(second) or not first:
         raise ValueError(f"Wanted figures of the same cases, found {len(first)} and {len(second)}.")
-    # Takes half a second, and the panel only reads comparisons that were made.
+    # Imported here, since it takes half a second and the panel only reads finished comparisons.
     from scipy import stats
 
     differences = np.asarray(first, float) - np.asarray(second, float)
@@ -63,16 +63,16 @@ def compare_paired(first: Sequence[float], second: Sequence[float]) -> PairedCom
     return PairedComparison(len(differences), mean, low, high, verdict)
 
 
-def sentence(comparison: PairedComparison, first: str, second: str, measure: str = "Dice") -> str:
-    """The comparison for a person; the figures in percent.
+def sentence(comparison: PairedComparison, first: str, second: str) -> str:
+    """A sentence on the comparison of two models' Dice; differences in points of percent.
 
     Parameters
     ----------
     first, second
-        What the two models are called, for example "the new model" and "the earlier one".
+        Names of the two models, for example "the new model" and "the earlier one".
     """
     cases = f"{comparison.cases} case{'s' if comparison.cases != 1 else ''} not trained on"
-    mean = f"{measure} {100 * comparison.mean:+.1f} points on {cases}"
+    mean = f"Dice {100 * comparison.mean:+.1f} points on {cases}"
     if comparison.low is None or comparison.high is None:
         return f"Too few cases to tell which is better: {mean}."
     if math.isclose(comparison.low, comparison.high):

@@ -11,13 +11,13 @@ import torch
 
 from LASegColearnLib.checkpoints import load_model
 from LASegColearnLib.cohort import id_problems
-from LASegColearnLib.committee import together
+from LASegColearnLib.committee import combined_model
 from LASegColearnLib.device import device_for_model
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.events import EventLog, Listener
 from LASegColearnLib.prediction_files import PredictedCase, case_ids, check_output, predict_files, without_results
 from LASegColearnLib.predictor import Predictor
-from LASegColearnLib.processes import joined, own_device, started_together
+from LASegColearnLib.processes import local_device, process_group, processes_from_environment
 
 
 def predict(
@@ -42,7 +42,7 @@ def predict(
     ----------
     checkpoint
         The model, for example a run's ``checkpoints/last.pt``; several predict together, as the mean of their
-        probabilities (:func:`~LASegColearnLib.committee.together`).
+        probabilities (:func:`~LASegColearnLib.committee.combined_model`).
     scans
         Scan files, or pairs of an id and a file; without ids the files' names give them.
     output
@@ -86,10 +86,12 @@ def predict(
     problems = list(id_problems([case_id for case_id, _ in named], "Give it another id."))
     if problems:
         raise InputError(problems)
-    model = together([load_model(path) for path in ([checkpoint] if isinstance(checkpoint, Path) else checkpoint)])
-    place = device_for_model(own_device(device), model.settings.precision)
+    model = combined_model(
+        [load_model(path) for path in ([checkpoint] if isinstance(checkpoint, Path) else checkpoint)]
+    )
+    place = device_for_model(local_device(device), model.settings.precision)
     predictor = Predictor(model, device=place, network=network, overlap=overlap, mirror=mirror)
-    share = started_together().share(named)
+    share = processes_from_environment().share(named)
     if only_missing:
         # All are looked at before one is written, and shared out as they were: another process may have begun.
         missing = without_results(named, output, predictor)
@@ -123,12 +125,12 @@ def predict(
 def _ending_together(device: torch.device) -> Iterator[None]:
     """Wait for the other processes where this one cannot segment a scan: torchrun ends them all when one fails."""
     failure = None
-    with joined(device) as processes:
+    with process_group(device) as processes:
         try:
             yield
         except InputError as error:
             failure = error
-        processes.of_each(0.0)
+        processes.all_gather(0.0)
     if failure is not None:
         raise failure
 

@@ -1,4 +1,4 @@
-"""Scan files segmented into a folder of results, in which nothing that is not a result is replaced."""
+"""Segments scan files into a folder of results, and replaces only results there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from LASegColearnLib.cohort import id_problems, unique_ids
-from LASegColearnLib.errors import InputError, PredictionError, Problem, is_out_of_memory
+from LASegColearnLib.errors import InputError, PredictionError, Problem, first_of, is_out_of_memory
 from LASegColearnLib.predictor import Prediction, Predictor
 from LASegColearnLib.run_folder import patiently, write_json_atomically
 from LASegColearnLib.scan_files import content_hash, read_scan
@@ -36,38 +36,38 @@ class PredictedCase:
 
 
 def case_ids(scans: Sequence[Path]) -> list[tuple[str, Path]]:
-    """Give each scan an id, as a cohort would; see :func:`~LASegColearnLib.cohort.unique_ids`."""
+    """Give each scan an id, as in a cohort; see :func:`~LASegColearnLib.cohort.unique_ids`."""
     return list(zip(unique_ids(scans), scans, strict=True))
 
 
 def without_results(scans: Sequence[tuple[str, Path]], output: Path, predictor: Predictor) -> list[tuple[str, Path]]:
-    """Those of the scans, as for :func:`predict_files`, that have no segmentation in the output folder yet.
+    """The scans, given as to :func:`predict_files`, that have no segmentation in the output folder yet.
 
     Raises
     ------
     InputError
-        If files that would be replaced were made by another model, or another way, or say not by which; if a
-        segmentation that is there is that of another scan, or its scan cannot be read.
+        If files that would be replaced were made by another model, with other options, or do not say by which; if an
+        existing segmentation belongs to another scan, or its scan cannot be read.
     """
     begun = _with_results(scans, output)
     others = [case_id for case_id in begun if not _is_by(predictor.origin, output / case_id / FIGURES_FILE)]
     if others:
         raise InputError(
             Problem(
-                _some(others),
-                "There are files in the output folder that this model did not make, or not in this way.",
-                "Give another output folder, or make all anew with --overwrite.",
+                first_of(others),
+                "There are files in the output folder that this model did not make, or not with these options.",
+                "Give another output folder, or replace all with --overwrite.",
             )
         )
     done = [(case_id, path) for case_id, path in scans if (output / case_id / SEGMENTATION_FILE).exists()]
-    # Ids come from file names, and are numbered where these are the same: other scans may have the same ids.
+    # Ids come from file names and are numbered if these are the same, so another scan may have the same id.
     strangers = [case_id for case_id, path in done if not _is_of(case_id, path, output / case_id / FIGURES_FILE)]
     if strangers:
         raise InputError(
             Problem(
-                _some(strangers),
+                first_of(strangers),
                 "The segmentation in the output folder is that of another scan.",
-                "Give another output folder, or make all anew with --overwrite.",
+                "Give another output folder, or replace all with --overwrite.",
             )
         )
     return [scan for scan in scans if scan not in done]
@@ -84,12 +84,12 @@ def predict_files(
     overwrite: bool = False,
     on_done: Callable[[PredictedCase], None] | None = None,
 ) -> list[PredictedCase]:
-    """Segment scan files, each into a folder of its own: ``<output>/<id>/``.
+    """Segment scan files, each into its own folder ``<output>/<id>/``.
 
-    Written are ``segmentation.seg.nrrd`` and ``figures.json`` (a prediction's figures, and ``scan``, by which
-    :func:`without_results` knows the scan again); with ``nifti`` also ``segmentation.nii.gz``, with
-    ``volumes`` also ``probability.nrrd``, ``uncertainty.nrrd`` and the other networks' segmentations,
-    ``network-<name>.seg.nrrd``. The segmentation is written last.
+    The files written are ``segmentation.seg.nrrd`` and ``figures.json`` (a prediction's figures, and ``scan``, by which
+    :func:`without_results` recognizes the scan); with ``nifti`` also ``segmentation.nii.gz``; with ``volumes`` also
+    ``probability.nrrd``, ``uncertainty.nrrd`` and the other networks' segmentations, ``network-<name>.seg.nrrd``. The
+    segmentation is written last.
 
     Parameters
     ----------
@@ -98,61 +98,64 @@ def predict_files(
     figures
         See :meth:`Predictor.predict`.
     overwrite
-        Replace the results of an earlier prediction; those of its files that are not made again are removed.
+        Replace the results of an earlier prediction; its files that are not written again are removed.
     on_done
         Called when a case has been written.
 
     Raises
     ------
     InputError
-        Before anything is segmented: if an id cannot be a folder's name or occurs twice, or there are results already.
-        At the end, when all others have been segmented: with each scan that could not be read, was too large, of which
-        the network says what is no number, or whose earlier result could not be replaced.
+        Before anything is segmented: if an id cannot be a folder name or occurs twice, or if there are results already.
+        At the end, when all other scans have been segmented: naming each scan that could not be read, was too large,
+        gave a network output that is not finite, or whose earlier result could not be replaced.
     """
     check_output(scans, output, overwrite)
     done: list[PredictedCase] = []
     problems: list[Problem] = []
     for case_id, path in scans:
+        folder = output / case_id
         try:
-            scan = read_scan(path, case_id)
-            prediction = predictor.predict(scan, figures=figures, uncertainty=volumes)
+            prediction = _predict(predictor, case_id, path, figures=figures, uncertainty=volumes)
+            _replace_results(prediction, case_id, folder, nifti=nifti, volumes=volumes)
         except InputError as error:
             problems += error.problems
             continue
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            problems.append(
-                Problem(case_id, "There is not enough memory to segment it.", "Use --device cpu, or crop the scan.")
-            )
-            continue
-        except PredictionError:
-            cause = "The network's output for this scan contains NaN or infinity."
-            problems.append(Problem(case_id, cause, "Use another device (CPU), or train the model anew."))
-            continue
-        prediction = replace(prediction, figures={**prediction.figures, "scan": content_hash(scan)})
-        case = PredictedCase(case_id, output / case_id, prediction.figures)
-        had_results = bool(_with_results([(case_id, path)], output))
-        try:
-            _write(prediction, case.folder, nifti=nifti, volumes=volumes)
-        except PermissionError:
-            if not had_results:
-                # Not one file: nothing can be written here.
-                raise
-            problems.append(
-                Problem(
-                    case_id,
-                    "Its earlier result could not be replaced, as when another program has it open.",
-                    "Close it there, then predict once more.",
-                )
-            )
-            continue
+        case = PredictedCase(case_id, folder, prediction.figures)
         done.append(case)
         if on_done is not None:
             on_done(case)
     if problems:
         raise InputError(problems)
     return done
+
+
+def _predict(predictor: Predictor, case_id: str, path: Path, *, figures: bool, uncertainty: bool) -> Prediction:
+    """One scan's prediction, with the scan's hash among its figures; raises :class:`InputError` if that fails."""
+    try:
+        scan = read_scan(path, case_id)
+        prediction = predictor.predict(scan, figures=figures, uncertainty=uncertainty)
+    except PredictionError:
+        cause = "The network's output for this scan contains NaN or infinity."
+        raise InputError(Problem(case_id, cause, "Use another device (CPU), or train a new model.")) from None
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        cause = "There is not enough memory to segment it."
+        raise InputError(Problem(case_id, cause, "Use --device cpu, or crop the scan.")) from None
+    return replace(prediction, figures={**prediction.figures, "scan": content_hash(scan)})
+
+
+def _replace_results(prediction: Prediction, case_id: str, folder: Path, *, nifti: bool, volumes: bool) -> None:
+    """Write a prediction; raises :class:`InputError` if another program has the earlier one open."""
+    had_results = _has_results(folder)
+    try:
+        _write(prediction, folder, nifti=nifti, volumes=volumes)
+    except PermissionError:
+        if not had_results:
+            # No earlier result is the cause: nothing can be written here.
+            raise
+        cause = "Its earlier result could not be replaced, as when another program has it open."
+        raise InputError(Problem(case_id, cause, "Close it there, then predict once more.")) from None
 
 
 def _files(nifti: bool, volumes: bool) -> list[str]:
@@ -165,12 +168,13 @@ def _files(nifti: bool, volumes: bool) -> list[str]:
 
 
 def _with_results(scans: Sequence[tuple[str, Path]], output: Path) -> list[str]:
-    """The ids of those that have files in the output folder that a prediction would replace or remove."""
+    """The ids of the scans that have results in the output folder."""
+    return [case_id for case_id, _ in scans if _has_results(output / case_id)]
 
-    def has_some(folder: Path) -> bool:
-        return any((folder / name).exists() for name in _files(True, True)) or any(folder.glob(network_file("*")))
 
-    return [case_id for case_id, _ in scans if has_some(output / case_id)]
+def _has_results(folder: Path) -> bool:
+    """Whether a case's folder holds files that a prediction would replace or remove."""
+    return any((folder / name).exists() for name in _files(True, True)) or any(folder.glob(network_file("*")))
 
 
 def check_output(scans: Sequence[tuple[str, Path]], output: Path, overwrite: bool) -> None:
@@ -180,24 +184,24 @@ def check_output(scans: Sequence[tuple[str, Path]], output: Path, overwrite: boo
         problems.append(Problem(output.name, "Wanted a folder for the results, found a file.", "Give another folder."))
     problems += id_problems([case_id for case_id, _ in scans], "Give it another id.")
     there = _with_results(scans, output)
-    # A prediction begins with its figures: what lies there without them is somebody's own.
+    # A prediction writes its figures first: files without them were not written by a prediction.
     foreign = [case_id for case_id in there if not (output / case_id / FIGURES_FILE).exists()]
     if foreign:
         problems.append(
             Problem(
-                _some(foreign),
-                f"Files in the output folder are named as results are, but without {FIGURES_FILE} they are none, and "
-                "would be replaced or removed.",
+                first_of(foreign),
+                f"Files in the output folder have the names of results, but are not results without {FIGURES_FILE}. "
+                "They would be replaced or removed.",
                 "Give another output folder, or move these files elsewhere.",
             )
         )
     elif there and not overwrite:
         problems.append(
             Problem(
-                _some(there),
+                first_of(there),
                 "There are results in the output folder already.",
-                "Give another output folder, replace them with --overwrite, or go on where a prediction was broken "
-                "off with --only-missing.",
+                "Give another output folder, replace them with --overwrite, or continue an interrupted prediction with "
+                "--only-missing.",
             )
         )
     if problems:
@@ -205,7 +209,7 @@ def check_output(scans: Sequence[tuple[str, Path]], output: Path, overwrite: boo
 
 
 def _is_by(origin: Mapping[str, Any], figures: Path) -> bool:
-    """Whether a prediction's figures say that it was made so; those of earlier versions say less."""
+    """Whether a prediction's figures name this origin; entries that earlier versions lack are not compared."""
     found = _figures(figures)
     model = found.get("model")
     if not isinstance(model, dict):
@@ -215,13 +219,13 @@ def _is_by(origin: Mapping[str, Any], figures: Path) -> bool:
 
 
 def _is_of(case_id: str, scan: Path, figures: Path) -> bool:
-    """Whether a prediction's figures say that it is one of this scan; those of earlier versions do not say of which."""
+    """Whether a prediction's figures belong to this scan; those of earlier versions name none and are accepted."""
     told = _figures(figures).get("scan")
     return told is None or told == content_hash(read_scan(scan, case_id))
 
 
 def _figures(path: Path) -> dict[str, Any]:
-    """What a figures file holds; nothing if it is missing or damaged."""
+    """The content of a figures file; empty if it is missing or damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -229,21 +233,17 @@ def _figures(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _some(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:4]) + (f" and {len(ids) - 4} more" if len(ids) > 4 else "")
-
-
 def _write(prediction: Prediction, folder: Path, *, nifti: bool, volumes: bool) -> None:
-    """Write a prediction beside the one that is there, then put it in its place: the disk may be full."""
-    # Of one that was ended as it wrote.
+    """Write a prediction beside the earlier one, then move it into its place, since the disk may be full."""
+    # Left by a process that was killed while it wrote.
     for left in folder.glob(".new-*"):
         shutil.rmtree(left, ignore_errors=True)
-    # Not tempfile's, which on Windows nobody else may read, nor what is moved out of it.
+    # Not a folder of tempfile: on Windows no other user may read it, or the files moved out of it.
     new = folder / f".new-{uuid.uuid4().hex}"
     new.mkdir(parents=True)
     try:
         _write_new(prediction, new, nifti=nifti, volumes=volumes)
-        # First, since it comes last: what has a segmentation is whole, and of one prediction.
+        # The segmentation is removed first and written last: a case with one is complete and from one prediction.
         outdated = [SEGMENTATION_FILE, *(set(_files(True, True)) - set(_files(nifti, volumes)))]
         for file in [*(folder / name for name in outdated), *folder.glob(network_file("*"))]:
             patiently(partial(file.unlink, missing_ok=True))

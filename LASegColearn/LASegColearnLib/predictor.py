@@ -1,4 +1,4 @@
-"""From a scan to a segmentation on the scan's own grid, with what the networks think of it."""
+"""Segments a scan on its own grid, with the networks' uncertainty and agreement."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations, product
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 import torch
+from monai.data.utils import dense_patch_slices
 from torch import nn
 
 from LASegColearnLib.checkpoints import Model
@@ -29,23 +30,23 @@ MEAN = "mean"
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was found in a scan.
+    """The segmentation of a scan.
 
     Attributes
     ----------
     mask
-        uint8 0/1 on the scan's grid: the largest connected part.
+        uint8 0/1 on the scan's grid: the largest connected component.
     probability
-        float32 on the scan's grid: the foreground probability that the mask was cut from.
+        float32 on the scan's grid: the foreground probability that was thresholded.
     uncertainty
         float32 0 to 1 on the scan's grid (see :func:`~LASegColearnLib.uncertainty.combined_uncertainty`); None unless
-        asked for.
+        requested.
     others
-        Masks of the networks that did not make the segmentation, by name; none unless the uncertainty was asked for.
+        Masks of the other networks, by name; empty unless the uncertainty was requested.
     figures
-        Plain values for JSON: ``volume_ml``; ``mean_uncertainty_near_surface`` and ``agreement`` (mean, and Dice of
-        each two networks), None where they were not asked for or are not defined; ``network``, ``overlap``,
-        ``mirror``, ``spacing_mm``, ``model``; ``note`` (what a person should know about this prediction, or None).
+        Plain values for JSON: ``volume_ml``; ``mean_uncertainty_near_surface`` and ``agreement`` (mean and pairwise
+        Dice of the networks), None if not requested or not defined; ``network``, ``overlap``, ``mirror``,
+        ``spacing_mm``, ``model``; ``note`` (a sentence for the user, or None).
     """
 
     mask: sitk.Image
@@ -57,16 +58,16 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Opinion:
-    """What a model thinks of a scan, for deciding which one to annotate.
+    """A model's opinion of a scan, for deciding which one to annotate.
 
     Attributes
     ----------
     uncertainty
-        Mean near the surface of what was found, 0 (sure) to 1; None if nothing was found.
+        Mean uncertainty near the surface of the segmentation, 0 (certain) to 1; None if nothing was found.
     disagreement
         1 - Dice of the students; None for a model with one network.
     descriptor
-        float32 (16 filters): the scan as the predicting network's coarsest level sees it, averaged over all places.
+        float32 (16 filters,): features of the predicting network's coarsest level, averaged over all positions.
     """
 
     uncertainty: float | None
@@ -89,8 +90,8 @@ class Predictor:
     overlap
         Share by which windows overlap, from 0 to 0.95. Default: the model's setting.
     mirror
-        Average over the mirrored copies in the axial plane that training has shown to the networks: 4, or 2 for a model
-        of unturned patches, in so many times the time. Default: the model's setting.
+        Average over copies mirrored in the axial plane as in training: 4 copies, or 2 for a model trained without
+        rotations, which takes as many times longer. Default: the model's setting.
 
     Raises
     ------
@@ -164,8 +165,8 @@ class Predictor:
         return {name: self._probability(self.model.networks[name], image).cpu().numpy() for name in wanted}
 
     def _probability(self, network: nn.Module, image: torch.Tensor) -> torch.Tensor:
-        """Probability (X, Y, Z) of an image (1, 1, X, Y, Z), averaged over its mirrored copies if that is wanted."""
-        # Training flips the first axis; the second is mirrored only where a quarter turn comes with the flip.
+        """Probability (X, Y, Z) of an image (1, 1, X, Y, Z), averaged over its mirrored copies if requested."""
+        # Training flips the first axis; the second is mirrored only by a rotation together with the flip.
         shown = (0, 1) if self.model.settings.axial_rotations else (0,)
         copies = _subsets(shown) if self.mirror else [()]
         total = torch.zeros_like(image[0, 0])
@@ -183,15 +184,15 @@ class Predictor:
         scan
             3D, any orientation, spacing and scalar type.
         figures
-            Let all networks predict, for the uncertainty near the surface and the agreement. Without it only those that
-            make the segmentation do, which takes a third of the time for co-learning.
+            Let all networks predict, for the uncertainty near the surface and the agreement. Otherwise only those that
+            make the segmentation predict, which takes a third of the time for co-learning.
         uncertainty
-            Return the uncertainty as a volume, and the other networks' masks, too; needs all networks as well.
+            Also return the uncertainty as a volume and the other networks' masks; this needs all networks as well.
 
         Returns
         -------
         Prediction
-            On the scan's own grid. A prediction in which nothing was found is empty, and its figures' note says so.
+            On the scan's own grid. If nothing was found, the mask is empty and a note in the figures says so.
         """
         settings = self.model.settings
         prepared = prepare_scan(scan, settings.spacing_mm, settings.region_mm)
@@ -210,7 +211,7 @@ class Predictor:
             found["mean_uncertainty_near_surface"] = mean_near_surface(
                 doubt, largest_component(chosen > 0.5), settings.spacing_mm
             )
-            # Each of a committee agrees with the mean that it is a part of.
+            # A committee is left out: its members always agree with their own mean.
             found["agreement"] = _agreement({name: one for name, one in by_name.items() if name != COMMITTEE})
         return Prediction(
             mask,
@@ -221,7 +222,7 @@ class Predictor:
         )
 
     def opinion(self, scan: sitk.Image) -> Opinion:
-        """What the model thinks of a scan (3D, any orientation, spacing and scalar type), at the model's voxel size."""
+        """The model's opinion of a scan (3D, any orientation, spacing and scalar type), at the model's voxel size."""
         settings = self.model.settings
         array = prepare_scan(scan, settings.spacing_mm, settings.region_mm).array
         by_name = self.probabilities(array)
@@ -236,24 +237,23 @@ class Predictor:
         )
 
     def descriptor(self, array: np.ndarray) -> np.ndarray:
-        """See :class:`Opinion`; of a prepared scan, float32 (x, y, z).
+        """The descriptor (see :class:`Opinion`) of a prepared scan, float32 (x, y, z).
 
-        After Yang et al., Suggestive annotation, MICCAI 2017, which describes an image by the channel-wise mean of the
-        features at the encoder's end.
+        After Yang et al., Suggestive annotation, MICCAI 2017: the mean of each channel of the encoder's last features.
         """
         size = self.model.settings.patch_size
-        # A scan smaller than the windows gets zeros, its mean, as for its segmentation.
+        # A scan smaller than the window is padded with zeros, its mean, as in segmentation.
         padding = [(0, max(window - side, 0)) for window, side in zip(size, array.shape, strict=True)]
         image = torch.from_numpy(np.pad(array, padding).astype(np.float32))[None, None].to(self.device.device)
         network: Any = self.model.networks[self.model.predictor]
         total, places = np.zeros(1), 0
         with torch.inference_mode():
-            # Window by window, as all else: the whole of a scan would need many times the memory.
+            # Window by window: a whole scan at once would need many times the memory.
             for windows in _windows(image, size):
                 with self.device.autocast():
                     features = network.bottom_features(windows).float()
                 if not features.isfinite().all():
-                    # What is too large for float16 need not be for float32.
+                    # Values beyond the range of float16 may be finite in float32.
                     features = network.bottom_features(windows)
                 total = total + features.sum(dim=(0, 2, 3, 4)).cpu().double().numpy()
                 places += features[:, 0].numel()
@@ -264,16 +264,16 @@ class Predictor:
         return {name: _mask(restore_to_scan(probability, grid, scan)) for name, probability in others.items()}
 
     def _students(self, by_name: dict[str, np.ndarray]) -> list[np.ndarray]:
-        """The networks whose difference of opinion counts: the students where there are two, else all."""
+        """The networks whose disagreement counts: the students if there are at least two, else all."""
         students = [probability for name, probability in by_name.items() if name != self.model.predictor]
         return students if len(students) > 1 else list(by_name.values())
 
     @cached_property
     def origin(self) -> dict[str, Any]:
-        """What makes the segmentations, as their figures say it.
+        """How the segmentations are made, as recorded in their figures.
 
-        ``network``, ``spacing_mm``, ``overlap``, ``mirror`` and ``model``; of the model: method, preset, iteration, and
-        ``weights``, twelve digits that other weights do not share.
+        ``network``, ``spacing_mm``, ``overlap``, ``mirror`` and ``model``; the latter with method, preset, iteration
+        and ``weights``, twelve digits of a hash of the weights.
         """
         settings = self.model.settings
         return {
@@ -300,18 +300,17 @@ def _digest(networks: Mapping[str, nn.Module]) -> str:
 
 
 def _windows(image: torch.Tensor, size: Sequence[int]) -> Iterator[torch.Tensor]:
-    """Windows of an image (1, 1, X, Y, Z), no smaller, some at once; the last of each axis overlaps the one before."""
-    starts = [
-        [min(start, side - step) for start in range(0, side, step)]
-        for side, step in zip(image.shape[2:], size, strict=True)
-    ]
-    pieces = [image[:, :, x : x + size[0], y : y + size[1], z : z + size[2]] for x, y, z in product(*starts)]
+    """Windows that cover an image (1, 1, X, Y, Z), which is at least as large, in batches.
+
+    Only the last window along each axis may overlap the one before.
+    """
+    pieces = [image[0, 0][place][None, None] for place in dense_patch_slices(image.shape[2:], size, size)]
     for first in range(0, len(pieces), WINDOWS_AT_ONCE):
         yield torch.cat(pieces[first : first + WINDOWS_AT_ONCE])
 
 
 def _mask(probability: sitk.Image) -> sitk.Image:
-    # The component is the same in any axis order, so that no voxels have to be moved.
+    # The component is the same in any axis order, so the array need not be transposed.
     kept = largest_component(sitk.GetArrayViewFromImage(probability) > 0.5)
     mask = sitk.GetImageFromArray(kept.astype(np.uint8))
     mask.CopyInformation(probability)

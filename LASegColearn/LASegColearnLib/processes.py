@@ -1,6 +1,6 @@
-"""Several processes that train or predict together, on several GPUs or machines, as PyTorch's `torchrun` starts them.
+"""Several processes that train or predict together, on several GPUs or machines.
 
-Nothing is written here about starting them: torchrun does that, and says by environment variables who is who.
+PyTorch's `torchrun` starts them and gives each its rank by environment variables.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ import torch.distributed as distributed
 from LASegColearnLib.errors import InputError, Problem
 
 _Item = TypeVar("_Item")
-# The first process may preprocess hundreds of scans while the others wait; torchrun ends them all when one dies.
+# The first process may preprocess hundreds of scans while the others wait. Torchrun ends all of them if one dies.
 _LONGEST_WAIT = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that work together.
+    """This process's place among the processes that work together.
 
     Attributes
     ----------
     rank
-        0 for the first, which alone writes and tells.
+        0 for the first process, which alone writes files and reports events.
     count
-        How many there are; 1 without torchrun.
+        Number of processes; 1 without torchrun.
     """
 
     rank: int = 0
@@ -46,30 +46,30 @@ class Processes:
         return self.rank == 0
 
     def share(self, items: Sequence[_Item]) -> list[_Item]:
-        """Those of the items that this process does."""
+        """The items that this process handles."""
         return list(items[self.rank :: self.count])
 
     def parts(self, of: int) -> range:
-        """Those of a batch's ``of`` parts that this process computes; ``of`` is a multiple of the processes."""
+        """Indices of the parts of a batch that this process computes, ``of`` in all, a multiple of the processes."""
         each = of // self.count
         return range(self.rank * each, (self.rank + 1) * each)
 
-    def as_first_says(self, values: Sequence[float]) -> list[float]:
-        """The first process's values, in all of them."""
+    def broadcast(self, values: Sequence[float]) -> list[float]:
+        """The first process's values, in every process."""
         if self.count == 1:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.float64, device=_device())
         distributed.broadcast(tensor, 0)
         return [float(value) for value in tensor.tolist()]
 
-    def of_each(self, value: float) -> list[int]:
-        """The whole numbers that the processes give, in the order of their ranks."""
+    def all_gather(self, value: float) -> list[int]:
+        """The whole numbers that all processes give, in the order of their ranks."""
         own = torch.zeros(self.count, dtype=torch.float64)
         own[self.rank] = value
-        return [round(one) for one in (self.mean(own) * self.count).tolist()]
+        return [round(one) for one in (self.all_reduce_mean(own) * self.count).tolist()]
 
-    def mean(self, values: torch.Tensor) -> torch.Tensor:
-        """Mean over the processes, which all give tensors of one shape and type."""
+    def all_reduce_mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Mean over the processes, which must all give tensors of the same shape and type."""
         if self.count == 1:
             return values
         total = values.to(_device())
@@ -80,41 +80,41 @@ class Processes:
 ALONE = Processes()
 
 
-def started_together() -> Processes:
-    """Who this process is among those that torchrun started, if it did; no word is exchanged."""
+def processes_from_environment() -> Processes:
+    """This process's rank among those that torchrun started, if it did; nothing is exchanged between them."""
     count = int(os.environ.get("WORLD_SIZE", 1))
-    # A shell may have a RANK of something else.
+    # A shell may use RANK for something else.
     return Processes(int(os.environ.get("RANK", 0)) if count > 1 else 0, count)
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Processes]:
-    """Within this block the processes that torchrun started can talk to each other: by NCCL on CUDA, else by Gloo.
+def process_group(device: torch.device) -> Iterator[Processes]:
+    """Within this block the processes that torchrun started can communicate: by NCCL on CUDA, else by Gloo.
 
-    A process that fails keeps the group, and has to end by :func:`end_where_it_failed`.
+    A process that fails stays in the group and must end through :func:`end_where_it_failed`.
     """
-    processes = started_together()
+    processes = processes_from_environment()
     if processes.count == 1:
         yield processes
         return
     if device.type == "cuda" and device.index is not None:
-        # One process a machine uses that machine's first, which is the current one.
+        # With one process per machine the device has no index: it is the current one.
         torch.cuda.set_device(device)
-    # Imported later, as DistributedDataParallel does, it would keep the group for ever, as its functions' default.
+    # If imported later, as by DistributedDataParallel, its default arguments would keep the group alive for ever.
     importlib.import_module("torch.distributed.nn.functional")
     # Windows has no NCCL.
     by = "nccl" if device.type == "cuda" and distributed.is_nccl_available() else "gloo"
     distributed.init_process_group(by, timeout=_LONGEST_WAIT)
-    # Not after an error: NCCL's groups end together, and the others wait in the exchange that this one did not come to.
+    # Not after an error: NCCL's groups end together, while the others wait for an exchange that this one left out.
     yield processes
-    # The group's threads end with its last reference. One that lets go of a tensor while the interpreter ends would
-    # abort the process.
+    # The group's threads end with its last reference. A thread that releases a tensor while the interpreter shuts down
+    # would abort the process.
     gc.collect()
     distributed.destroy_process_group()
 
 
 def end_where_it_failed(code: int) -> None:
-    """End this process at once if an error left it in a group, so that torchrun sees it and ends the others."""
+    """End this process at once if an error left it in a group, so that torchrun notices and ends the others."""
     if distributed.is_available() and distributed.is_initialized():
         logging.shutdown()
         sys.stdout.flush()
@@ -122,16 +122,16 @@ def end_where_it_failed(code: int) -> None:
         os._exit(code)
 
 
-def own_device(wanted: str) -> str:
-    """The GPU of this process where several were started on one machine; else what is wanted.
+def local_device(wanted: str) -> str:
+    """The GPU of this process if several were started on one machine; else the wanted device.
 
     Raises
     ------
     InputError
-        If more processes than GPUs were started, all were told to use one GPU, or one by MPS.
+        If there are more processes than GPUs, or one GPU (``cuda:N``, ``mps``) is wanted for several processes.
     """
-    if started_together().count > 1:
-        # Gloo, by which processes without CUDA talk, knows no MPS.
+    if processes_from_environment().count > 1:
+        # Processes without CUDA communicate by Gloo, which does not support MPS.
         if wanted.partition(":")[0] == "mps":
             raise InputError(
                 Problem(
@@ -162,7 +162,7 @@ def own_device(wanted: str) -> str:
 
 
 def _device() -> torch.device:
-    """Where tensors must be that the processes exchange."""
+    """The device on which tensors must be to be exchanged between the processes."""
     if distributed.get_backend() == "nccl":
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")

@@ -1,4 +1,4 @@
-"""Evaluation as the literature on the left atrium does it, beside our own."""
+"""Evaluation by the protocol of the literature on the left atrium, in addition to our own."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ import torch
 from LASegColearnLib.checkpoints import Model
 from LASegColearnLib.cohort import Case
 from LASegColearnLib.device import Device
-from LASegColearnLib.errors import InputError, Problem
-from LASegColearnLib.evaluation import EvaluatedCase
+from LASegColearnLib.errors import InputError
+from LASegColearnLib.evaluation import EvaluatedCase, missing_label
 from LASegColearnLib.metrics import Metrics, segmentation_metrics
 from LASegColearnLib.preprocessing import prepare_scan, restore_to_scan, to_array
 from LASegColearnLib.scan_files import read_label, read_scan
 from LASegColearnLib.windows import foreground_by_windows
 
-# Of the published windows, 112 x 112 x 80 voxels with strides of 18, 18 and 4 (UA-MT's code/test_util.py).
+# Overlap of the published windows of 112 x 112 x 80 voxels with strides 18, 18 and 4 (UA-MT's code/test_util.py).
 PUBLISHED_OVERLAP = (1 - 18 / 112, 1 - 18 / 112, 1 - 4 / 80)
 
 
 def evaluate_as_published(model: Model, cases: Sequence[Case], device: Device) -> list[EvaluatedCase]:
     """Predict cases with a model and compare them with their labels by the published protocol.
 
-    Windows of the model's patch size overlap as much as the published ones do and count alike; the mask is where their
-    mean probability is above 0.5, all of it, without a choice of components; distances are in voxels of the scan.
+    Windows of the model's patch size overlap like the published ones and have equal weights. The mask is where their
+    mean probability is above 0.5, with all its components. Distances are in voxels of the scan.
 
     Parameters
     ----------
     model
-        As read by :func:`~LASegColearnLib.checkpoints.load_model`, on the device.
+        As read by :func:`~LASegColearnLib.checkpoints.load_model`.
     cases
-        With labels.
+        Cases with labels.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def evaluate_as_published(model: Model, cases: Sequence[Case], device: Device) -
 
 def _metrics(model: Model, case: Case, device: Device) -> Metrics:
     if case.label is None:
-        raise InputError(Problem(case.id, "Wanted a label to compare with, found none.", "Add it to the cohort."))
+        raise InputError(missing_label(case.id))
     scan = read_scan(case.image, case.id)
     label, _ = read_label(case.label, case.segment, scan, case.id)
     prepared = prepare_scan(scan, model.settings.spacing_mm, model.settings.region_mm)

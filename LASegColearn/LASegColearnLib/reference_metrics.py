@@ -10,15 +10,13 @@ from functools import reduce
 import numpy as np
 from scipy.spatial import KDTree
 
+from LASegColearnLib.boxes import Box, bounding_box, union_of_boxes
 from LASegColearnLib.metrics import (
-    Box,
     Metrics,
     Surface,
-    bounding_box,
     hd95_and_asd,
     metrics_of,
     surface_distances,
-    union_of_boxes,
     voxel_ml,
 )
 

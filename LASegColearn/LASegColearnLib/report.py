@@ -1,4 +1,4 @@
-"""The verb `report`: one page that shows what a run did and how well."""
+"""The verb `report`: one page about a run and its results."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Run:
-    """All of a run that the page shows.
+    """A run's data on the page.
 
     Attributes
     ----------
     title
-        The run's name among those on the page.
+        The run's name on the page.
     rows
-        Of cases that it was not trained on.
+        Metrics of the cases that it was not trained on.
     remarks
-        What a person should know about these figures.
+        Remarks about these figures.
     """
 
     title: str
@@ -61,17 +61,17 @@ class _Run:
 
     @property
     def predictor(self) -> str:
-        """The network whose segmentations lie in the run's predictions: the first in its metrics."""
+        """The network that made the segmentations in the run's predictions: the first in its metrics."""
         return self.rows[0].network if self.rows else ""
 
 
 def write_report(run: Path, *, compare_with: Path | None = None) -> Path:
-    """Write ``report.html`` into a run folder: one file that needs nothing else and names no path.
+    """Write ``report.html`` into a run folder: a single self-contained file that names no paths.
 
     Parameters
     ----------
     run
-        The run folder, of a run that is finished or not, with or without validation cases and predictions.
+        The run folder; the run may be unfinished, and without validation cases or predictions.
     compare_with
         Another run folder whose figures are shown beside it.
 
@@ -128,21 +128,21 @@ def _read_run(path: Path) -> _Run:
 
 
 def _remarks_on_age(folder: RunFolder, rows: Sequence[_Row], finished: int | None) -> list[str]:
-    """Which of the figures are an earlier model's, as they are after a run was resumed."""
+    """Remarks on figures that belong to an earlier model, as after a run was resumed."""
     by_iteration: dict[int, list[str]] = {}
     for case in dict.fromkeys(row.case for row in rows):
         iteration = _predicted_at(folder.predictions / case / "figures.json")
         if iteration is not None and finished is not None and iteration != finished:
             by_iteration.setdefault(iteration, []).append(case)
     return [
-        f"{', '.join(cases)}: predicted by the model of iteration {iteration}, and the run has come to iteration "
+        f"{', '.join(cases)}: predicted by the model of iteration {iteration}, but the run has reached iteration "
         f"{finished}; predict and evaluate again."
         for iteration, cases in by_iteration.items()
     ]
 
 
 def _predicted_at(figures: Path) -> int | None:
-    """The iteration of the model that made a prediction; None where nothing says it."""
+    """The iteration of the model that made a prediction; None if it is not recorded."""
     try:
         iteration = json.loads(figures.read_text(encoding="utf-8"))["model"]["iteration"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -153,7 +153,7 @@ def _predicted_at(figures: Path) -> int | None:
 def _rows(folder: RunFolder) -> list[_Row]:
     if not folder.metrics.is_file():
         return []
-    # A spreadsheet that saved it may have put a mark before it, or other separators and decimal commas into it.
+    # A spreadsheet program may have added a byte order mark, or changed the separators and decimal points.
     with folder.metrics.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.DictReader(file)
         try:
@@ -173,13 +173,13 @@ def _rows(folder: RunFolder) -> list[_Row]:
                     folder.metrics.name,
                     "Wanted columns separated by commas, the first of them case, and numbers with decimal points; "
                     "found others.",
-                    "Take the file away; evaluate makes it anew.",
+                    "Remove the file; evaluate writes it again.",
                 )
             ) from None
 
 
 def _unit(rows: Sequence[_Row]) -> str:
-    """What distances are told in, for a person."""
+    """The unit of distances, for the page."""
     return "voxels" if rows and rows[0].unit == "voxel" else "mm"
 
 
@@ -192,7 +192,7 @@ def _headline(run: _Run) -> str:
         text += f" for {minutes:.1f} minutes ({finished['iteration']} iterations)"
     if started.get("device"):
         text += f" on {started['device']}"
-    # Of early trainings the record says nothing of it.
+    # Early events do not have this number.
     models = finished.get("committee", started.get("committee"))
     if isinstance(models, int) and models > 1:
         text += f", {models} models at once"
@@ -200,7 +200,7 @@ def _headline(run: _Run) -> str:
     if own:
         mean = 100 * np.mean(own)
         return f"{text}. Mean Dice of the {run.predictor} on {len(own)} cases not trained on: {mean:.1f} %."
-    return f"{text}. Nothing says how good it is: no case that was not trained on has been predicted and compared."
+    return f"{text}. Its quality is not known: no case that was not trained on has been predicted and evaluated."
 
 
 def _last(events: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
@@ -214,11 +214,11 @@ def _state(events: Sequence[dict[str, Any]]) -> str:
     if last["event"] == "failed":
         return f"This run failed: {last['message']}"
     if last["event"] == "started":
-        return "This run is going on, or was interrupted."
+        return "This run is still training, or was interrupted."
     if last["complete"]:
         return ""
     if not last["iteration"]:
-        return "This run was stopped before it had learned anything; start it anew."
+        return "This run was stopped before it had learned anything; start it again."
     return "This run was stopped before its end; it can be resumed."
 
 
@@ -226,11 +226,10 @@ def _network_rows(run: _Run) -> list[dict[str, Any]]:
     rows = []
     for network in dict.fromkeys(row.network for row in run.rows):
         own = [row for row in run.rows if row.network == network]
-        cells = []
-        for name, (_, factor) in (*MEASURES.items(), *_VOLUMES.items()):
-            values = np.array([row.values[name] for row in own])
-            defined = values[np.isfinite(values)]
-            cells.append(mean_text(defined * factor, len(values) - len(defined)))
+        cells = [
+            mean_text([row.values[name] for row in own], factor)
+            for name, (_, factor) in (*MEASURES.items(), *_VOLUMES.items())
+        ]
         rows.append({"run": run.title, "network": network, "cells": cells, "unit": _unit(own), "count": len(own)})
     return rows
 
@@ -252,7 +251,7 @@ def _case_rows(run: _Run) -> list[dict[str, Any]]:
 
 
 def _overlays(run: _Run) -> list[tuple[str, Picture]]:
-    """Worst, median and best case where there are labels, else the first ones that were predicted."""
+    """The worst, median and best case if there are metrics, else the first predicted cases."""
     cases = {case.id: case for case in run.cohort.cases}
     ranked = [row for row in _case_rows(run) if row["case"] in cases]
     if ranked:

@@ -1,4 +1,4 @@
-"""The settings that a training really has, by its processes, an earlier model or the run that goes on; and refusals."""
+"""Adapts a training's settings to its processes, to the model it starts from or to the run it resumes, or refuses."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from LASegColearnLib.methods import create_method, method_class
 from LASegColearnLib.settings import Settings, setting_text
 
 _ANOTHER_RUN = "Leave it out, or start a new run; with the same networks and voxel size --init starts it from this one."
-# Networks and optimizer fit a run whatever these are.
-_CHANGED_ON_THE_WAY = ("learning_rate", "batch_parts", "precision", "gradient_clip", "compile")
+# Networks and optimizer state fit the run for any values of these.
+_CHANGEABLE_ON_RESUMPTION = ("learning_rate", "batch_parts", "precision", "gradient_clip", "compile")
 
 
-def shared_out(settings: Settings, processes: int) -> tuple[Settings, list[str]]:
-    """Settings with a part of the batch for each process, and what is to be said about it.
+def split_batch_for_processes(settings: Settings, processes: int) -> tuple[Settings, list[str]]:
+    """Settings with at least one part of the batch for each process, and messages about a change.
 
     Raises
     ------
     InputError
-        If the patches of a batch cannot be shared out evenly, or the method is one for a single process.
+        If the patches of a batch cannot be divided evenly, or the method supports only a single process.
     """
     if processes > 1 and not method_class(settings.method).several_processes:
         raise InputError(
@@ -50,12 +50,12 @@ def shared_out(settings: Settings, processes: int) -> tuple[Settings, list[str]]
 
 
 def warm_start_settings(settings: Settings, earlier: Mapping[str, Any]) -> Settings:
-    """Settings for a training that goes on from an earlier model, which has its pretraining behind it.
+    """Settings for a training that starts from an earlier model: without pretraining.
 
     Raises
     ------
     InputError
-        If the earlier model sees scans at another voxel size: what it has learned would not be there any more.
+        If the earlier model was trained at another voxel size, where its weights would be of no use.
     """
     spacing = tuple(earlier["spacing_mm"])
     if spacing != settings.spacing_mm:
@@ -64,14 +64,14 @@ def warm_start_settings(settings: Settings, earlier: Mapping[str, Any]) -> Setti
             Problem(
                 "--init",
                 f"Wanted a model trained at {own} mm, as these settings ask for, found one trained at {found} mm.",
-                "Train with that model's settings (--preset, or --set spacing_mm=...), or start anew without it.",
+                "Train with that model's settings (--preset, or --set spacing_mm=...), or start without it.",
             )
         )
     return replace(settings, pretraining=0.0, self_training=0.0)
 
 
 def refuse_other_networks(settings: Settings, initial: dict[str, Any]) -> None:
-    """Raise :class:`InputError` if these settings' method cannot go on from this checkpoint."""
+    """Raise :class:`InputError` if the settings' method cannot start from this checkpoint."""
     method = create_method(settings)
     try:
         method.warm_start(initial["networks"], initial["predictor"], initial["method_state"])
@@ -80,21 +80,19 @@ def refuse_other_networks(settings: Settings, initial: dict[str, Any]) -> None:
         if earlier == settings.method:
             raise other_layout("--init") from None
         cause = f"The networks of {settings.method} cannot start from those of {earlier}, which have other parts."
-        raise InputError(
-            Problem("--init", cause, f"Train with --method {earlier}, or start anew without --init.")
-        ) from None
+        raise InputError(Problem("--init", cause, f"Train with --method {earlier}, or start without --init.")) from None
 
 
-def changed_on_the_way(settings: Settings, changes: Sequence[str]) -> Settings:
-    """The settings of a run that goes on, with changes. Raises :class:`InputError` naming those that cannot be made."""
+def resumed_settings(settings: Settings, changes: Sequence[str]) -> Settings:
+    """The settings of a resumed run, with changes. Raises :class:`InputError` naming those that are not allowed."""
     changed = settings.with_text(changes)
     own, wanted = settings.to_dict(), changed.to_dict()
-    # A model that is trained already may be left out, and none added.
-    allowed = {*_CHANGED_ON_THE_WAY, *(["committee"] if wanted["committee"] < own["committee"] else [])}
+    # A resumed run may have fewer models, but not more.
+    allowed = {*_CHANGEABLE_ON_RESUMPTION, *(["committee"] if wanted["committee"] < own["committee"] else [])}
     problems = [
         Problem(
             name,
-            f"The run has {setting_text(own[name])}, and goes on with it; {setting_text(wanted[name])} was asked for.",
+            f"The run has {setting_text(own[name])}, which cannot be changed to {setting_text(wanted[name])}.",
             f"Use --{name}." if name in ("minutes", "iterations") else _ANOTHER_RUN,
         )
         for name in own
@@ -106,24 +104,22 @@ def changed_on_the_way(settings: Settings, changes: Sequence[str]) -> Settings:
 
 
 def check_length(content: dict[str, Any], minutes: float | None, iterations: int | None) -> None:
-    """Raise :class:`InputError` for a new length that a run is past: its rate could not fall to the end any more."""
+    """Raise :class:`InputError` if a run is already longer than its new length: its rate schedule would not end."""
     if iterations is not None and iterations < content["iteration"]:
         name, found = "--iterations", f"{content['iteration']} iterations"
     elif minutes is not None and 60 * minutes < content["elapsed_seconds"]:
         name, found = "--minutes", f"{content['elapsed_seconds'] / 60:.1f} minutes"
     else:
         return
-    raise InputError(
-        Problem(name, f"The run is already longer than that: it has had {found}.", "Give more, or leave it out.")
-    )
+    raise InputError(Problem(name, f"The run is already longer than that: {found}.", "Give more, or leave it out."))
 
 
 def untrained_start(settings: Settings, initial: dict[str, Any] | None) -> list[str]:
-    """What is to be said where a method is trained without the first stage that its publication has."""
+    """A message if a method is trained without the pretraining that its publication has."""
     share = method_class(settings.method).published_pretraining
     if share == 0 or settings.pretraining > 0 or initial is not None:
         return []
     return [
         f"As published, {settings.method} spends {100 * share:.0f} % of its training on labeled patches alone, and its "
-        f"teacher starts from that. This training leaves it out: set pretraining={share:g} for it."
+        f"teacher starts from that. This training leaves it out: set pretraining={share:g} to include it."
     ]

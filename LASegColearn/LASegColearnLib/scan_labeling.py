@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from LASegColearnLib.batch_statistics import retake_statistics
+from LASegColearnLib.batch_statistics import recompute_batch_norm_statistics
 from LASegColearnLib.case_cache import CachedCase, stored_array
 from LASegColearnLib.components import largest_component
 from LASegColearnLib.device import Device
@@ -64,7 +64,7 @@ def label_scans(
         So many of the scans, from the first on, were labeled.
     """
     teacher = copy.deepcopy(network)
-    retake_statistics([teacher], [*labeled, *unlabeled], settings, device)
+    recompute_batch_norm_statistics([teacher], [*labeled, *unlabeled], settings, device)
     teacher.eval()
     # The shift corrects what predicts in the end; students of labels that are shifted already would be shifted twice.
     unshifted = replace(settings, logit_shift=0.0)
@@ -80,7 +80,7 @@ def label_scans(
         done += 1
     told(done, len(own))
     # They take turns through the scans: the first that is missing is one of these.
-    missing = [done * processes.count + rank for rank, done in enumerate(processes.of_each(done))]
+    missing = [done * processes.count + rank for rank, done in enumerate(processes.all_gather(done))]
     return min(*missing, len(unlabeled))
 
 
@@ -92,12 +92,12 @@ def with_labels(unlabeled: Sequence[CachedCase], labels: Mapping[str, int]) -> l
     labels
         By the name of a case's preprocessed scan: the iteration at which the label was made that counts.
     """
-    taught = [
-        replace(case, taught_file=_label_file(case, labels[case.image_file.name]))
+    labeled_scans = [
+        replace(case, pseudo_label_file=_label_file(case, labels[case.image_file.name]))
         for case in unlabeled
         if case.image_file.name in labels
     ]
-    return [case for case in taught if np.load(_taught(case)).any()]
+    return [case for case in labeled_scans if np.load(_pseudo_label_file(case)).any()]
 
 
 def labels_are_there(unlabeled: Sequence[CachedCase], labels: Mapping[str, int]) -> bool:
@@ -123,9 +123,9 @@ def remove_other_labels(unlabeled: Sequence[CachedCase], labels: Mapping[str, in
                     file.unlink()
 
 
-def _taught(case: CachedCase) -> Path:
-    assert case.taught_file is not None
-    return case.taught_file
+def _pseudo_label_file(case: CachedCase) -> Path:
+    assert case.pseudo_label_file is not None
+    return case.pseudo_label_file
 
 
 def _label_file(case: CachedCase, iteration: int) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,7 +15,7 @@ from LASegColearnLib.errors import InputError, Problem
 
 StudentDifference = Literal["residual", "dropout", "activation", "none"]
 Normalization = Literal["batch", "instance", "group"]
-# Of windows on each axis alike: 8000 of them look at each voxel then.
+# Largest overlap of windows, alike on each axis: 8000 windows then cover each voxel.
 MOST_OVERLAP = 0.95
 MOST_IN_COMMITTEE = 8
 
@@ -29,9 +29,9 @@ class Settings:
     Attributes
     ----------
     preset, method, seed
-        Name of the preset it started from, name of the method, seed of everything random.
+        Name of the preset that the settings started from, name of the method, seed of everything random.
     spacing_mm
-        Voxel size (x, y, z) in mm at which the networks work.
+        Voxel size (x, y, z) in mm to which scans are resampled for the networks.
     region_mm
         Size (x, y, z) in mm of the box around the scan's center that is used; none: the whole scan.
     patch_size
@@ -39,45 +39,46 @@ class Settings:
     labeled_batch, unlabeled_batch
         Patches of each kind in a batch.
     batch_parts
-        Parts that a batch is computed in, one after another on one device, or shared by several GPUs. More parts need
-        less memory, and batch normalization and Dice then see fewer patches at once.
+        Number of parts in which a batch is computed, one after another on one device or divided among several GPUs.
+        More parts need less memory; batch normalization and Dice then see fewer patches at once.
     axial_rotations, axial_flips
         Rotate training patches by 0, 90, 180 or 270 degrees, and flip them, in the axial plane.
     affine_augmentation
-        Share of the training patches that are turned by up to 15 degrees, scaled, stretched and bent.
+        Share of the training patches that are rotated by up to 15 degrees, scaled, stretched and deformed.
     intensity_augmentation
-        Share of the training patches with another brightness, contrast, gamma and coil, blur and noise.
+        Share of the training patches whose brightness, contrast, gamma and bias field are changed, with blur and noise.
     plain_for_teacher
         The teacher sees the unlabeled patches without intensity augmentation. No effect in co-learning with
         ``teacher_rounds``, where the teacher labels whole scans.
     foreground_patches
         Share of the labeled patches that are centered on a voxel of the label (0: the paper's uniform crops).
     filters, normalization, dropout
-        The V-Net's filters at full resolution, its normalization, its dropout rate.
+        The V-Net's number of filters at full resolution, its normalization and its dropout rate.
     student_difference
-        What sets student 2 apart from student 1 without changing a tensor: residual blocks, another dropout
-        rate, a leaky activation, or only the data it sees.
+        How student 2 differs from student 1, with the same tensors: by residual blocks, another dropout rate, a leaky
+        activation, or only by the data it sees.
     pretraining
-        Share of the training spent on one network and copy-pasted labeled pairs, from which students and teacher start.
+        Share of the training in which a single network learns from copy-pasted labeled patches. Students and teacher
+        then start from it.
     self_training
-        Share of the training, after the pretraining, in which that one network also learns from its teacher's labels of
-        whole unlabeled scans. Needs ``teacher_rounds``.
+        Share of the training, after the pretraining, in which that single network also learns from its teacher's
+        labels of whole unlabeled scans. Needs ``teacher_rounds``.
     teacher_rounds
-        How often the teacher labels the unlabeled scans as wholes, evenly from the end of the pretraining on (0: it
-        labels each patch when it is drawn, as in the paper). Where the training is given minutes, one labeling takes a
-        tenth of them at most, and comes later than evenly where it takes long.
+        How often the teacher labels whole unlabeled scans, at equal intervals from the end of the pretraining on (0: it
+        labels each patch when it is drawn, as in the paper). If the length is given in minutes, one labeling takes at
+        most a tenth of them, and a long one delays the next.
     alpha, beta
         Weights of the students in the teacher's moving average (eq. 1).
     teacher_statistics
-        The teacher's batch-norm statistics: the same average (``average``), or re-estimated by its own passes.
+        The teacher's batch-norm statistics: the same average (``average``), or re-estimated in its own forward passes.
     statistics_batches
-        Batches of patches that are not augmented, from which all batch-norm statistics are taken anew at the end (0: as
-        the training left them).
+        Number of batches of patches without augmentation from which all batch-norm statistics are recomputed at the end
+        (0: they stay as the training left them).
     unlabeled_weight, mix_weight
         Lambda and mu of eq. 18.
     cross_supervision, teacher_supervision
-        The two parts of eq. 10's loss on unlabeled patches: by the other student (eqs. 4-6), by the teacher (eqs. 7-9).
-        Without one, or with ``mix_weight`` 0, the method's parts are told apart.
+        Switches for the two parts of eq. 10's loss on unlabeled patches, from the other student (eqs. 4-6) and from the
+        teacher (eqs. 7-9). For ablations, as is ``mix_weight`` 0.
     ramp_up
         Share of the co-learning over which lambda and mu rise to their values (0: from the start, as in the paper).
     mix_crop
@@ -85,7 +86,7 @@ class Settings:
     mix_target
         ``composed``: targets composed as their images are; ``printed``: eq. 13 as the paper prints it.
     cross_entropy_weight
-        Weight of a cross-entropy added to each Dice loss on labels (0: Dice alone, as in the paper).
+        Weight of the cross-entropy that is added to each Dice loss on labels (0: Dice alone, as in the paper).
     optimizer, learning_rate, momentum, weight_decay
         ``sgd`` (the paper's) or ``adamw``.
     schedule, step_iterations, step_factor
@@ -93,27 +94,28 @@ class Settings:
     anneal_from
         With ``cosine``: share of the run after which the rate begins to fall (0: from the start).
     gradient_clip
-        Largest norm of the gradient (0: not clipped).
+        Largest norm of the gradient (0: no clipping).
     iterations, minutes
-        Length of the run. With ``minutes``, progress is measured by time, and ``iterations`` serves only to scale
+        Length of the run. With ``minutes``, progress is measured by time, and ``iterations`` only scales
         ``step_iterations`` of the ``step`` schedule.
     committee
-        How many models are trained at once, each from other random weights and on other patches, whose probabilities'
-        mean predicts. Each is a process with its share of the processor's threads, or of the GPU; fewer are trained
-        where cores or memory are short.
+        How many models are trained at the same time, each with different random weights and patches. The mean of their
+        probabilities predicts. Each model is a process with its share of the processor's threads, or of the GPU; fewer
+        are trained if cores or memory are short.
     validations, validation_cases
         How often in a run the networks are validated, and on at most how many cases (0: all).
     holdout
-        Share of the labeled cases held out for validation when the cohort has none (and at least five are labeled).
+        Share of the labeled cases held out for validation if the cohort has no validation cases and at least five
+        labeled ones.
     checkpoints
-        How often in the course of a run its checkpoint is written anew; it is at the end and at a stop as well.
+        How many times the checkpoint is written in the course of a run; it is also written at the end and at a stop.
     precision
-        ``auto``: what the device does best; ``float32``; ``bfloat16``; ``float16`` (CUDA only).
+        ``auto``: the fastest suitable one of the device; ``float32``; ``bfloat16``; ``float16`` (CUDA only).
     compile
-        Let `torch.compile` fuse the networks, which needs a C++ compiler and takes some minutes at the start.
+        Compile the networks with `torch.compile`, which needs a C++ compiler and takes some minutes at the start.
     logit_shift
-        By how much the foreground's logit is lowered in validation and prediction, for a model that finds too much
-        in scans like those it was not trained on. 0.4 cuts where its networks say 0.6; below 0 finds more.
+        Amount subtracted from the foreground's logit in validation and prediction, for a model that segments too much.
+        With 0.4 the mask is cut at a network probability of 0.6; negative values segment more.
     overlap, mirror
         Overlap of windows in validation, in the labeling of whole scans and in prediction; averaging over mirrored
         copies in prediction (needs ``axial_flips``).
@@ -177,86 +179,40 @@ class Settings:
 
     def problems(self) -> list[Problem]:
         """Return what is out of range, each with its remedy."""
-        found: list[Problem] = []
-
-        def require(holds: bool, name: str, wanted: str) -> None:
-            if not holds:
-                value = getattr(self, name)
-                found.append(Problem(name, f"Wanted {wanted}, found {value}.", f"Give {name} such a value."))
-
+        found = []
         for name, value in self.to_dict().items():
             numbers = value if isinstance(value, list) else [value]
-            finite = all(math.isfinite(number) for number in numbers if isinstance(number, float))
-            require(finite, name, "a finite number")
-        require(len(self.spacing_mm) == 3 and min(self.spacing_mm) >= 0.1, "spacing_mm", "three lengths from 0.1 mm")
-        require(
-            len(self.patch_size) == 3 and all(side > 0 and side % 16 == 0 for side in self.patch_size),
-            "patch_size",
-            "three multiples of 16 (the network halves a patch four times)",
-        )
-        for name in (
-            "labeled_batch",
-            "unlabeled_batch",
-            "batch_parts",
-            "filters",
-            "step_iterations",
-            "iterations",
-            "checkpoints",
-        ):
-            require(getattr(self, name) >= 1, name, "at least 1")
-        require(
-            self.batch_parts < 1 or not any(n % self.batch_parts for n in (self.labeled_batch, self.unlabeled_batch)),
-            "batch_parts",
-            f"a number that divides {self.labeled_batch} labeled and {self.unlabeled_batch} unlabeled patches evenly",
-        )
-        for name in ("foreground_patches", "affine_augmentation", "intensity_augmentation", "ramp_up"):
-            require(0 <= getattr(self, name) <= 1, name, "a share between 0 and 1")
-        for name in ("dropout", "pretraining", "self_training", "anneal_from", "holdout"):
-            require(0 <= getattr(self, name) < 1, name, "a share of at least 0 and below 1")
-        # Beyond these, which a file from elsewhere may ask for, nothing would ever be done.
-        require(0 <= self.overlap <= MOST_OVERLAP, "overlap", f"a share between 0 and {MOST_OVERLAP:g}")
-        require(self.filters <= 128, "filters", "at most 128")
-        require(1 <= self.committee <= MOST_IN_COMMITTEE, "committee", f"a number from 1 to {MOST_IN_COMMITTEE}")
-        require(
-            self.pretraining + self.self_training < 1,
-            "self_training",
-            f"a share that leaves some co-learning after {self.pretraining:g} of pretraining",
-        )
-        require(
-            self.self_training == 0 or self.teacher_rounds >= 1,
-            "teacher_rounds",
-            "at least 1 where there is self_training, which learns from the teacher's labels of whole scans",
-        )
-        require(self.region_mm is None or min(self.region_mm) > 0, "region_mm", "three lengths above 0 mm, or none")
-        require(
-            not self.axial_rotations or self.patch_size[0] == self.patch_size[1],
-            "patch_size",
-            "the same x and y side, since patches are rotated by 90 degrees (or axial_rotations=false)",
-        )
-        require(0 < self.mix_crop <= 1, "mix_crop", "a share above 0 and at most 1")
-        require(self.alpha >= 0 and self.beta >= 0 and 0 < self.alpha + self.beta < 1, "alpha", "0 < alpha + beta < 1")
-        require(self.learning_rate > 0, "learning_rate", "a rate above 0")
-        require(not self.mirror or self.axial_flips, "mirror", "false where training flips no patches (axial_flips)")
-        require(abs(self.logit_shift) <= 5, "logit_shift", "a number from -5 to 5")
-        require(self.minutes is None or self.minutes > 0, "minutes", "a time above 0")
-        require(self.seed < 1 << 63, "seed", "a number below 2 to the power of 63")
-        for name in (
-            "seed",
-            "unlabeled_weight",
-            "mix_weight",
-            "cross_entropy_weight",
-            "weight_decay",
-            "momentum",
-            "gradient_clip",
-            "statistics_batches",
-            "teacher_rounds",
-            "validations",
-            "validation_cases",
-        ):
-            require(getattr(self, name) >= 0, name, "0 or more")
+            if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
+                found.append(self._problem(name, "a finite number"))
+        for names, is_in_range, wanted in _RANGES:
+            found += [self._problem(name, wanted) for name in names if not is_in_range(getattr(self, name))]
+        found += self._combination_problems()
         for name, choices in _CHOICES.items():
-            require(getattr(self, name) in choices, name, "one of " + ", ".join(choices))
+            if getattr(self, name) not in choices:
+                found.append(self._problem(name, "one of " + ", ".join(choices)))
         return found
+
+    def _combination_problems(self) -> Iterator[Problem]:
+        """Problems of settings that are each in range but do not fit together."""
+        if self.batch_parts >= 1 and any(n % self.batch_parts for n in (self.labeled_batch, self.unlabeled_batch)):
+            patches = f"{self.labeled_batch} labeled and {self.unlabeled_batch} unlabeled patches"
+            yield self._problem("batch_parts", f"a number that divides {patches} evenly")
+        if not self.pretraining + self.self_training < 1:
+            wanted = f"a share that leaves some co-learning after {self.pretraining:g} of pretraining"
+            yield self._problem("self_training", wanted)
+        if self.self_training != 0 and self.teacher_rounds < 1:
+            wanted = "at least 1 where there is self_training, which learns from the teacher's labels of whole scans"
+            yield self._problem("teacher_rounds", wanted)
+        if self.axial_rotations and self.patch_size[0] != self.patch_size[1]:
+            wanted = "the same x and y side, since patches are rotated by 90 degrees (or axial_rotations=false)"
+            yield self._problem("patch_size", wanted)
+        if not (self.alpha >= 0 and self.beta >= 0 and 0 < self.alpha + self.beta < 1):
+            yield self._problem("alpha", "0 < alpha + beta < 1")
+        if self.mirror and not self.axial_flips:
+            yield self._problem("mirror", "false where training flips no patches (axial_flips)")
+
+    def _problem(self, name: str, wanted: str) -> Problem:
+        return Problem(name, f"Wanted {wanted}, found {getattr(self, name)}.", f"Give {name} such a value.")
 
     def checked(self) -> Settings:
         """Return these settings, or raise :class:`InputError` naming every one that is out of range."""
@@ -266,11 +222,11 @@ class Settings:
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON and checkpoints; tuples become lists."""
+        """The settings as plain values for JSON and checkpoints; tuples become lists."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def changes(self) -> list[str]:
-        """What differs from the preset, but for method, seed and length, as texts that :meth:`with_text` takes."""
+        """Differences from the preset, except method, seed and length, as texts for :meth:`with_text`."""
         own, usual = self.to_dict(), preset(self.preset).to_dict()
         return [
             f"{name}={setting_text(value)}"
@@ -345,12 +301,71 @@ class Settings:
         return replace(self, **values).checked()
 
 
-# These have options of their own.
+# Names of settings, the condition on each single value, and its wording. Some upper bounds are there because a file
+# from elsewhere might ask for computations that never end.
+_RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (
+        ("spacing_mm",),
+        lambda lengths: len(lengths) == 3 and min(lengths) >= 0.1,
+        "three lengths from 0.1 mm",
+    ),
+    (
+        ("patch_size",),
+        lambda sides: len(sides) == 3 and all(side > 0 and side % 16 == 0 for side in sides),
+        "three multiples of 16 (the network halves a patch four times)",
+    ),
+    (
+        ("labeled_batch", "unlabeled_batch", "batch_parts", "filters", "step_iterations", "iterations", "checkpoints"),
+        lambda value: value >= 1,
+        "at least 1",
+    ),
+    (
+        ("foreground_patches", "affine_augmentation", "intensity_augmentation", "ramp_up"),
+        lambda value: 0 <= value <= 1,
+        "a share between 0 and 1",
+    ),
+    (
+        ("dropout", "pretraining", "self_training", "anneal_from", "holdout"),
+        lambda value: 0 <= value < 1,
+        "a share of at least 0 and below 1",
+    ),
+    (("overlap",), lambda value: 0 <= value <= MOST_OVERLAP, f"a share between 0 and {MOST_OVERLAP:g}"),
+    (("filters",), lambda value: value <= 128, "at most 128"),
+    (("committee",), lambda value: 1 <= value <= MOST_IN_COMMITTEE, f"a number from 1 to {MOST_IN_COMMITTEE}"),
+    (
+        ("region_mm",),
+        lambda lengths: lengths is None or min(lengths) > 0,
+        "three lengths above 0 mm, or none",
+    ),
+    (("mix_crop",), lambda value: 0 < value <= 1, "a share above 0 and at most 1"),
+    (("learning_rate",), lambda value: value > 0, "a rate above 0"),
+    (("logit_shift",), lambda value: abs(value) <= 5, "a number from -5 to 5"),
+    (("minutes",), lambda value: value is None or value > 0, "a time above 0"),
+    (("seed",), lambda value: value < 1 << 63, "a number below 2 to the power of 63"),
+    (
+        (
+            "seed",
+            "unlabeled_weight",
+            "mix_weight",
+            "cross_entropy_weight",
+            "weight_decay",
+            "momentum",
+            "gradient_clip",
+            "statistics_batches",
+            "teacher_rounds",
+            "validations",
+            "validation_cases",
+        ),
+        lambda value: value >= 0,
+        "0 or more",
+    ),
+)
+# These have their own command-line options.
 _NOT_CHANGES = ("preset", "method", "seed", "iterations", "minutes")
 
 
 def setting_text(value: Any) -> str:
-    """A setting's value as it is typed after ``--set name=``."""
+    """A setting's value as typed after ``--set name=``."""
     if isinstance(value, (list, tuple)):
         return ",".join(map(str, value))
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
@@ -367,7 +382,7 @@ def _unknown_setting(name: str) -> Problem:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a plain value is one of the annotated type; whole numbers are numbers."""
+    """Whether a plain value fits the annotated type; an int also counts as a float."""
     origin = get_origin(kind)
     if origin is Literal:
         return value in get_args(kind)
@@ -382,7 +397,7 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def _parse(text: str, kind: Any) -> Any:
-    """Turn ``text`` into a value of the annotated type; raise ValueError saying what was wanted."""
+    """Parse ``text`` as a value of the annotated type; raises ValueError with the wanted type as its text."""
     origin = get_origin(kind)
     if origin is Literal:
         if text not in get_args(kind):

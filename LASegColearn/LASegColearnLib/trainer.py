@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from LASegColearnLib.awake import awake_seconds
-from LASegColearnLib.batch_statistics import retake_statistics
+from LASegColearnLib.batch_statistics import recompute_batch_norm_statistics
 from LASegColearnLib.case_cache import CachedCase
 from LASegColearnLib.checkpoints import Model, load_checkpoint, load_modules, save_checkpoint
 from LASegColearnLib.device import Device
@@ -25,25 +25,25 @@ from LASegColearnLib.settings import Settings
 from LASegColearnLib.training_step import TrainingStep
 from LASegColearnLib.validation import validate
 
-# Losses that are not finite: each skips its step; this many in a row end the run.
+# A non-finite loss skips its step; this many in a row end the run.
 _MOST_SKIPPED = 5
 _SECONDS_BETWEEN_PROGRESS = 1.0
-# Where the run's length is given in minutes: what one labeling of the scans may take of them, and how many times as
-# long as it took there is training before the next.
-_MOST_OF_A_RUN = 0.1
-_TRAINING_FOR_LABELING = 4.0
+# For runs whose length is given in minutes: the largest share of the run that one labeling of the scans may take, and
+# the training time before the next labeling as a multiple of the last one's duration.
+_LARGEST_LABELING_SHARE = 0.1
+_TRAINING_PER_LABELING = 4.0
 
 
 @dataclass(frozen=True)
 class TrainingCases:
-    """The preprocessed cases of a run by role, and what is kept with the model about where it comes from.
+    """The preprocessed cases of a run by role, and the scans that its model has ever used.
 
     Attributes
     ----------
     labeled, unlabeled, validation
         Preprocessed cases.
     lineage
-        Content hashes of the scans that this model and those it started from were trained on and validated on.
+        Content hashes of the scans that this model and its predecessors were trained on and validated on.
     """
 
     labeled: Sequence[CachedCase]
@@ -58,11 +58,11 @@ class Trainer:
     Parameters
     ----------
     run, settings, cases, device, events
-        Where, how, on what and with what, and whom to tell.
+        The run's folder, its settings, the cases to train on, where to compute, and the log for events.
     should_stop
-        Asked after each iteration; when true the run saves a checkpoint and ends.
+        Called after each iteration; if it returns true, the run saves a checkpoint and ends.
     processes
-        Those that train together; only the first writes checkpoints.
+        The processes that train together; only the first writes checkpoints.
     """
 
     def __init__(
@@ -86,14 +86,14 @@ class Trainer:
         self.iteration = 0
         self.best: float | None = None
         self._earlier_seconds = 0.0
-        # Of the unlabeled scans' labels, by the scans' files: the iteration at which they were made.
+        # For each unlabeled scan's file, the iteration at which its current pseudo-label was made.
         self._labels: dict[str, int] = {}
-        # Iterations and seconds of the run at which that was done last; and which scan would have been the next.
+        # Iteration and seconds of the run at the last labeling, and the index of the scan to label next.
         self._labeled_at: tuple[int, float] | None = None
         self._next_to_label = 0
-        # Whether a validation was due when the run was stopped.
+        # Whether a validation is due and not yet done.
         self._to_validate = False
-        # Whether the end was reached, with what is done there.
+        # Whether the run has reached its end, including the work done there.
         self._complete = False
         self._started = awake_seconds()
         self._skipped = 0
@@ -105,12 +105,12 @@ class Trainer:
 
     @property
     def elapsed_seconds(self) -> float:
-        """Time spent on this run, over all the times it was resumed."""
+        """Time spent on this run, summed over all sessions."""
         return self._earlier_seconds + awake_seconds() - self._started
 
     @property
     def progress(self) -> float:
-        """Share of the run that is done, 0 to 1: by time if it was given in minutes, else by iterations."""
+        """Completed share of the run, 0 to 1: by time if the length is given in minutes, else by iterations."""
         return self._share(self.iteration, self.elapsed_seconds)
 
     def _share(self, iteration: int, seconds: float) -> float:
@@ -119,17 +119,17 @@ class Trainer:
         return iteration / self.settings.iterations
 
     def resume(self) -> None:
-        """Go on from the run's last checkpoint. Raises :class:`InputError` if it cannot be read."""
+        """Continue from the run's last checkpoint. Raises :class:`InputError` if it cannot be read."""
         path = self.run.last_checkpoint
         content = load_checkpoint(path)
         load_modules(self.method.networks, content["networks"], path.name)
-        # Models from before there were auxiliary modules say nothing of them, and have none.
+        # Older checkpoints have no entry for auxiliary modules, and had none.
         load_modules(self.method.auxiliary, content.get("auxiliary", {}), path.name)
         self.step.load_state(content)
         self.iteration = content["iteration"]
         self.best = content["best"]
         self._earlier_seconds = content["elapsed_seconds"]
-        # Checkpoints from before there were such labels have none; they are made when they are next due.
+        # Older checkpoints have no pseudo-labels; they are made when they are next due.
         kept = content.get("labels", {"of": {}, "at": None, "next": 0})
         if labels_are_there(self.cases.unlabeled, kept["of"]):
             self._labels, self._next_to_label = dict(kept["of"]), kept["next"]
@@ -139,7 +139,7 @@ class Trainer:
         self._started = awake_seconds()
 
     def close(self) -> None:
-        """Leave the processes that trained together; what was trained stays."""
+        """Leave the process group; the trained weights stay."""
         self.step.close()
 
     def start_from(self, content: dict[str, Any]) -> None:
@@ -152,7 +152,7 @@ class Trainer:
         Raises
         ------
         TrainingError
-            When the losses stay non-finite.
+            If the losses stay non-finite.
         """
         if self.settings.compile:
             self._compile()
@@ -160,47 +160,65 @@ class Trainer:
         of = self.settings.batch_parts
         batches = BatchesAhead(source, self.processes.parts(of), of, pinned=self.device.device.type == "cuda")
         record = _Record()
-        (progress,) = self.processes.as_first_says([self.progress])
+        (progress,) = self.processes.broadcast([self.progress])
         self._learn_from_scan_labels(source)
         self._complete &= progress >= 1.0
         if progress < 1.0 and not self._validate_if_due():
             return False
         try:
             while progress < 1.0:
-                labeled_until = 0.0 if self._labeled_at is None else self._share(*self._labeled_at)
-                if self.method.labels_scans(labeled_until, progress):
-                    batches.forget()
-                    if not self._label_scans():
-                        # No step with half of the labels: this is done again when the run is resumed.
-                        self.save(self.run.last_checkpoint)
-                        self._wait_until_saved()
-                        return False
-                    self._learn_from_scan_labels(source)
-                phase = self.method.phase(progress)
-                parts = batches.take(self.iteration, *self.method.batch_sizes(progress))
-                on_device = [part.to(self.device.device) for part in parts]
-                losses = self.step(on_device, progress, self.learning_rate(progress))
-                self._check(losses)
-                record.add(losses)
-                self.iteration += 1
-                if record.due():
-                    self._report_progress(record, phase)
-                now, stopped = self._agreed()
-                if now < 1.0:
-                    self._to_validate |= _crossed(progress, now, self.settings.validations)
-                    stopped = stopped or not self._validate_if_due()
-                    if stopped or _crossed(progress, now, self.settings.checkpoints):
-                        self.save(self.run.last_checkpoint)
-                    if stopped:
-                        self._wait_until_saved()
-                        return False
+                if not self._label_if_due(progress, source, batches):
+                    return False
+                now = self._iterate(progress, batches, record)
+                if now is None:
+                    return False
                 progress = now
         finally:
             batches.close()
+        return self._finish(record)
+
+    def _label_if_due(self, progress: float, source: PatchSource, batches: BatchesAhead) -> bool:
+        """Label the scans if that is due; returns false if a stop was requested in the meantime."""
+        labeled_until = 0.0 if self._labeled_at is None else self._share(*self._labeled_at)
+        if not self.method.labels_scans(labeled_until, progress):
+            return True
+        batches.forget()
+        if not self._label_scans():
+            # No step with half of the labels: the labeling is repeated when the run is resumed.
+            self.save(self.run.last_checkpoint)
+            self._wait_until_saved()
+            return False
+        self._learn_from_scan_labels(source)
+        return True
+
+    def _iterate(self, progress: float, batches: BatchesAhead, record: _Record) -> float | None:
+        """Make one iteration, validate and save if due; returns the progress after it, None at a stop."""
+        phase = self.method.phase(progress)
+        parts = batches.take(self.iteration, *self.method.batch_sizes(progress))
+        on_device = [part.to(self.device.device) for part in parts]
+        losses = self.step(on_device, progress, self.learning_rate(progress))
+        self._check(losses)
+        record.add(losses)
+        self.iteration += 1
+        if record.due():
+            self._report_progress(record, phase)
+        now, stopped = self._agreed()
+        if now < 1.0:
+            self._to_validate |= _crossed(progress, now, self.settings.validations)
+            stopped = stopped or not self._validate_if_due()
+            if stopped or _crossed(progress, now, self.settings.checkpoints):
+                self.save(self.run.last_checkpoint)
+            if stopped:
+                self._wait_until_saved()
+                return None
+        return now
+
+    def _finish(self, record: _Record) -> bool:
+        """Do the work at the end of a run; returns false if a stop was requested in the meantime."""
         if record.parts:
             self._report_progress(record, self.method.phase(1.0))
         if not self._complete:
-            self._retake_statistics()
+            self._recompute_batch_norm_statistics()
             self._to_validate = self.settings.validations > 0
             self._complete = self._validate_if_due()
         self.save(self.run.last_checkpoint)
@@ -209,13 +227,13 @@ class Trainer:
         return self._complete
 
     def _label_scans(self) -> bool:
-        """Let the predicting network label the unlabeled scans as wholes, as many as there is time for.
+        """Let the predicting network label whole unlabeled scans, as many as time allows.
 
-        Those whose turn it is come first: where there is not time for all, each is labeled now and then. Returns
-        whether nobody has asked to stop meanwhile; otherwise nothing has changed.
+        Scans are labeled in turn: if there is not time for all, the next labeling begins with the remaining ones.
+        Returns false, with nothing changed, if a stop was requested in the meantime.
         """
         started, minutes = self.elapsed_seconds, self.settings.minutes
-        until = math.inf if minutes is None else started + _MOST_OF_A_RUN * 60.0 * minutes
+        until = math.inf if minutes is None else started + _LARGEST_LABELING_SHARE * 60.0 * minutes
         first = self._next_to_label
         scans = [*self.cases.unlabeled[first:], *self.cases.unlabeled[:first]]
         done = label_scans(
@@ -241,47 +259,47 @@ class Trainer:
         self._labels |= {case.image_file.name: self.iteration for case in scans[:done]}
         self._next_to_label = (first + done) % len(scans)
         taken = self.elapsed_seconds - started
-        waits = 0.0 if minutes is None else _TRAINING_FOR_LABELING * taken
-        # The processes' clocks differ, and all must label when one does.
-        (until,) = self.processes.as_first_says([self.elapsed_seconds + waits])
+        waits = 0.0 if minutes is None else _TRAINING_PER_LABELING * taken
+        # Clocks differ between the processes, and all must label at the same iteration.
+        (until,) = self.processes.broadcast([self.elapsed_seconds + waits])
         self._labeled_at = self.iteration, until
         return True
 
     def _learn_from_scan_labels(self, source: PatchSource) -> None:
-        """Draw unlabeled patches with the labels that this run's scans were given, if anything was found in them."""
+        """Draw unlabeled patches from the scans with a non-empty pseudo-label, or from all scans if there is none."""
         source.unlabeled = with_labels(self.cases.unlabeled, self._labels) or list(self.cases.unlabeled)
 
-    def _retake_statistics(self) -> None:
-        """At the end of the training: what predicts from now on shall know scans as they are.
+    def _recompute_batch_norm_statistics(self) -> None:
+        """At the end of the training, so that predictions use the statistics of scans without augmentation.
 
-        A method that learns from the labeled ones alone sees no others for that either.
+        For a method that learns from labeled scans alone, only those are used.
         """
         cases = [*self.cases.labeled, *(self.cases.unlabeled if self.method.needs_unlabeled else [])]
-        retake_statistics(self.method.networks.values(), cases, self.settings, self.device)
+        recompute_batch_norm_statistics(self.method.networks.values(), cases, self.settings, self.device)
 
     def _agreed(self) -> tuple[float, bool]:
-        """Progress as the first process sees it, since clocks differ, and whether any was asked to stop.
+        """Progress by the first process's clock, and whether any process was asked to stop.
 
-        Each looks for the file that asks, and the first to see it takes it away.
+        Every process looks for the stop file, and the first to see it removes it.
         """
-        (progress,) = self.processes.as_first_says([self.progress])
-        return progress, any(self.processes.of_each(float(self.should_stop())))
+        (progress,) = self.processes.broadcast([self.progress])
+        return progress, any(self.processes.all_gather(float(self.should_stop())))
 
     def _compile(self) -> None:
         reason = self.step.compile_networks()
         if reason is not None:
             self.events.emit(
                 "warning",
-                message=f"torch.compile does not work here ({reason}), so training goes on without it. It needs a C++ "
-                "compiler; leave out the setting compile=true.",
+                message=f"torch.compile does not work here ({reason}), so training continues without it. It needs a "
+                "C++ compiler; leave out the setting compile=true.",
             )
 
     def _wait_until_saved(self) -> None:
-        """Let the other processes wait for the first: half a minute after one has ended, torchrun kills it as well."""
-        self.processes.as_first_says([0.0])
+        """Make the other processes wait for the first: torchrun kills it half a minute after one of them has ended."""
+        self.processes.broadcast([0.0])
 
     def save(self, path: Any) -> None:
-        """Write a checkpoint, from which this run can be resumed and others started; the first process does."""
+        """Write a checkpoint, to resume this run or to start others from; only the first process writes it."""
         if not self.processes.is_first:
             return
         save_checkpoint(
@@ -302,12 +320,12 @@ class Trainer:
             },
         )
         if path == self.run.last_checkpoint:
-            # Only now: the run may have had to be resumed from the one before.
+            # Only now: until this checkpoint is written, the run would be resumed from the earlier one.
             remove_other_labels(self.cases.unlabeled, self._labels, self.iteration)
         self.events.emit("checkpoint", name=path.stem, iteration=self.iteration)
 
     def _check(self, losses: dict[str, float]) -> None:
-        """Tell of losses that are not finite, whose step was not made; end the run when they do not stop."""
+        """Warn of a non-finite loss, whose step was skipped; end the run after too many in a row."""
         if math.isfinite(losses["total"]):
             self._skipped = 0
             self._health.watch(losses)
@@ -323,12 +341,12 @@ class Trainer:
         self.events.emit("warning", message=f"Iteration {self.iteration} skipped: {wrong} not finite.")
 
     def learning_rate(self, progress: float) -> float:
-        """The rate at this share of the run."""
+        """The learning rate at this share of the run."""
         settings = self.settings
         if settings.schedule == "cosine":
             annealed = max(progress - settings.anneal_from, 0.0) / (1.0 - settings.anneal_from)
             return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * annealed))
-        # With minutes, the steps fall at the same shares of the run as they would in its full number of iterations.
+        # If the length is given in minutes, the steps are at the same shares of the run as with the full iterations.
         done = progress * settings.iterations if settings.minutes is not None else self.iteration
         return settings.learning_rate * settings.step_factor ** int(done // settings.step_iterations)
 
@@ -347,7 +365,7 @@ class Trainer:
         )
 
     def _validate_if_due(self) -> bool:
-        """Validate where that is due; returns whether nobody has asked to stop meanwhile, otherwise it stays due."""
+        """Validate if that is due; returns false, and the validation stays due, if a stop was requested meanwhile."""
         if not self.cases.validation or not self._to_validate:
             return True
         cases = self.cases.validation[: self.settings.validation_cases or None]
@@ -364,7 +382,7 @@ class Trainer:
         return True
 
     def validate_again(self, model: Model) -> None:
-        """Say how good the model is that was made of this training's own and others, unless somebody asks to stop."""
+        """Validate the model combined from this training's and others, unless a stop is requested."""
         cases = self.cases.validation[: self.settings.validation_cases or None]
         if not cases or not self.settings.validations:
             return
@@ -406,5 +424,5 @@ class _Record:
 
 
 def _crossed(before: float, after: float, times: int) -> bool:
-    """Whether one of ``times`` equally spaced marks of the run lies between the two shares."""
+    """Whether the run passes one of ``times`` equally spaced marks between the two shares."""
     return math.floor(before * times + 1e-9) < math.floor(after * times + 1e-9)

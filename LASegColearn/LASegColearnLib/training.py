@@ -12,8 +12,7 @@ from typing import Any
 import torch
 
 from LASegColearnLib.awake import kept_awake
-from LASegColearnLib.cache_index import load_cache_index, save_cache_index
-from LASegColearnLib.case_cache import CaseCache
+from LASegColearnLib.cache_index import load_cache_index
 from LASegColearnLib.checkpoints import (
     committee_of,
     load_checkpoint,
@@ -21,55 +20,50 @@ from LASegColearnLib.checkpoints import (
     predict_together,
     predicting_tensors,
 )
-from LASegColearnLib.cohort import load_cohort, save_cohort
+from LASegColearnLib.cohort import load_cohort
 from LASegColearnLib.committee_training import (
     CommitteeTraining,
     go_on_with_committee,
-    prepare_committee,
     with_possible_committee,
 )
 from LASegColearnLib.device import Device, choose_device
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.events import EventLog, Listener
-from LASegColearnLib.holdout import earlier_roles, record_roles, with_holdout, without_held_out
-from LASegColearnLib.methods import fewest_cases, method_class
-from LASegColearnLib.processes import Processes, joined, own_device, started_together
-from LASegColearnLib.roles import RoleLedger
+from LASegColearnLib.processes import Processes, local_device, process_group, processes_from_environment
 from LASegColearnLib.run_folder import RunFolder, write_json_atomically
 from LASegColearnLib.run_lock import alone_in
 from LASegColearnLib.run_settings import (
-    changed_on_the_way,
     check_length,
     refuse_other_networks,
-    shared_out,
-    untrained_start,
+    resumed_settings,
+    split_batch_for_processes,
     warm_start_settings,
 )
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.stopping import Stopped
 from LASegColearnLib.trainer import Trainer, TrainingCases
-from LASegColearnLib.training_preparation import cases_by_role, prepare_cases, training_cases
+from LASegColearnLib.training_preparation import NewRunPreparation, cases_of_resumed
 
 _LEDGER_NAME = "lasegcolearn-roles.json"
-# Of a checkpoint, by a run that is resumed or starts from another's model.
-_TO_GO_ON_FROM = ("networks", "settings", "lineage")
+# The parts of a checkpoint that a resumed run, or one that starts from an earlier model, needs.
+_NEEDED_TO_CONTINUE = ("networks", "settings", "lineage")
 _PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run came to.
+    """The result of a run.
 
     Attributes
     ----------
     run
         The run folder.
     finished
-        False when it was stopped; it can then be resumed, unless that was before its first iteration.
+        False if the run was stopped. It can then be resumed, unless it was stopped before its first iteration.
     iterations
-        Iterations made in all.
+        Total number of iterations.
     best_dice
-        Best mean Dice (0 to 1) of the predicting network on the validation cases; None if there were none.
+        Best mean Dice (0 to 1) of the predicting network on the validation cases; None without validation cases.
     """
 
     run: RunFolder
@@ -96,29 +90,31 @@ def train(
     cohort
         The cohort file.
     run
-        Folder of the run; made if it is missing, refused if a run is in it already, or the cohort file where its copy
-        would be put.
+        Folder of the run. It is created if it is missing. It is refused if it already holds a run, or the cohort file
+        itself at the place of the run's copy.
     settings
-        A preset, changed as wanted.
+        A preset, possibly with changes.
     device
         ``auto``, ``cuda``, ``cuda:N``, ``mps`` or ``cpu``.
     labeled
-        Use only the first so many labeled cases as labeled; the others count as unlabeled, their labels unread.
+        Use only this many labeled cases, the first ones, as labeled. The others count as unlabeled and their labels
+        are not read.
     init
-        Checkpoint to go on from (warm start): its students and teacher, a new optimizer, no pretraining. A model of
-        another method gives all networks the weights of the one that predicted, if it has the same tensors.
+        Checkpoint to start from (warm start): its students and teacher, a new optimizer, no pretraining. From a model
+        of another method, all networks start with the weights of its predicting network, if the tensors fit.
     listeners
         Called with each event.
     should_stop
-        Asked after each iteration; when true, the run saves and ends. While scans are prepared it is asked after each
-        of them, and the run ends with nothing to save; a training into the same folder finds them prepared.
+        Called after each iteration; if it returns true, the run saves and ends. During preparation it is called after
+        each scan, and the run then ends without saving; a later training into the same folder reuses the prepared
+        scans.
 
     Raises
     ------
     InputError
-        With everything that is wrong with the cohort and the settings, before training.
+        With all problems of the cohort and the settings, before training.
     TrainingError
-        When the losses stay non-finite.
+        If the losses stay non-finite.
 
     Examples
     --------
@@ -130,13 +126,116 @@ def train(
     folder = RunFolder(run)
     if cohort is None:
         raise InputError(Problem("--cohort", "Wanted a cohort file to train on, found none.", "Give one, or --resume."))
+    _refuse_folder(folder, cohort)
+    chosen_device = choose_device(local_device(device), settings.precision)
+    settings, messages = _possible_settings(settings, chosen_device)
+    initial = load_checkpoint(init, needed=_NEEDED_TO_CONTINUE) if init is not None else None
+    if initial is not None:
+        settings = warm_start_settings(settings, initial["settings"])
+        refuse_other_networks(settings, initial)
+    full_cohort = load_cohort(cohort)
+    if labeled is not None:
+        full_cohort = full_cohort.take_labeled(labeled)
+    preparation = NewRunPreparation(
+        folder,
+        settings,
+        chosen_device,
+        full_cohort,
+        ledger_file=cohort.parent / _LEDGER_NAME,
+        initial=initial,
+        fewer_labels=labeled is not None,
+        messages=messages,
+    )
+
+    def start(trainer: Trainer) -> None:
+        if initial is not None:
+            trainer.start_from(initial)
+
+    return _train_prepared(
+        folder,
+        settings,
+        chosen_device,
+        prepare=lambda events: preparation.prepare(events, should_stop),
+        start=start,
+        listeners=[preparation.record_roles_when_saved, *listeners],
+        should_stop=should_stop,
+    )
+
+
+def resume(
+    run: Path,
+    *,
+    device: str = "auto",
+    minutes: float | None = None,
+    iterations: int | None = None,
+    changes: Sequence[str] = (),
+    listeners: Sequence[Listener] = (),
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrainingResult:
+    """Continue a run from its last checkpoint, as if it had not been stopped.
+
+    The run's preprocessed scans suffice: the run folder may be on another computer without the scans.
+
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    minutes, iterations
+        New length of the whole run.
+    changes
+        Settings as ``name=value``. Only these may differ from the run's own: learning rate, parts of the batch,
+        precision, gradient clipping, compilation, and a smaller number of models.
+
+    Raises
+    ------
+    InputError
+        If there is no checkpoint, the new length is shorter than what was already trained, another setting differs, or
+        scans that must be preprocessed again are missing.
+    """
+    folder = RunFolder(run)
+    if not folder.last_checkpoint.exists():
+        raise InputError(
+            Problem(run.name, "There is no checkpoint to continue from.", "Start a new run, without --resume.")
+        )
+    kept = _settings_of_resumed(folder, changes, minutes, iterations)
+    chosen_device = choose_device(local_device(device), kept.checked().precision)
+    settings, messages = _possible_settings_of_resumed(kept, chosen_device)
+    checkpoint = load_checkpoint(folder.last_checkpoint, needed=_NEEDED_TO_CONTINUE)
+    for trained in (checkpoint, *_of_further_models(folder, settings)):
+        check_length(trained, minutes, iterations)
+    cohort = load_cohort(folder.cohort)
+
+    def prepare(events: EventLog) -> TrainingCases:
+        write_json_atomically(folder.settings, kept.to_dict())
+        for message in messages:
+            events.emit("warning", message=message)
+        cases = cases_of_resumed(folder, settings, cohort, checkpoint["lineage"], events, should_stop)
+        go_on_with_committee(folder, settings, cases)
+        return cases
+
+    return _train_prepared(
+        folder,
+        settings,
+        chosen_device,
+        prepare=prepare,
+        start=Trainer.resume,
+        listeners=listeners,
+        should_stop=should_stop,
+        begun_at=(checkpoint["iteration"], checkpoint["elapsed_seconds"]),
+        earlier=committee_of(checkpoint)[: kept.committee - 1] if checkpoint.get("complete") else (),
+    )
+
+
+def _refuse_folder(folder: RunFolder, cohort: Path) -> None:
+    """Raise :class:`InputError` if a new run would replace another run, the cohort file or files of other programs."""
+    run = folder.path
     if run.exists() and not run.is_dir():
         raise InputError(Problem(run.name, "Wanted a folder for the run, found a file.", "Give another name."))
     if folder.last_checkpoint.exists():
         raise InputError(
-            Problem(run.name, "There is a run in this folder already.", "Give another folder, or go on with --resume.")
+            Problem(run.name, "There is a run in this folder already.", "Give another folder, or --resume to continue.")
         )
-    # Links and the upper and lower case of some disks make one file of two paths.
+    # Two different paths may name one file, through links or on disks that ignore upper and lower case.
     if folder.cohort.exists() and cohort.exists() and cohort.samefile(folder.cohort):
         raise InputError(
             Problem(
@@ -150,171 +249,105 @@ def train(
             raise InputError(
                 Problem(
                     run.name,
-                    f"{file.name} lies in this folder, is not of a run and would be replaced.",
+                    f"{file.name} lies in this folder, is not a run's and would be replaced.",
                     "Give a folder of its own for the run.",
                 )
             )
-    place = choose_device(own_device(device), settings.precision)
-    settings, note = shared_out(settings, started_together().count)
-    settings, fewer = with_possible_committee(settings, place, started_together().count)
-    initial = load_checkpoint(init, needed=_TO_GO_ON_FROM) if init is not None else None
-    if initial is not None:
-        settings = warm_start_settings(settings, initial["settings"])
-        refuse_other_networks(settings, initial)
-    members = load_cohort(cohort)
-    if labeled is not None:
-        members = members.take_labeled(labeled)
-    needs_unlabeled = method_class(settings.method).needs_unlabeled
-    cache = CaseCache(folder.cache, settings)
-
-    learned: dict[str, Callable[[], None]] = {}
-
-    def record_what_is_learned(event: dict[str, Any]) -> None:
-        # Not before: a training that is stopped before it has saved anything has taught nobody.
-        if event["event"] == "checkpoint" and learned:
-            learned.pop("from")()
-
-    def prepare(events: EventLog) -> TrainingCases:
-        checked, cached = prepare_cases(members, settings, cache, events, should_stop)
-        ledger = RoleLedger.load(cohort.parent / _LEDGER_NAME)
-        earlier = earlier_roles(ledger, initial)
-        fewest_labeled, fewest = fewest_cases(settings.method)
-        chosen, left_out = (members, []) if labeled is None else without_held_out(members, checked, earlier, fewest)
-        kept, notes = with_holdout(chosen, checked.content_hashes, settings, earlier, fewest_labeled)
-        cases = training_cases(kept, checked.content_hashes, cached, earlier, needs_unlabeled)
-        write_json_atomically(folder.settings, settings.to_dict())
-        save_cohort(kept, folder.cohort)
-        save_cache_index(folder, cases)
-        prepare_committee(folder, settings, kept, cases, place, initial)
-        for message in [*note, *fewer, *left_out, *untrained_start(settings, initial), *checked.warnings, *notes]:
-            events.emit("warning", message=message)
-        if not chosen.validation:
-            # Drawn by this training: another of the same cohort, at once, must not learn from them.
-            record_roles(ledger, {"trained": [], "validated": cases.lineage["validated"]}, events)
-        learned["from"] = lambda: record_roles(ledger, cases.lineage, events)
-        return cases
-
-    told = [record_what_is_learned, *listeners]
-    with joined(place.device) as processes, _events(folder, told, processes) as events, kept_awake():
-        _require_one_precision(processes, place)
-        try:
-            cases = _prepared_by_first(processes, folder, lambda: prepare(events))
-        except Stopped:
-            return _stopped_before(folder, 0, 0.0, events)
-        with CommitteeTraining(folder, settings, place, events) as others:
-            asked = others.passing_on(should_stop)
-            others.wait_until_begun(asked)
-            trainer = Trainer(folder, settings, cases, place, events, asked, processes)
-            if initial is not None:
-                trainer.start_from(initial)
-            with closing(trainer):
-                return _run(trainer, others, events)
 
 
-def resume(
-    run: Path,
-    *,
-    device: str = "auto",
-    minutes: float | None = None,
-    iterations: int | None = None,
-    changes: Sequence[str] = (),
-    listeners: Sequence[Listener] = (),
-    should_stop: Callable[[], bool] = lambda: False,
-) -> TrainingResult:
-    """Go on with a run from its last checkpoint, as if it had not been stopped.
+def _possible_settings(settings: Settings, device: Device) -> tuple[Settings, list[str]]:
+    """Settings adapted to the number of processes and to this computer's memory, with messages about the changes."""
+    processes = processes_from_environment().count
+    settings, about_parts = split_batch_for_processes(settings, processes)
+    settings, about_models = with_possible_committee(settings, device, processes)
+    return settings, [*about_parts, *about_models]
 
-    The preprocessed scans in the run are enough: it may have been moved to where the scans are not.
 
-    Parameters
-    ----------
-    run
-        Folder of the run.
-    minutes, iterations
-        Another length of the whole run than it was started with.
-    changes
-        Settings as ``name=value``. What differs from the run's own must be one of those that a run may change on its
-        way: learning rate, parts of the batch, precision, limit of the gradient, compiling, fewer models at once.
+def _possible_settings_of_resumed(settings: Settings, device: Device) -> tuple[Settings, list[str]]:
+    """The same for a resumed run, whose further models are kept: they are already trained in part."""
+    processes = processes_from_environment().count
+    if processes > 1:
+        return _possible_settings(settings, device)
+    settings, messages = split_batch_for_processes(settings, processes)
+    possible, about_models = with_possible_committee(settings, device, processes)
+    if about_models:
+        messages = [
+            *messages,
+            f"The run continues with all its models, which may be too many here. {about_models[0]} To continue with "
+            f"that many, resume it with --set committee={possible.committee}.",
+        ]
+    return settings, messages
 
-    Raises
-    ------
-    InputError
-        If there is no checkpoint, a length is given that the run is past, another setting is to be changed, or scans
-        must be preprocessed again and are not there.
-    """
-    folder = RunFolder(run)
-    if not folder.last_checkpoint.exists():
-        raise InputError(
-            Problem(run.name, "There is no checkpoint to go on from.", "Start the run anew, without --resume.")
-        )
-    settings = changed_on_the_way(Settings.read(folder.settings), changes)
+
+def _settings_of_resumed(
+    folder: RunFolder, changes: Sequence[str], minutes: float | None, iterations: int | None
+) -> Settings:
+    """The run's own settings with the requested changes and length."""
+    settings = resumed_settings(Settings.read(folder.settings), changes)
     if minutes is not None:
         settings = replace(settings, minutes=minutes)
     if iterations is not None:
         settings = replace(settings, iterations=iterations, minutes=None)
-    place = choose_device(own_device(device), settings.checked().precision)
-    kept = settings
-    settings, note = shared_out(settings, started_together().count)
-    possible, fewer = with_possible_committee(settings, place, started_together().count)
-    if started_together().count > 1:
-        settings, note = possible, [*note, *fewer]
-    elif fewer:
-        # What was trained of the others is not dropped unasked.
-        note = [
-            *note,
-            f"The run goes on with all its models, which may be too many here. {fewer[0]} To go on with as "
-            f"many, resume it with --set committee={possible.committee}.",
-        ]
-    content = load_checkpoint(folder.last_checkpoint, needed=_TO_GO_ON_FROM)
-    for trained in (content, *_of_further_models(folder, settings)):
-        check_length(trained, minutes, iterations)
-    members = load_cohort(folder.cohort)
+    return settings
 
-    def prepare(events: EventLog) -> TrainingCases:
-        write_json_atomically(folder.settings, kept.to_dict())
-        for message in note:
-            events.emit("warning", message=message)
-        cases = load_cache_index(folder, content["lineage"])
-        if cases is None:
-            cache = CaseCache(folder.cache, settings)
-            _, cached = prepare_cases(members, settings, cache, events, should_stop)
-            cases = TrainingCases(**cases_by_role(members, cached), lineage=content["lineage"])
-            save_cache_index(folder, cases)
-        go_on_with_committee(folder, settings, cases)
-        return cases
 
-    with joined(place.device) as processes, _events(folder, listeners, processes) as events, kept_awake():
-        _require_one_precision(processes, place)
+def _train_prepared(
+    folder: RunFolder,
+    settings: Settings,
+    device: Device,
+    *,
+    prepare: Callable[[EventLog], TrainingCases],
+    start: Callable[[Trainer], None],
+    listeners: Sequence[Listener],
+    should_stop: Callable[[], bool],
+    begun_at: tuple[int, float] = (0, 0.0),
+    earlier: Sequence[dict[str, Any]] = (),
+) -> TrainingResult:
+    """Prepare the scans, then train the run's model and its further models at the same time.
+
+    Parameters
+    ----------
+    prepare
+        Returns the cases to train on; only the first process calls it.
+    start
+        Loads the initial state into the new trainer.
+    begun_at
+        Iterations and seconds already trained in an earlier session.
+    earlier
+        See :func:`_run`.
+    """
+    with process_group(device.device) as processes, _events(folder, listeners, processes) as events, kept_awake():
+        _require_one_precision(processes, device)
         try:
             cases = _prepared_by_first(processes, folder, lambda: prepare(events))
         except Stopped:
-            return _stopped_before(folder, content["iteration"], content["elapsed_seconds"], events)
-        with CommitteeTraining(folder, settings, place, events) as others:
+            return _stopped_before(folder, *begun_at, events)
+        with CommitteeTraining(folder, settings, device, events) as others:
             asked = others.passing_on(should_stop)
             others.wait_until_begun(asked)
-            trainer = Trainer(folder, settings, cases, place, events, asked, processes)
-            trainer.resume()
+            trainer = Trainer(folder, settings, cases, device, events, asked, processes)
+            start(trainer)
             with closing(trainer):
-                earlier = committee_of(content)[: kept.committee - 1] if content.get("complete") else []
                 return _run(trainer, others, events, earlier)
 
 
 def _of_further_models(run: RunFolder, settings: Settings) -> Iterator[dict[str, Any]]:
-    """The checkpoints of the models that are trained at once with a run's; one that cannot be read is told later."""
+    """The checkpoints of the run's further models; those that cannot be read are reported later."""
     for number in range(2, settings.committee + 1):
         with suppress(InputError):
-            yield load_checkpoint(run.trained_beside(number).last_checkpoint, needed=_TO_GO_ON_FROM)
+            yield load_checkpoint(run.trained_beside(number).last_checkpoint, needed=_NEEDED_TO_CONTINUE)
 
 
-def _require_one_precision(processes: Processes, place: Device) -> None:
-    """Raise :class:`InputError` where unlike GPUs chose unlike precisions: only float16's gradients are scaled."""
-    if len(set(processes.of_each(_PRECISIONS.index(place.precision)))) > 1:
-        cause = "Wanted one precision for all processes, found several, as unlike GPUs choose them."
+def _require_one_precision(processes: Processes, device: Device) -> None:
+    """Raise :class:`InputError` if different GPUs chose different precisions: only float16 scales gradients."""
+    if len(set(processes.all_gather(_PRECISIONS.index(device.precision)))) > 1:
+        cause = "Wanted one precision for all processes, found several, as different GPUs choose them."
         raise InputError(Problem("torchrun", cause, "Train with --set precision=float32."))
 
 
 @contextmanager
 def _events(folder: RunFolder, listeners: Sequence[Listener], processes: Processes) -> Iterator[EventLog]:
-    """The run's events, which the first process alone records and tells; no other run writes into the folder."""
+    """The run's events, recorded and reported by the first process alone; the folder is locked against other runs."""
     with alone_in(folder.path) if processes.is_first else nullcontext():
         if processes.is_first:
             folder.remove_unfinished()
@@ -324,18 +357,18 @@ def _events(folder: RunFolder, listeners: Sequence[Listener], processes: Process
 
 
 def _prepared_by_first(processes: Processes, folder: RunFolder, prepare: Callable[[], TrainingCases]) -> TrainingCases:
-    """The first process prepares the scans; the others wait, and take them from the run's cache."""
+    """Let the first process prepare the scans; the others wait and then read them from the run's cache."""
     if processes.is_first:
         cases = None
         try:
             cases = prepare()
         finally:
-            processes.as_first_says([float(cases is not None)])
+            processes.broadcast([float(cases is not None)])
         return cases
-    (ready,) = processes.as_first_says([0.0])
+    (ready,) = processes.broadcast([0.0])
     if not ready:
-        raise SystemExit(1)  # The first process has said why.
-    # Who the model's forebears were is kept by the first process, which writes the checkpoints.
+        raise SystemExit(1)  # The first process has reported the reason.
+    # Only the first process needs the lineage, since it alone writes checkpoints.
     prepared = load_cache_index(folder, {})
     if prepared is None:
         raise InputError(
@@ -347,12 +380,12 @@ def _prepared_by_first(processes: Processes, folder: RunFolder, prepare: Callabl
 def _run(
     trainer: Trainer, others: CommitteeTraining, events: EventLog, earlier: Sequence[dict[str, Any]] = ()
 ) -> TrainingResult:
-    """Train, and let the models that were trained at once predict together.
+    """Train, then combine the models that were trained at the same time into one that predicts.
 
     Parameters
     ----------
     earlier
-        Tensors of those that have predicted with this run's model, which still do if nothing is left to train.
+        Tensors of the further models that the checkpoint already contains. They are kept if nothing is left to train.
     """
     settings, cases, begun = trainer.settings, trainer.cases, trainer.iteration
     events.emit(
@@ -371,7 +404,7 @@ def _run(
     )
     finished = trainer.train() and others.wait_until_ended(trainer.should_stop)
     if not finished:
-        # Before it is said that all is saved.
+        # Before the event that reports that everything is saved.
         others.end()
     complete = others.complete if finished else []
     models = 1 + _predict_together(trainer, complete, earlier if trainer.iteration == begun else ())
@@ -387,22 +420,22 @@ def _run(
 
 
 def _predict_together(trainer: Trainer, others: Sequence[RunFolder], earlier: Sequence[dict[str, Any]]) -> int:
-    """Let the models that were trained at once with the run's predict with it from now on; returns how many."""
+    """Add the further models to the run's checkpoint, so that they predict with it; returns how many were added."""
     tensors = [predicting_tensors(run.last_checkpoint) for run in others]
     if len(tensors) < len(earlier):
-        # One of them is not there any more, and none has changed.
+        # Some are missing now, and none has changed.
         tensors = list(earlier)
     if not tensors:
         return 0
     predict_together(trainer.run.last_checkpoint, tensors)
     for run in others:
-        # Links to the run's own, mostly, and made anew when the training goes on; a person need not look after them.
+        # Mostly links to the run's own files, and recreated when the training continues.
         shutil.rmtree(run.cache, ignore_errors=True)
     trainer.validate_again(load_model(trainer.run.last_checkpoint))
     return len(tensors)
 
 
 def _stopped_before(folder: RunFolder, iteration: int, elapsed_seconds: float, events: EventLog) -> TrainingResult:
-    """A run that ended while its scans were prepared is where it was before."""
+    """The result of a run that was stopped while its scans were prepared: no iteration was added."""
     events.emit("finished", complete=False, iteration=iteration, elapsed_seconds=elapsed_seconds, best_dice=None)
     return TrainingResult(folder, False, iteration, None)

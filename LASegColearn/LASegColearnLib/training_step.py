@@ -26,21 +26,21 @@ _NOTHING_TO_NORMALIZE = "Expected more than 1"
 
 
 class TrainingStep:
-    """A method with its optimizer on a device, alone or together with other processes.
+    """A method with its optimizer on a device, in one process or several.
 
-    A batch may be split into equal parts (``batch_parts``), each a small batch of its own with its own losses and
-    batch-norm statistics. Parts are computed one after another, which saves memory, or by several processes, which
-    saves time; gradients and running statistics are averaged over all of them, so that the weights are the same
-    wherever the parts were computed.
+    A batch may be split into equal parts (``batch_parts``), each a small batch with its own losses and batch-norm
+    statistics. The parts are computed one after another, which saves memory, or by several processes, which saves
+    time. Gradients and running statistics are averaged over all parts, so that the weights do not depend on where the
+    parts were computed.
 
     Parameters
     ----------
     settings
         Method, networks, optimizer, seed.
     device
-        Where the networks are put.
+        Where the networks are computed.
     processes
-        Those that share the work; this process alone by default.
+        The processes that share the work; this process alone by default.
     """
 
     def __init__(self, settings: Settings, device: Device, processes: Processes = ALONE) -> None:
@@ -57,30 +57,30 @@ class TrainingStep:
         self.scaler = torch.amp.GradScaler(device.device.type, enabled=device.scales_gradients)
         self._losses: nn.Module = _Losses(self.method)
         if processes.count > 1:
-            # Not all networks learn in every phase. Statistics are averaged here, not taken from the first process.
-            # As PyTorch 2.13 calls it, which warns of the name before.
+            # Not all networks learn in every phase. Statistics are averaged here, not copied from the first process.
+            # PyTorch 2.13 has renamed the option and warns of the old name.
             known = inspect.signature(DistributedDataParallel).parameters
             buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
             options: dict[str, Any] = {buffers: False, "find_unused_parameters": True, "gradient_as_bucket_view": True}
             self._losses = DistributedDataParallel(self._losses, **options)
 
     def compile_networks(self) -> str | None:
-        """Let `torch.compile` fuse the networks; returns why not if it cannot, after which they run as they were.
+        """Compile the networks with `torch.compile`; if that fails, returns the reason and leaves them uncompiled.
 
-        Tried on a copy first: a compiler that is missing, fails or errs shows only when a network is run.
+        It is tried on a copy first, since a missing or faulty compiler shows only when a network is run.
         """
         patches = torch.randn(2, 1, *self.settings.patch_size, generator=torch.Generator().manual_seed(0))
         try:
             if not compiles_rightly(self.device, self.method.networks[self.method.predictor], patches):
                 return "its results are wrong"
-        except Exception as error:  # noqa: BLE001 - whatever a compiler says, training goes on without it
+        except Exception as error:  # noqa: BLE001 - whatever the compiler raises, training continues without it
             return type(error).__name__
         for network in self.method.networks.values():
             network.compile()
         return None
 
     def close(self) -> None:
-        """Let go of the group of processes that exchange gradients, whose threads end with it; no iteration follows."""
+        """Release the process group that exchanges gradients, so that its threads end; no iteration may follow."""
         if isinstance(self._losses, DistributedDataParallel):
             self._losses = self._losses.module
 
@@ -90,8 +90,8 @@ class TrainingStep:
         Returns
         -------
         dict
-            The losses by name, as means over the parts of all processes; ``total`` is the one that was followed. Where
-            it is not finite, or its gradient is not, it is NaN and nothing was changed.
+            The losses by name, as means over the parts of all processes; ``total`` is the one that is minimized. If
+            it or its gradient is not finite, ``total`` is NaN and no weight was changed.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -99,10 +99,10 @@ class TrainingStep:
         statistics = _RunningStatistics(self.method, self.processes)
         parts = []
         for number, batch in enumerate(batches):
-            # Dropout draws as a function of seed and batch, so that a resumed run goes on as an unbroken one.
+            # Dropout depends on seed and batch alone, so that a resumed run equals an uninterrupted one.
             torch.manual_seed(hash((self.settings.seed, batch.number)) % 2**63)
             with self._gradients_exchanged(number == len(batches) - 1):
-                with self.device.autocast(), _telling_of_small_patches(self.settings):
+                with self.device.autocast(), _small_patches_explained(self.settings):
                     loss: Loss = self._losses(batch, progress)
                 self.scaler.scale(loss.total / len(batches)).backward()
             parts.append(_values(loss))
@@ -112,20 +112,20 @@ class TrainingStep:
             means |= {"total": math.nan, "gradient": math.nan}
         if math.isfinite(means["total"]):
             statistics.average()
-            self._follow(progress)
+            self._optimizer_step(progress)
         if self.device.scales_gradients and self.scaler.get_scale() < _SMALLEST_SCALE:
-            # It is halved with each step that was not made: for so many the gradient was not finite at any scale.
+            # The scale is halved with each skipped step: below this limit the gradient was not finite at any scale.
             means |= {"total": math.nan, "gradient": math.nan}
         return means
 
     def _gradients_are_finite(self) -> bool:
-        """Where gradients are scaled, the scaler looks after them: it is meant to find the largest scale that works."""
+        """Whether all gradients are finite; always true with scaled gradients, which the scaler checks itself."""
         if self.device.scales_gradients:
             return True
         gradients = [parameter.grad for parameter in self.method.parameters() if parameter.grad is not None]
         return bool(torch.stack(torch._foreach_norm(gradients)).isfinite().all())
 
-    def _follow(self, progress: float) -> None:
+    def _optimizer_step(self, progress: float) -> None:
         if self.settings.gradient_clip:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.settings.gradient_clip)
@@ -134,18 +134,18 @@ class TrainingStep:
         phase = self.method.phase(progress)
         self.method.after_step(progress)
         if self.method.phase(progress) != phase:
-            # The networks have just been given other weights: momentum of the old ones would push them astray.
+            # The networks have just received other weights, which the momentum of the old ones does not fit.
             self.optimizer.state.clear()
 
     def _gradients_exchanged(self, now: bool) -> AbstractContextManager[None]:
-        """Gradients of all but the last part stay in the process."""
+        """Context that exchanges the gradients between processes only for the last part."""
         if now or not isinstance(self._losses, DistributedDataParallel):
             return nullcontext()
         return self._losses.no_sync()
 
     def _means(self, parts: Sequence[tuple[list[str], torch.Tensor]]) -> dict[str, float]:
         names = parts[0][0]
-        values = self.processes.mean(torch.stack([values for _, values in parts]).mean(0))
+        values = self.processes.all_reduce_mean(torch.stack([values for _, values in parts]).mean(0))
         return dict(zip(names, values.tolist(), strict=True))
 
     def state(self) -> dict[str, Any]:
@@ -166,8 +166,8 @@ class TrainingStep:
 
 
 @contextmanager
-def _telling_of_small_patches(settings: Settings) -> Iterator[None]:
-    """Which patches are too few and too small depends on what a method shows to its networks at once."""
+def _small_patches_explained(settings: Settings) -> Iterator[None]:
+    """Explain PyTorch's error for patches that are too few and too small to normalize, which depends on the method."""
     try:
         yield
     except ValueError as error:
@@ -175,14 +175,14 @@ def _telling_of_small_patches(settings: Settings) -> Iterator[None]:
             raise
         size = ",".join(map(str, settings.patch_size))
         raise TrainingError(
-            f"Of patches of {size} voxels too little is left at the networks' coarsest level for "
-            f"{settings.normalization} normalization. Train with larger ones (patch_size, one side 32 at least), with "
-            "more of them in a batch (labeled_batch, unlabeled_batch, fewer batch_parts) or with normalization=group."
+            f"Patches of {size} voxels are too small for {settings.normalization} normalization at the networks' "
+            "coarsest level. Train with larger ones (patch_size, one side 32 at least), with more of them in a batch "
+            "(labeled_batch, unlabeled_batch, fewer batch_parts) or with normalization=group."
         ) from error
 
 
 class _Losses(nn.Module):
-    """A method's loss as a module's forward pass, which is what DistributedDataParallel wraps."""
+    """A method's loss as the forward pass of a module, as DistributedDataParallel needs it."""
 
     def __init__(self, method: Method) -> None:
         super().__init__()
@@ -194,9 +194,10 @@ class _Losses(nn.Module):
 
 
 class _RunningStatistics:
-    """All modules' buffers over the parts of a batch: each part starts from the same, the mean of all is kept.
+    """Averages the modules' buffers over the parts of a batch; every part starts from the same values.
 
-    Until :meth:`average` they are as they were before the batch, so that one that is not followed leaves no trace.
+    Until :meth:`average` is called the buffers keep their values from before the batch, so that a skipped batch leaves
+    them unchanged.
     """
 
     def __init__(self, method: Method, processes: Processes) -> None:
@@ -209,7 +210,7 @@ class _RunningStatistics:
         self._taken = 0
 
     def take(self) -> None:
-        """Note what a part has made of the buffers, and put them back for the next."""
+        """Record the buffers as a part has left them, and restore them for the next part."""
         if not self._buffers:
             return
         torch._foreach_add_(self._sum, self._averaged)
@@ -218,18 +219,18 @@ class _RunningStatistics:
         torch._foreach_copy_(self._buffers, self._start)
 
     def average(self) -> None:
-        """Give the buffers the mean over all parts of all processes; batches seen are counted as one part's."""
+        """Set the buffers to the mean over all parts of all processes; counters of batches advance as for one part."""
         if not self._buffers:
             return
         torch._foreach_copy_(self._buffers, self._counted)
         flat = torch.cat([total.flatten() for total in self._sum]) / self._taken
-        means = self._processes.mean(flat).split([buffer.numel() for buffer in self._averaged])
+        means = self._processes.all_reduce_mean(flat).split([buffer.numel() for buffer in self._averaged])
         for buffer, mean in zip(self._averaged, means, strict=True):
             buffer.copy_(mean.view_as(buffer))
 
 
 def _values(loss: Loss) -> tuple[list[str], torch.Tensor]:
-    """Names and values of a loss's parts; one tensor, so that a GPU is waited for once."""
+    """Names and values of a loss's parts; one tensor, so that the GPU is synchronized only once."""
     named = {"total": loss.total, **loss.parts}
     return list(named), torch.stack([value.detach().float() for value in named.values()])
 

@@ -1,4 +1,4 @@
-"""A network's opinion of a whole scan, window by window, by MONAI."""
+"""Foreground probability of a whole scan by a sliding window, with MONAI."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from LASegColearnLib.errors import PredictionError
 from LASegColearnLib.losses import foreground_probability
 from LASegColearnLib.settings import Settings
 
-# Two, not one: a single one is convolved in float32 by a way of PyTorch's that is several times as slow.
+# Two, not one: PyTorch convolves a single image in float32 by another algorithm, which is several times slower.
 WINDOWS_AT_ONCE = 2
 
 
@@ -26,34 +26,33 @@ def foreground_by_windows(
     overlap: float | Sequence[float] | None = None,
     weights: Literal["gaussian", "constant"] = "gaussian",
 ) -> torch.Tensor:
-    """Foreground probability (X, Y, Z) of a scan (1, 1, X, Y, Z), by windows of the patch's size.
+    """Foreground probability (X, Y, Z) of a scan (1, 1, X, Y, Z), by windows of the patch size.
 
-    A scan smaller than the window is padded with zeros, which are its mean. The foreground's logit is lowered by the
-    settings' ``logit_shift``.
+    A scan smaller than the window is padded with zeros, the mean of a prepared scan. The setting ``logit_shift`` is
+    subtracted from the foreground's logit.
 
     Parameters
     ----------
     overlap
-        Share by which windows overlap, of all axes or of each; the settings' by default.
+        Share by which windows overlap, one for all axes or one for each; the settings' by default.
     weights
-        Of a window's voxels where windows overlap.
+        How the voxels of overlapping windows are weighted.
 
     Raises
     ------
     PredictionError
-        If what the network says is no number, in float32 either.
+        If the network's output is not finite, even in float32.
     """
-
     shift = torch.tensor([0.0, settings.logit_shift], device=image.device).view(1, 2, 1, 1, 1)
 
     def probability(windows: torch.Tensor) -> torch.Tensor:
         with device.autocast():
             found = foreground_probability(network(windows) - shift)[:, None]
         if not found.isfinite().all() and device.precision != torch.float32:
-            # What is too large for float16 need not be for float32.
+            # Values beyond the range of float16 may be finite in float32.
             found = foreground_probability(network(windows) - shift)[:, None]
         if not found.isfinite().all():
-            # NaN is not above 0.5 either: the scan would pass for one without an atrium.
+            # NaN is not above 0.5: the result would look like a scan without an atrium.
             raise PredictionError(
                 "The network's output contains NaN or infinity. Predict with --device cpu, or train a new model."
             )

@@ -29,9 +29,9 @@ class Batch:
         (N_l, X, Y, Z) float32, 0 or 1.
     unlabeled
         (N_u, 1, X, Y, Z) float32; no patches of a method or phase that asks for none.
-    plain
+    weakly_augmented
         The unlabeled patches, cut and turned alike, before their intensities were changed.
-    taught
+    pseudo_labels
         (N_u, X, Y, Z) float32, 0 or 1: a network's labels of the whole scans, cut like the unlabeled patches; none
         while the scans have none.
     number
@@ -44,8 +44,8 @@ class Batch:
     labeled: torch.Tensor
     labels: torch.Tensor
     unlabeled: torch.Tensor
-    plain: torch.Tensor
-    taught: torch.Tensor
+    weakly_augmented: torch.Tensor
+    pseudo_labels: torch.Tensor
     number: int
     rng: np.random.Generator
 
@@ -66,8 +66,8 @@ class Batch:
             labeled=change(self.labeled),
             labels=change(self.labels),
             unlabeled=change(self.unlabeled),
-            plain=change(self.plain),
-            taught=change(self.taught),
+            weakly_augmented=change(self.weakly_augmented),
+            pseudo_labels=change(self.pseudo_labels),
         )
 
 
@@ -177,7 +177,7 @@ class Method(ABC):
 
     def teacher_sees(self, batch: Batch) -> torch.Tensor:
         """The unlabeled patches as a teacher labels them, (N_u, 1, X, Y, Z): see ``plain_for_teacher``."""
-        return batch.plain if self.settings.plain_for_teacher else batch.unlabeled
+        return batch.weakly_augmented if self.settings.plain_for_teacher else batch.unlabeled
 
     def state(self) -> dict[str, Any]:
         """Plain values and tensors besides those of the networks and auxiliary modules that resuming needs."""

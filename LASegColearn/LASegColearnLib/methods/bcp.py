@@ -72,13 +72,13 @@ class BidirectionalCopyPaste(TwoStageMethod):
         # In training mode as in the published code: the teacher re-estimates its own statistics.
         self.teacher.train()
         with torch.no_grad():
-            taught = connected_pseudo_labels(self.teacher(self.teacher_sees(batch)))
-        both = mixtures(batch, taught)
+            pseudo_labels = connected_pseudo_labels(self.teacher(self.teacher_sees(batch)))
+        both = mixtures(batch, pseudo_labels)
         outputs = self.student(torch.cat([mixture.images for mixture in both])).chunk(2)
         parts = {
             name: mixture_loss(logits, mixture) for name, logits, mixture in zip(_WAYS, outputs, both, strict=True)
         }
-        return Loss(sum(parts.values(), torch.zeros(())), {**parts, "pseudo_label_volume": taught.mean()})
+        return Loss(sum(parts.values(), torch.zeros(())), {**parts, "pseudo_label_volume": pseudo_labels.mean()})
 
     def after_step(self, progress: float) -> None:
         """Move the teacher's weights; at the end of the pretraining make it a copy of the student."""

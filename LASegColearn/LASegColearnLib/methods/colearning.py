@@ -164,8 +164,8 @@ class CoLearning(TwoStageMethod):
         In the self-training the others are the unlabeled ones with the teacher's labels of their scans.
         """
         self.student_1.train()
-        taught = len(batch.taught)
-        plain, truth = torch.cat([batch.labeled, batch.unlabeled[:taught]]), torch.cat([batch.labels, batch.taught])
+        used = batch.unlabeled[: len(batch.pseudo_labels)]
+        plain, truth = torch.cat([batch.labeled, used]), torch.cat([batch.labels, batch.pseudo_labels])
         half = len(plain) // 2
         images, labels = plain.clone(), truth.clone()
         mask = mixing_mask(images.shape[2:], self.settings.mix_crop, batch.rng).to(images.device)
@@ -176,14 +176,14 @@ class CoLearning(TwoStageMethod):
 
     def _pseudo_labels(self, batch: Batch) -> torch.Tensor:
         """The teacher's opinion of the unlabeled patches, or of their whole scans: (N_u, X, Y, Z), 0 or 1."""
-        if len(batch.taught):
-            return batch.taught
+        if len(batch.pseudo_labels):
+            return batch.pseudo_labels
         self.teacher.train(self.settings.teacher_statistics == "reestimate")
         stop_dropout(self.teacher)
         with torch.no_grad():
             return pseudo_label(self.teacher(self.teacher_sees(batch)))
 
-    def _mixed(self, batch: Batch, taught: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    def _mixed(self, batch: Batch, pseudo_labels: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """INDMIX and OUTDMIX: for each student its mixed patch (1, 1, X, Y, Z) and target (1, X, Y, Z).
 
         Mixed_1 has the first labeled patch outside and the first unlabeled one in the box, Mixed_2 the last unlabeled
@@ -196,10 +196,10 @@ class CoLearning(TwoStageMethod):
             mix(batch.labeled[:1], batch.unlabeled[:1], masks[0]),
             mix(batch.unlabeled[-1:], batch.labeled[-1:], masks[1]),
         ]
-        first = (batch.labels[:1], taught[:1])
+        first = (batch.labels[:1], pseudo_labels[:1])
         if self.settings.mix_target == "printed":
             first = first[::-1]
-        targets = [mix(*first, masks[0]), mix(taught[-1:], batch.labels[-1:], masks[1])]
+        targets = [mix(*first, masks[0]), mix(pseudo_labels[-1:], batch.labels[-1:], masks[1])]
         return images, targets
 
     def _look(self, student: nn.Module, batch: Batch, mixed: torch.Tensor) -> _Views:
@@ -208,8 +208,8 @@ class CoLearning(TwoStageMethod):
         return _Views(*logits.split([len(batch.labeled), len(batch.unlabeled), len(mixed)]))
 
     def _colearning_loss(self, batch: Batch, progress: float) -> Loss:
-        taught = self._pseudo_labels(batch)
-        images, targets = self._mixed(batch, taught)
+        pseudo_labels = self._pseudo_labels(batch)
+        images, targets = self._mixed(batch, pseudo_labels)
         views = [
             self._look(student, batch, mixed)
             for student, mixed in zip((self.student_1, self.student_2), images, strict=True)
@@ -219,7 +219,7 @@ class CoLearning(TwoStageMethod):
             probability = foreground_probability(own.unlabeled)
             parts[f"labeled_{number}"] = label_loss(own.labeled, batch.labels, self.settings.cross_entropy_weight)
             parts[f"cps_{number}"] = dice_loss(probability, pseudo_label(other.unlabeled))
-            parts[f"teacher_{number}"] = dice_loss(probability, taught)
+            parts[f"teacher_{number}"] = dice_loss(probability, pseudo_labels)
             parts[f"mix_{number}"] = mix_loss(foreground_probability(own.mixed), target)
         ramp = self.ramp(progress)
         labeled = parts["labeled_1"] + parts["labeled_2"]
@@ -230,5 +230,5 @@ class CoLearning(TwoStageMethod):
         with torch.no_grad():
             opinions = [pseudo_label(view.unlabeled) for view in views]
             parts["disagreement"] = (opinions[0] != opinions[1]).float().mean()
-            parts["pseudo_label_volume"] = taught.mean()
+            parts["pseudo_label_volume"] = pseudo_labels.mean()
         return Loss(total, parts)

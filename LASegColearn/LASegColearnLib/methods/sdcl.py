@@ -110,8 +110,8 @@ class StudentDiscrepancy(TwoStageMethod):
         # where the settings have batch normalization, the teacher re-estimates its own, as BCP's does.
         self.teacher.train()
         with torch.no_grad():
-            taught = connected_pseudo_labels(self.teacher(self.teacher_sees(batch)))
-        both = mixtures(batch, taught)
+            pseudo_labels = connected_pseudo_labels(self.teacher(self.teacher_sees(batch)))
+        both = mixtures(batch, pseudo_labels)
         images = torch.cat([mixture.images for mixture in both])
         outputs = [student(images).chunk(2) for student in students]
         # For each way of pasting, where the students differ.
@@ -125,7 +125,7 @@ class StudentDiscrepancy(TwoStageMethod):
             parts |= {f"mixed_{number}": mixed, f"correction_{number}": correction, f"entropy_{number}": entropy}
             total = total + mixed + _CORRECTION_WEIGHT * correction + _ENTROPY_WEIGHT * entropy
         parts["disagreement"] = torch.cat(apart).mean()
-        parts["pseudo_label_volume"] = taught.mean()
+        parts["pseudo_label_volume"] = pseudo_labels.mean()
         return Loss(total, parts)
 
     def after_step(self, progress: float) -> None:

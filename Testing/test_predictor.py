@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+import torch.nn.functional as F
 from scipy import ndimage
 from torch import nn
 
@@ -231,9 +232,30 @@ def test_only_mirrored_copies_that_training_shows_are_averaged() -> None:
     assert mirrored.probabilities(array)["teacher"] == pytest.approx(np.mean(copies, axis=0), abs=1e-6)
 
 
-@pytest.mark.parametrize(("option", "other"), [("overlap", 0.0), ("mirror", False)])
-def test_overlap_and_mirroring_are_the_models_unless_given(option: str, other: float | bool) -> None:
-    settings = replace(SETTINGS, overlap=0.5, mirror=True)
+def test_the_mean_of_the_scan_as_it_is_enlarged_and_reduced_predicts() -> None:
+    array = np.random.default_rng(0).normal(size=(20, 24, 16)).astype(np.float32)
+    networks = {"teacher": Sided(), "student_1": Sided()}
+    plain = Predictor(model(**networks), device=CPU)
+    zoomed = Predictor(model(**networks), device=CPU, zoom=1.25)
+
+    def at(sides: tuple[int, int, int]) -> np.ndarray:
+        image = torch.from_numpy(array)[None, None]
+        resized = F.interpolate(image, size=sides, mode="trilinear", align_corners=False)[0, 0].numpy()
+        found = torch.from_numpy(plain.probabilities(resized)["teacher"])[None, None]
+        return F.interpolate(found, size=array.shape, mode="trilinear", align_corners=False)[0, 0].numpy()
+
+    by_name, original = zoomed.probabilities(array), plain.probabilities(array)
+    expected = (original["teacher"] + at((25, 30, 20)) + at((16, 19, 13))) / 3
+    assert by_name["teacher"] == pytest.approx(expected, abs=1e-6)
+    assert np.abs(expected - original["teacher"]).max() > 0.01
+    assert np.array_equal(by_name["student_1"], original["student_1"]), "Only for the network that segments."
+    with pytest.raises(InputError, match="--zoom: Wanted a factor from 1 to 2, found 0.5"):
+        Predictor(model(**networks), device=CPU, zoom=0.5)
+
+
+@pytest.mark.parametrize(("option", "other"), [("overlap", 0.0), ("mirror", False), ("zoom", 1.0)])
+def test_overlap_mirroring_and_zoom_are_the_models_unless_given(option: str, other: float | bool) -> None:
+    settings = replace(SETTINGS, overlap=0.5, mirror=True, zoom=1.5)
     array = np.random.default_rng(0).normal(size=(30, 16, 16)).astype(np.float32)
 
     def probability(changed: Settings, **options: float | bool) -> np.ndarray:
@@ -417,7 +439,7 @@ def test_only_scans_without_a_segmentation_are_left_to_predict(
         with pytest.raises(InputError, match="a, b: There are files .* this model did not make, or"):
             without_results(scans, tmp_path, Predictor(predictor.model, device=predictor.device, **other))
     # As earlier versions wrote them.
-    del figures["model"]["weights"], figures["overlap"], figures["mirror"]
+    del figures["model"]["weights"], figures["overlap"], figures["mirror"], figures["zoom"]
     (tmp_path / "a" / "figures.json").write_text(json.dumps(figures))
     assert without_results(scans, tmp_path, predictor) == scans[1:]
     (tmp_path / "a" / "figures.json").unlink()

@@ -61,6 +61,7 @@ def test_settings_are_read_from_text_by_their_type() -> None:
         ("dropout=1.5", "below 1"),
         ("seed=-1", "seed: Wanted 0 or more, found -1"),
         ("mirror=yes", "true or false"),
+        ("zoom=0.8", "zoom: Wanted a factor from 1 to 2, found 0.8"),
         ("axial_flips=false mirror=true", "mirror: Wanted false where training flips no patches"),
         ("learning_rate=nan", "learning_rate: Wanted a finite number, found nan"),
         ("spacing_mm=inf,inf,inf", "spacing_mm: Wanted a finite number"),

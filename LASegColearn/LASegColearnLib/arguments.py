@@ -181,6 +181,12 @@ opens as one segment named Left atrium, and `figures.json` (volume, uncertainty,
         action=argparse.BooleanOptionalAction,
         help="average over mirrored copies, for models trained with axial_flips (default: the model's setting)",
     )
+    parser.add_argument(
+        "--zoom",
+        type=float,
+        metavar="FACTOR",
+        help="average over the scan as it is, enlarged and reduced by this factor; 1: neither (default: the model's)",
+    )
     parser.add_argument("--nifti", action="store_true", help="write a NIfTI label too")
     parser.add_argument("--volumes", action="store_true", help="write probability, uncertainty and other networks' too")
     present = parser.add_mutually_exclusive_group()

@@ -28,6 +28,7 @@ def predict(
     network: str | None = None,
     overlap: float | None = None,
     mirror: bool | None = None,
+    zoom: float | None = None,
     nifti: bool = False,
     volumes: bool = False,
     figures: bool = True,
@@ -49,8 +50,8 @@ def predict(
         Folder in which each scan gets a folder with ``segmentation.seg.nrrd`` and ``figures.json``.
     network
         The teacher by default, a student's name, or ``mean`` of all; of several models the ``committee`` by default.
-    overlap, mirror
-        Overlap of windows, and averaging over mirrored copies.
+    overlap, mirror, zoom
+        Overlap of windows, averaging over mirrored copies, and over the scan enlarged and reduced by a factor.
     nifti, volumes, figures, overwrite
         See :func:`~LASegColearnLib.prediction_files.predict_files`.
     only_missing
@@ -90,7 +91,7 @@ def predict(
         [load_model(path) for path in ([checkpoint] if isinstance(checkpoint, Path) else checkpoint)]
     )
     place = device_for_model(local_device(device), model.settings.precision)
-    predictor = Predictor(model, device=place, network=network, overlap=overlap, mirror=mirror)
+    predictor = Predictor(model, device=place, network=network, overlap=overlap, mirror=mirror, zoom=zoom)
     share = processes_from_environment().share(named)
     if only_missing:
         # All are looked at before one is written, and shared out as they were: another process may have begun.

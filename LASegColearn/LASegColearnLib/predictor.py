@@ -21,9 +21,9 @@ from LASegColearnLib.components import largest_component
 from LASegColearnLib.device import Device
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.preprocessing import Grid, prepare_scan, restore_to_scan
-from LASegColearnLib.settings import MOST_OVERLAP
+from LASegColearnLib.settings import MOST_OVERLAP, MOST_ZOOM
 from LASegColearnLib.uncertainty import combined_uncertainty, mean_near_surface, pairwise_agreement
-from LASegColearnLib.windows import WINDOWS_AT_ONCE, foreground_by_windows
+from LASegColearnLib.windows import WINDOWS_AT_ONCE, foreground_at_zooms
 
 MEAN = "mean"
 
@@ -45,7 +45,7 @@ class Prediction:
         Masks of the other networks, by name; empty unless the uncertainty was requested.
     figures
         Plain values for JSON: ``volume_ml``; ``mean_uncertainty_near_surface`` and ``agreement`` (mean and pairwise
-        Dice of the networks), None if not requested or not defined; ``network``, ``overlap``, ``mirror``,
+        Dice of the networks), None if not requested or not defined; ``network``, ``overlap``, ``mirror``, ``zoom``,
         ``spacing_mm``, ``model``; ``note`` (a sentence for the user, or None).
     """
 
@@ -92,11 +92,14 @@ class Predictor:
     mirror
         Average over copies mirrored in the axial plane as in training: 4 copies, or 2 for a model trained without
         rotations, which takes as many times longer. Default: the model's setting.
+    zoom
+        The network that makes the segmentation averages over the scan as it is, enlarged and reduced by this factor; 1
+        for neither. Default: the model's setting.
 
     Raises
     ------
     InputError
-        If there is no such network, or the overlap is out of range.
+        If there is no such network, or overlap or zoom is out of range.
 
     Examples
     --------
@@ -114,12 +117,14 @@ class Predictor:
         network: str | None = None,
         overlap: float | None = None,
         mirror: bool | None = None,
+        zoom: float | None = None,
     ) -> None:
         self.model = model
         self.device = device
         self.network = model.predictor if network is None else network
         self.overlap = model.settings.overlap if overlap is None else overlap
         self.mirror = model.settings.mirror if mirror is None else mirror
+        self.zoom = model.settings.zoom if zoom is None else zoom
         self._check()
         for module in model.networks.values():
             device.place(module).eval()
@@ -134,6 +139,9 @@ class Predictor:
         if not 0 <= self.overlap <= MOST_OVERLAP:
             cause = f"Wanted a share between 0 and {MOST_OVERLAP:g}, found {self.overlap}."
             problems.append(Problem("--overlap", cause, "Try 0.25."))
+        if not 1 <= self.zoom <= MOST_ZOOM:
+            cause = f"Wanted a factor from 1 to {MOST_ZOOM:g}, found {self.zoom}."
+            problems.append(Problem("--zoom", cause, "Try 1.25."))
         if self.mirror and not self.model.settings.axial_flips:
             problems.append(
                 Problem(
@@ -146,7 +154,7 @@ class Predictor:
             raise InputError(problems)
 
     def probabilities(self, array: np.ndarray, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-        """Foreground probability of each network for a prepared scan.
+        """Foreground probability of each network for a prepared scan; only the one that segments uses the zoom.
 
         Parameters
         ----------
@@ -162,9 +170,13 @@ class Predictor:
         """
         image = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None, None].to(self.device.device)
         wanted = self.model.networks if names is None else names
-        return {name: self._probability(self.model.networks[name], image).cpu().numpy() for name in wanted}
+        zooms = {name: self.zoom if self.network in (name, MEAN) else 1.0 for name in wanted}
+        return {
+            name: self._probability(self.model.networks[name], image, zoom).cpu().numpy()
+            for name, zoom in zooms.items()
+        }
 
-    def _probability(self, network: nn.Module, image: torch.Tensor) -> torch.Tensor:
+    def _probability(self, network: nn.Module, image: torch.Tensor, zoom: float) -> torch.Tensor:
         """Probability (X, Y, Z) of an image (1, 1, X, Y, Z), averaged over its mirrored copies if requested."""
         # Training flips the first axis; the second is mirrored only by a rotation together with the flip.
         shown = (0, 1) if self.model.settings.axial_rotations else (0,)
@@ -172,7 +184,9 @@ class Predictor:
         total = torch.zeros_like(image[0, 0])
         for axes in copies:
             mirrored = torch.flip(image, [axis + 2 for axis in axes])
-            probability = foreground_by_windows(network, mirrored, self.model.settings, self.device, self.overlap)
+            probability = foreground_at_zooms(
+                network, mirrored, self.model.settings, self.device, self.overlap, zoom=zoom
+            )
             total += torch.flip(probability, list(axes))
         return (total / len(copies)).clamp_(0, 1)
 
@@ -272,14 +286,15 @@ class Predictor:
     def origin(self) -> dict[str, Any]:
         """How the segmentations are made, as recorded in their figures.
 
-        ``network``, ``spacing_mm``, ``overlap``, ``mirror`` and ``model``; the latter with method, preset, iteration
-        and ``weights``, twelve digits of a hash of the weights.
+        ``network``, ``spacing_mm``, ``overlap``, ``mirror``, ``zoom`` and ``model``; the latter with method, preset,
+        iteration and ``weights``, twelve digits of a hash of the weights.
         """
         settings = self.model.settings
         return {
             "network": self.network,
             "overlap": self.overlap,
             "mirror": self.mirror,
+            "zoom": self.zoom,
             "spacing_mm": list(settings.spacing_mm),
             "model": {
                 "method": settings.method,

@@ -15,7 +15,7 @@ from LASegColearnLib.evaluation import EvaluatedCase, missing_label
 from LASegColearnLib.metrics import Metrics, segmentation_metrics
 from LASegColearnLib.preprocessing import prepare_scan, restore_to_scan, to_array
 from LASegColearnLib.scan_files import read_label, read_scan
-from LASegColearnLib.windows import foreground_by_windows
+from LASegColearnLib.windows import foreground_at_zooms
 
 # Overlap of the published windows of 112 x 112 x 80 voxels with strides 18, 18 and 4 (UA-MT's code/test_util.py).
 PUBLISHED_OVERLAP = (1 - 18 / 112, 1 - 18 / 112, 1 - 4 / 80)
@@ -50,7 +50,7 @@ def _metrics(model: Model, case: Case, device: Device) -> Metrics:
     prepared = prepare_scan(scan, model.settings.spacing_mm, model.settings.region_mm)
     image = torch.from_numpy(np.ascontiguousarray(prepared.array))[None, None].to(device.device)
     network = device.place(model.networks[model.predictor]).eval()
-    probability = foreground_by_windows(
+    probability = foreground_at_zooms(
         network, image, model.settings, device, overlap=PUBLISHED_OVERLAP, weights="constant"
     )
     mask = to_array(restore_to_scan(probability.float().cpu().numpy(), prepared.grid, scan)) > 0.5

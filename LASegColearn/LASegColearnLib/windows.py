@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from monai.inferers import sliding_window_inference
 from torch import nn
 
@@ -70,3 +71,44 @@ def foreground_by_windows(
     if not isinstance(result, torch.Tensor):
         raise TypeError("A network with one output was expected.")
     return result[0, 0]
+
+
+def foreground_at_zooms(
+    network: nn.Module,
+    image: torch.Tensor,
+    settings: Settings,
+    device: Device,
+    overlap: float | Sequence[float] | None = None,
+    weights: Literal["gaussian", "constant"] = "gaussian",
+    zoom: float | None = None,
+) -> torch.Tensor:
+    """Mean foreground probability (X, Y, Z) of a scan (1, 1, X, Y, Z) as it is, enlarged and reduced.
+
+    Augmentation shows atria of many sizes to the networks; their errors at different sizes differ, like those of
+    different networks.
+
+    Parameters
+    ----------
+    zoom
+        The factor by which the scan is enlarged and reduced, 1 for neither; the settings' by default.
+    overlap, weights
+        As in :func:`foreground_by_windows`.
+
+    Raises
+    ------
+    PredictionError
+        As :func:`foreground_by_windows` does.
+    """
+    factor = settings.zoom if zoom is None else zoom
+    found = foreground_by_windows(network, image, settings, device, overlap, weights)
+    if factor == 1:
+        return found
+    # On the processor: not every device can interpolate volumes.
+    original, size = image.cpu(), image.shape[2:]
+    for one in (factor, 1 / factor):
+        sides = [max(round(side * one), 1) for side in size]
+        zoomed = F.interpolate(original, size=sides, mode="trilinear", align_corners=False).to(image.device)
+        probability = foreground_by_windows(network, zoomed, settings, device, overlap, weights).float().cpu()
+        back = F.interpolate(probability[None, None], size=size, mode="trilinear", align_corners=False)[0, 0]
+        found = found + back.to(found.device)
+    return found / 3

@@ -220,7 +220,7 @@ def test_an_id_that_is_no_file_name_is_refused(case_id: str, cohort: Cohort) -> 
 @pytest.mark.parametrize("case_id", ["CON", "aux.1", "lpt9"])
 def test_an_id_that_windows_keeps_for_a_device_is_refused(case_id: str, cohort: Cohort) -> None:
     renamed = tuple(replace(case, id=case_id) for case in cohort.validation)
-    cause = "Windows can make no folder of this name, and runs may be moved there."
+    cause = "Windows allows no folder of this name, and runs may be moved to it."
     assert problems(replace(cohort, validation=renamed)) == [(case_id, cause)]
 
 
@@ -249,7 +249,9 @@ def test_a_disk_without_room_is_refused_with_numbers_and_nothing_is_written(coho
         free_bytes=nearly_nothing,
     )
     # 5 scans of 10 x 9 x 8 mm at 0.01 x 0.01 x 0.1 mm: 360 million voxels of 7.5 bytes.
-    assert found == [("disk", "Wanted 2700 MB of room for the preprocessed scans and the checkpoints, found 5 MB.")]
+    assert found == [
+        ("disk", "Wanted 2700 MB of free space for the preprocessed scans and the checkpoints, found 5 MB.")
+    ]
     assert asked == [tmp_path]
     assert read == []
 

@@ -275,7 +275,7 @@ def test_no_validation_cases_are_chosen_where_there_are_some_already(folder: Pat
     touch(folder, "a.nrrd", "b.nrrd", "a_la.nrrd", "b_la.nrrd")
     a, b = (Case(name, folder / f"{name}.nrrd", folder / f"{name}_la.nrrd") for name in "ab")
     save_cohort(Cohort(labeled=(a,), unlabeled=(), validation=(b,)), folder / "c.json")
-    with pytest.raises(InputError, match="--validation: What is read says itself .*: 1 of them"):
+    with pytest.raises(InputError, match="--validation: The source itself has validation cases: 1"):
         import_cohort(folder / "c.json", validation=1)
     assert [case.id for case in import_cohort(folder / "c.json").validation] == ["b"]
 
@@ -371,7 +371,7 @@ def test_the_list_of_nnunets_first_version_finds_its_files(folder: Path) -> None
 def test_several_channels_of_listed_scans_are_refused(folder: Path) -> None:
     describe(folder, {"training": [{"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"}], "test": []})
     touch(folder, "imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz", "labelsTr/a.nii.gz")
-    with pytest.raises(InputError, match="imagesTr: Wanted one channel a scan, found more: a_0001"):
+    with pytest.raises(InputError, match="imagesTr: Wanted one channel per scan, found more: a_0001"):
         import_cohort(folder)
 
 
@@ -388,7 +388,7 @@ def test_numbered_cases_are_not_taken_for_channels(folder: Path) -> None:
 
 def test_several_channels_are_refused(folder: Path) -> None:
     touch(folder, "imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz", "labelsTr/a.nii.gz")
-    with pytest.raises(InputError, match="Wanted one channel a scan, found more: a_0001"):
+    with pytest.raises(InputError, match="Wanted one channel per scan, found more: a_0001"):
         import_cohort(folder)
 
 

@@ -427,7 +427,7 @@ def test_an_unexpected_error_without_a_log_to_write_to_is_told_on_standard_error
     error = OSError(28, "No space left on device")
     assert main(["train", "--cohort", "c.json", "--run", str(tmp_path)]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("There is no room left on the disk.") and said.count("\n") == 1
+    assert said.startswith("There is no space left on the disk.") and said.count("\n") == 1
 
 
 def _wait_for(process: subprocess.Popen[str], event: str) -> dict:

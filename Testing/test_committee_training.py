@@ -346,7 +346,7 @@ def test_what_another_training_warns_of_is_told_with_its_number(
     first, last = [event["message"] for event in told if event["event"] == "warning"]
     assert first == "Model 2 (committee/2): The teacher predicts nothing."
     ended = "Model 2 (committee/2): Its process ended without giving a reason. "
-    assert last == f"{ended}Its training did not finish, so the others predict without it."
+    assert last == f"{ended}Its training did not finish, so the other models predict without it."
 
 
 def test_one_that_was_stopped_with_this_process_has_not_failed(

@@ -412,7 +412,7 @@ def test_a_file_called_stop_that_is_not_of_a_comparison_stays(
     stop.write_text("notes", encoding="utf-8")
     command = ["compare", "--cohort", str(cohort), "--output", str(tmp_path), "--methods", "supervised"]
     assert main([*command, "--iterations", "1", "--preset", "demo"]) == 2
-    assert "is not of a comparison and would be removed. Rename it" in capsys.readouterr().err
+    assert "is not a comparison's and would be removed. Rename it" in capsys.readouterr().err
     assert stop.read_text("utf-8") == "notes"
     stop.unlink()
     # Of one of its trainings, too.

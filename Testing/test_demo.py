@@ -68,7 +68,7 @@ def test_a_stopped_demo_says_how_to_go_on(stubs: list[bool], tmp_path: Path, cap
     stubs[1] = False
     assert main(["demo", "--output", str(tmp_path / "out")]) == 1
     said = capsys.readouterr().out
-    assert f'Go on with `lasegcolearn train --run "{tmp_path / "out" / "supervised"}" --resume`.' in said
+    assert f'Continue with `lasegcolearn train --run "{tmp_path / "out" / "supervised"}" --resume`.' in said
     assert "the table" not in said
 
 

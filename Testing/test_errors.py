@@ -13,9 +13,12 @@ from LASegColearnLib.errors import InputError, Problem, is_out_of_memory, record
 def test_what_is_kept_names_ids_and_settings_and_no_files() -> None:
     names = ("case_001", "Müller_Jörg_1961.nrrd", "batch_parts", "Mueller.nii.gz")
     kept = recorded_sentence(InputError([Problem(name, "Wanted b.", "Do d.") for name in names]))
-    assert kept == "What was given could not be used (case_001, batch_parts). Why was said where it was started."
+    assert (
+        kept
+        == "The input could not be used (case_001, batch_parts). The reason was shown where the command was started."
+    )
     alone = recorded_sentence(InputError(Problem("Mueller.nii.gz", "Wanted b.", "Do d.")))
-    assert alone == "What was given could not be used. Why was said where it was started."
+    assert alone == "The input could not be used. The reason was shown where the command was started."
 
 
 def _of_windows(number: int) -> OSError:
@@ -40,19 +43,19 @@ def _of_windows(number: int) -> OSError:
         (_of_windows(1455), "not enough memory"),
         (_of_windows(126), "Install the Microsoft Visual C++ Redistributable"),
         (_of_windows(1114), "Install the Microsoft Visual C++ Redistributable"),
-        (OSError(errno.ENOSPC, "No space left on device"), "no room left on the disk"),
+        (OSError(errno.ENOSPC, "No space left on device"), "no space left on the disk"),
         (
             PermissionError(errno.EACCES, "Permission denied", "secret path"),
             "may not be read or written. Ask for access",
         ),
         (PermissionError(errno.EPERM, "Not permitted", "secret path"), "may not be read or written. Ask for access"),
-        (OSError(errno.EDQUOT, "Disk quota exceeded", "secret path"), "Your share of the disk is used up. Delete"),
-        (OSError(errno.EIO, "Input/output error", "secret path"), "reports errors. Connect it again"),
-        (OSError(errno.ESTALE, "Stale file handle", "secret path"), "reports errors. Connect it again"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "secret path"), "Your disk quota is used up. Delete"),
+        (OSError(errno.EIO, "Input/output error", "secret path"), "reports errors. Reconnect it"),
+        (OSError(errno.ESTALE, "Stale file handle", "secret path"), "reports errors. Reconnect it"),
         (OSError(errno.EROFS, "Read-only file system", "secret path"), "The disk cannot be written to. Choose"),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", "secret path"), "Wanted a folder where there is a file."),
         (FileExistsError(errno.EEXIST, "File exists", "secret path"), "Wanted a folder where there is a file."),
-        (OSError(errno.ENAMETOOLONG, "File name too long", "secret path"), "longer than this system takes"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "secret path"), "longer than this system allows"),
         (ZeroDivisionError("secret path"), "Something unexpected went wrong (ZeroDivisionError)"),
     ],
 )

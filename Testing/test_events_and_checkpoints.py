@@ -108,7 +108,7 @@ def test_a_full_disk_is_told_as_such_whatever_was_written(tmp_path: Path, monkey
     for error in (RuntimeError("unexpected pos 64 vs 0"), OSError("1440000 requested and 786400 written")):
         with pytest.raises(OSError) as raised, replacing(tmp_path / "last.pt"):
             raise error
-        assert sentence_for(raised.value).startswith("There is no room left on the disk.")
+        assert sentence_for(raised.value).startswith("There is no space left on the disk.")
     # What a person can mend otherwise is told as it is.
     with pytest.raises(InputError), replacing(tmp_path / "last.pt"):
         raise InputError(Problem("case", "Wrong.", "Right it."))
@@ -131,10 +131,10 @@ def test_a_quota_that_is_used_up_is_told_as_such_whatever_was_written(
     assert "unexpected went wrong" in attempt(OSError("1440000 requested and 786400 written"))
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", refuse)
-        assert attempt(OSError("1440000 requested and 786400 written")).startswith("Your share of the disk is used up.")
+        assert attempt(OSError("1440000 requested and 786400 written")).startswith("Your disk quota is used up.")
         with pytest.raises(OSError) as raised, replacing(tmp_path / "last.pt"):
             raise RuntimeError("unexpected pos 64 vs 0")
-        assert sentence_for(raised.value).startswith("Your share of the disk is used up.")
+        assert sentence_for(raised.value).startswith("Your disk quota is used up.")
     assert list(tmp_path.iterdir()) == []
 
 

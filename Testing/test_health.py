@@ -11,7 +11,7 @@ from LASegColearnLib.health import HealthWatch
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ("disagreement", "The students have become the same"),
+        ("disagreement", "The two students give identical predictions"),
         ("pseudo_label_volume", "The teacher predicts nothing"),
     ],
 )

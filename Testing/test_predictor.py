@@ -409,7 +409,7 @@ def test_results_that_are_there_are_refused_before_anything_is_segmented(
         predict_files(predictor, [("a", scan_file), ("b", scan_file)], output)
     assert str(refusal.value) == (
         "b: There are results in the output folder already. Give another output folder, replace them with "
-        "--overwrite, or go on where a prediction was broken off with --only-missing."
+        "--overwrite, or continue an interrupted prediction with --only-missing."
     )
     assert contents(output) == ["b"]
     assert (output / "b" / present).read_text() == "corrected by hand"
@@ -422,7 +422,7 @@ def test_a_file_that_is_only_named_as_a_result_is_never_replaced(
 ) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / own).write_text("outlined by hand")
-    with pytest.raises(InputError, match=r"a: .*without figures.json they are none"):
+    with pytest.raises(InputError, match=r"a: .*are not results without figures.json"):
         predict_files(predictor, [("a", scan_file)], tmp_path, overwrite=overwrite)
     assert contents(tmp_path / "a") == [own]
 
@@ -463,7 +463,7 @@ def test_a_segmentation_of_another_scan_with_the_same_id_is_not_taken_for_this_o
         without_results([("scan_1", other), ("scan_2", scan_file)], output, predictor)
     assert str(refusal.value) == (
         "scan_1, scan_2: The segmentation in the output folder is that of another scan. Give another output folder, "
-        "or make all anew with --overwrite."
+        "or replace all with --overwrite."
     )
 
 

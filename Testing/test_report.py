@@ -97,7 +97,7 @@ class _Page(HTMLParser):
 def test_the_report_says_how_many_models_were_trained_at_once(phantoms: Cohort, tmp_path: Path) -> None:
     started, *others = _events()
     run = _make_run(tmp_path / "run", phantoms, [{**started, "committee": 2}, *others])
-    assert "on CPU: 2 threads, 2 models at once. Nothing says how good it is" in write_report(run).read_text("utf-8")
+    assert "on CPU: 2 threads, 2 models at once. Its quality is not known" in write_report(run).read_text("utf-8")
 
 
 def test_the_report_says_what_was_trained_and_how_good_it_is(run: Path, phantoms: Cohort) -> None:
@@ -167,7 +167,7 @@ def test_cases_that_were_trained_on_are_left_out_and_named(phantoms: Cohort, tmp
     assert trained.id not in _Page(text).cells
     both = METRICS.format(a=trained.id, b=trained.id)
     text = write_report(_make_run(tmp_path / "all", phantoms, _events(), both)).read_text("utf-8")
-    assert "Nothing says how good it is" in text
+    assert "Its quality is not known" in text
 
 
 def test_an_earlier_models_figures_are_called_that(run: Path, phantoms: Cohort) -> None:
@@ -175,7 +175,7 @@ def test_an_earlier_models_figures_are_called_that(run: Path, phantoms: Cohort) 
     for case, iteration in ((a, 3), (b, 2)):
         write_json_atomically(run / "predictions" / case / "figures.json", {"model": {"iteration": iteration}})
     text = write_report(run).read_text("utf-8")
-    assert f"{b}: predicted by the model of iteration 2, and the run has come to iteration 3;" in text
+    assert f"{b}: predicted by the model of iteration 2, but the run has reached iteration 3;" in text
     assert f"{a}: predicted" not in text and f"{a}, {b}" not in text
 
 
@@ -184,7 +184,7 @@ def test_an_earlier_models_figures_are_called_that(run: Path, phantoms: Cohort) 
     [
         ({"event": "failed", "message": "No room on disk.", "cause": "x"}, "This run failed: No room on disk."),
         ({"event": "finished", "complete": False, "iteration": 1, "elapsed_seconds": 5.0}, "it can be resumed"),
-        ({"event": "started", "device": "x", "method": "y"}, "going on, or was interrupted"),
+        ({"event": "started", "device": "x", "method": "y"}, "still training, or was interrupted"),
     ],
 )
 def test_a_run_without_end_or_predictions_has_a_report_that_says_so(
@@ -192,7 +192,7 @@ def test_a_run_without_end_or_predictions_has_a_report_that_says_so(
 ) -> None:
     text = write_report(_make_run(tmp_path / "run", phantoms, _events(last))).read_text("utf-8")
     assert said in text
-    assert "Nothing says how good it is" in text
+    assert "Its quality is not known" in text
 
 
 def test_a_run_that_was_moved_away_from_its_scans_still_has_a_report(run: Path) -> None:

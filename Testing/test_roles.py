@@ -31,7 +31,7 @@ def test_roles_that_stay_are_no_conflict(ledger: RoleLedger) -> None:
 def test_a_validation_scan_is_not_trained_on_under_any_id(ledger: RoleLedger) -> None:
     (problem,) = ledger.conflicts(trained={"renamed": "v1", "a": "t1"}, validated={})
     assert problem.case == "renamed"
-    assert problem.cause == "This scan was for validation in an earlier round, and is to be trained on now."
+    assert problem.cause == "This scan was for validation in an earlier round, and would be trained on now."
     assert problem.remedy.startswith("Keep it for validation")
 
 

@@ -621,7 +621,7 @@ def test_a_nifti_without_a_place_is_refused(places: tuple[int, ...], tmp_path: P
     for place in places:
         content[place : place + 4] = struct.pack("<f", float("nan"))
     path.write_bytes(content)
-    with pytest.raises(InputError, match="scan: Its header says no place or direction"):
+    with pytest.raises(InputError, match="scan: Its header gives no valid position or direction"):
         read_scan(path)
 
 

@@ -876,7 +876,7 @@ def test_what_is_unexpected_is_a_sentence_as_well(editor: Editor, monkeypatch: p
 
     monkeypatch.setattr(type(editor.effect._opinion), "taken", fail)
     editor.effect.onAccept()
-    assert editor.message == "Something unexpected went wrong (ValueError). What was saved before is whole."
+    assert editor.message == "Something unexpected went wrong (ValueError). Everything saved before is intact."
     assert np.array_equal(editor.case.voxels(), before)
 
 

@@ -725,7 +725,7 @@ def test_labels_of_no_scan_are_said_and_not_logged(
         (tmp_path / "set" / folder / name).touch()
     panel.onDropped([str(tmp_path / "set")])
     assert len(panel.logic.study.cases) == 1
-    assert panel.ui.inputsMessageLabel.text == "1 files in the folder of labels fit no scan: Doe.nrrd"
+    assert panel.ui.inputsMessageLabel.text == "1 files in the folder of labels match no scan: Doe.nrrd"
     assert "Doe" not in caplog.text
 
 

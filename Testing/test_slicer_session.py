@@ -583,6 +583,6 @@ def test_work_that_is_done_is_over_even_if_the_study_cannot_keep_it() -> None:
         raise OSError(13, "Permission denied")
     outcome = kept.changed(done)
     assert (outcome.state, outcome.details) == (EngineState.FAILED, "details")
-    assert outcome.message.startswith("There is no room left on the disk.")
+    assert outcome.message.startswith("There is no space left on the disk.")
     with pytest.raises(ZeroDivisionError), kept:
         raise ZeroDivisionError

@@ -63,7 +63,7 @@ def test_a_stopped_comparison_or_demo_names_no_option_that_it_has_not(capsys) ->
     show({"event": "stopped", "done": 0, "of": 2})
     seen = capsys.readouterr().err
     assert "--resume" not in seen
-    assert seen.count("Stopped") == 1 and "Run the same command again to go on." in seen
+    assert seen.count("Stopped") == 1 and "Run the same command again to continue." in seen
     TerminalProgress(go_on="")({"event": "finished", "complete": False, "iteration": 5})
     assert capsys.readouterr().err == "Stopped; what was learned is saved.\n"
 

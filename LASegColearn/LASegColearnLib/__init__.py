@@ -1,6 +1,6 @@
 """LASegColearn's engine: learns to segment the left atrium from labeled and unlabeled MR scans together.
 
-The verbs of the command line, for Python. Each is imported when it is first used, so that importing this package is
+The functions behind the command line's verbs. Each is imported at its first use, so that importing this package is
 instant and works before PyTorch is installed.
 
 >>> import LASegColearnLib as engine
@@ -14,8 +14,8 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if sys.version_info < (3, 10):  # noqa: UP036 - a Slicer of before does not ask which version is wanted
-    # Before anything that such a Python cannot read: Slicer shows this where it says that the module was not loaded.
+if sys.version_info < (3, 10):  # noqa: UP036 - older versions of Slicer do not check the required version
+    # Before any syntax that an older Python cannot parse: Slicer shows this text where it reports the failed import.
     raise ImportError("LASegColearn needs 3D Slicer 5.10 or newer, or Python 3.10 or newer.")
 
 from LASegColearnLib.errors import InputError, Problem, TrainingError, UserError

@@ -63,7 +63,7 @@ def _add_cohort(verbs: Any) -> None:
         verbs,
         "cohort",
         commands.do_cohort,
-        "say which scans are labeled, unlabeled and for validation",
+        "list which scans are labeled, unlabeled and for validation",
         """\
 Writes a cohort file: which scans are labeled, which are not, and which are kept for validation.
 
@@ -108,12 +108,12 @@ def _add_train(verbs: Any) -> None:
 Trains on a cohort and keeps everything in a run folder. All cases are checked before training starts.
 
   lasegcolearn train --cohort cohort.json --run my-run --preset cpu --minutes 60
-  lasegcolearn train --run my-run --resume            go on after a stop or a crash
+  lasegcolearn train --run my-run --resume            continue after a stop or a crash
   lasegcolearn train --cohort c2.json --run round-2 --init my-run/checkpoints/last.pt
 
-Ctrl-C, or a lost connection, saves and stops. Presets: `paper` (the published settings; wants a GPU), `cpu` (1.25 mm;
-any computer), `demo` (minutes, for phantoms). Any setting can be changed with --set; they are listed by
-`lasegcolearn train --settings`.
+Ctrl-C, or a lost connection, saves and stops. Presets: `paper` (the published settings; needs a GPU), `cpu` (1.25 mm;
+any computer), `demo` (minutes, for phantoms). Any setting can be changed with --set; `lasegcolearn train --settings`
+lists them.
 """,
     )
     parser.add_argument("--cohort", type=Path, metavar="FILE", help="cohort file")
@@ -124,12 +124,12 @@ any computer), `demo` (minutes, for phantoms). Any setting can be changed with -
     parser.add_argument("--device", **_DEVICE)
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--iterations", type=int, metavar="N", help="length of the run in iterations")
-    length.add_argument("--minutes", type=float, metavar="M", help="length of the whole run; the schedule fits it")
+    length.add_argument("--minutes", type=float, metavar="M", help="length of the whole run; the schedule adapts to it")
     parser.add_argument(
         "--labeled", type=int, metavar="N", help="use the first N labels; other scans count as unlabeled"
     )
     parser.add_argument("--init", type=Path, metavar="CHECKPOINT", help="start from an earlier model's weights")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
+    parser.add_argument("--resume", action="store_true", help="continue the run in the folder")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change a setting")
     parser.add_argument(
         "--settings", action="store_true", help="print all settings with the values this training would have, and exit"
@@ -145,11 +145,11 @@ def _add_predict(verbs: Any) -> None:
         commands.do_predict,
         "segment scans",
         """\
-Segments scans with a trained model. For each scan a folder is written with `segmentation.seg.nrrd`, which 3D Slicer
+Segments scans with a trained model. It writes a folder for each scan with `segmentation.seg.nrrd`, which 3D Slicer
 opens as one segment named Left atrium, and `figures.json` (volume, uncertainty, agreement of the networks).
 
   lasegcolearn predict --run my-run --output results scan-1.nrrd scan-2.nii.gz
-  lasegcolearn predict --run my-run --output results --cohort cohort.json      every case of it, under its id
+  lasegcolearn predict --run my-run --output results --cohort cohort.json      every case of the cohort, by its id
   lasegcolearn predict --run my-run --run other-run --output results scan-1.nrrd   the mean of both models
 """,
     )
@@ -191,7 +191,7 @@ opens as one segment named Left atrium, and `figures.json` (volume, uncertainty,
     parser.add_argument("--volumes", action="store_true", help="write probability, uncertainty and other networks' too")
     present = parser.add_mutually_exclusive_group()
     present.add_argument("--overwrite", action="store_true", help="replace results that are in the folder already")
-    present.add_argument("--only-missing", action="store_true", help="go on where a prediction was broken off")
+    present.add_argument("--only-missing", action="store_true", help="continue an interrupted prediction")
     parser.add_argument("--device", **_DEVICE)
     scans = parser.add_mutually_exclusive_group(required=True)
     scans.add_argument("--cohort", type=Path, metavar="FILE", help="segment all cases of a cohort file")
@@ -204,10 +204,10 @@ def _add_suggest(verbs: Any) -> None:
         verbs,
         "suggest",
         commands.do_suggest,
-        "say which unlabeled case to annotate next",
+        "suggest which unlabeled case to annotate next",
         """\
-Orders a cohort's unlabeled cases by what a label for them is expected to bring, and says why: the scan stands for many
-that no labeled one is like, the model is uncertain near the surface, or its students disagree. Printed are place, case,
+Orders a cohort's unlabeled cases by the expected gain of a label, with the reason: the scan represents many that no
+labeled scan resembles, the model is uncertain near the surface, or its students disagree. It prints rank, case,
 expected gain (0 to 1) and reason.
 
   lasegcolearn suggest --run my-run --cohort cohort.json
@@ -248,11 +248,11 @@ def _add_judge(verbs: Any) -> None:
         verbs,
         "judge",
         commands.do_judge,
-        "say whether a model is better than an earlier one",
+        "compare a model with an earlier one",
         """\
-Predicts the validation cases, which were never trained on, with a run's model and with an earlier run's, and says
-which is better: the difference in Dice case by case, with a 95 % confidence interval. What it predicts and measures
-goes into a folder judged of each run.
+Predicts the validation cases, which were never trained on, with a run's model and with an earlier run's. It reports
+which one is better: the mean difference in Dice with a 95 % confidence interval. Its predictions and metrics go into a
+folder called judged in each run.
 
   lasegcolearn judge --run round-2 --against round-1
 """,
@@ -269,7 +269,7 @@ def _add_compare(verbs: Any) -> None:
         verbs,
         "compare",
         commands.do_compare,
-        "train several methods alike and set them side by side",
+        "train several methods in the same way and compare them",
         """\
 Trains each method for the same time on the same scans, evaluates its last checkpoint on the validation cases, and
 writes one page with tables, paired differences, curves, speed, memory and pictures. Run it again to continue after an
@@ -302,8 +302,8 @@ def _add_device(verbs: Any) -> None:
         verbs,
         "device",
         commands.do_device,
-        "say which device would be used",
-        "Imports PyTorch and says which device a training would use, and why.",
+        "show which device would be used",
+        "Imports PyTorch and shows which device a training would use, and why.",
     )
     parser.add_argument("--device", **_DEVICE)
     _add_events(parser)
@@ -314,7 +314,7 @@ def _add_report(verbs: Any) -> None:
         verbs,
         "report",
         commands.do_report,
-        "draw a run's report",
+        "write a run's report",
         """\
 Writes report.html, a single file, into a run folder: what was trained and the curves. It also shows the tables of
 metrics.csv and overlays of the predictions, if these commands were run before:
@@ -333,8 +333,8 @@ def _add_demo(verbs: Any) -> None:
         "demo",
         commands.do_demo,
         "see it work on synthetic scans",
-        "Makes synthetic scans, trains on 4 labeled and 12 unlabeled ones for some minutes, predicts unseen ones, and\n"
-        "draws a report; the same time is spent on supervised training alone, for comparison.",
+        "Makes synthetic scans, trains on 4 labeled and 12 unlabeled ones for some minutes, predicts unseen ones and\n"
+        "writes a report. For comparison, the same time is spent on supervised training alone.",
     )
     parser.add_argument("--output", type=Path, default=Path("demo-run"), metavar="FOLDER", help="default: demo-run")
     parser.add_argument("--minutes", type=float, metavar="M", help="training time of each of the two runs")
@@ -348,5 +348,5 @@ def _add_events(parser: argparse.ArgumentParser) -> None:
         "--events", action="store_true", help="print events as JSON lines for a program, instead of a progress bar"
     )
     parser.add_argument(
-        "--parent", type=int, metavar="PID", help="with --events: end when this process has died (default: the caller)"
+        "--parent", type=int, metavar="PID", help="with --events: stop when this process ends (default: the caller)"
     )

@@ -1,4 +1,4 @@
-"""A training's time is what the computer is awake, and the computer stays awake for it."""
+"""Keeps the computer awake during a training, and measures time without sleep."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 
 # https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-setthreadexecutionstate
 _CONTINUOUS, _SYSTEM_REQUIRED = 0x80000000, 0x00000001
-# Of what QueryUnbiasedInterruptTime counts.
+# QueryUnbiasedInterruptTime counts in units of 100 ns.
 _IN_A_SECOND = 10_000_000
 _CAFFEINATE = Path("/usr/bin/caffeinate")
 
 
 def awake_seconds() -> float:
-    """Seconds since some moment, without those in which the computer slept.
+    """Seconds since some moment, without the time in which the computer slept.
 
-    `time.monotonic` is that on Linux and macOS; on Windows it goes on while the computer sleeps, and a training of an
-    hour would be over when it wakes.
+    `time.monotonic` is that on Linux and macOS. On Windows it advances while the computer sleeps, so that a training of
+    an hour would be over when the computer wakes.
     """
     if sys.platform == "win32":
         import ctypes
@@ -34,9 +34,9 @@ def awake_seconds() -> float:
 
 @contextmanager
 def kept_awake() -> Iterator[None]:
-    """Within this block Windows and macOS do not put the computer to sleep for want of a user; the screen may go dark.
+    """Within this block Windows and macOS do not put an idle computer to sleep; the screen may turn off.
 
-    A lid that is closed, an empty battery or the menu still do. Linux leaves it to the desktop.
+    Closing the lid, an empty battery or the menu still do. On Linux it is left to the desktop.
     """
     if sys.platform == "win32":
         import ctypes
@@ -49,7 +49,7 @@ def kept_awake() -> Iterator[None]:
             ask(_CONTINUOUS)
         return
     if sys.platform == "darwin" and _CAFFEINATE.exists():
-        # Ends by itself when this process does.
+        # caffeinate ends by itself when this process does.
         keeper = subprocess.Popen([str(_CAFFEINATE), "-i", "-w", str(os.getpid())])
         try:
             yield

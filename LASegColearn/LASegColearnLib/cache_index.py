@@ -1,4 +1,4 @@
-"""Which preprocessed cases a run was trained on: the list in its cache, from which it goes on without the scans."""
+"""The list of preprocessed cases in a run's cache, from which the run can be resumed without the scans."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from LASegColearnLib.trainer import TrainingCases
 
 
 def save_cache_index(folder: RunFolder, cases: TrainingCases) -> None:
-    """List the preprocessed cases in the run's cache, by role and by the names of their files there."""
+    """Write the list of preprocessed cases into the run's cache, by role, with the names of their files there."""
 
     def entry(case: CachedCase) -> dict[str, str | None]:
         return {
@@ -26,7 +26,7 @@ def save_cache_index(folder: RunFolder, cases: TrainingCases) -> None:
 
 
 def load_cache_index(folder: RunFolder, lineage: dict[str, list[str]]) -> TrainingCases | None:
-    """The preprocessed cases as the run left them; None if a file of them is missing or damaged."""
+    """The preprocessed cases listed in the run's cache; None if any of their files is missing or damaged."""
     index_file = folder.cache / "index.json"
     if not index_file.exists():
         return None
@@ -36,7 +36,7 @@ def load_cache_index(folder: RunFolder, lineage: dict[str, list[str]]) -> Traini
         for role in ROLES:
             found[role] = []
             for entry in index[role]:
-                # Names alone: a path in the index of a run from elsewhere must not lead out of the cache.
+                # Only the names: a path in the index of a foreign run must not lead out of the cache.
                 image = folder.cache / Path(entry["image"]).name
                 label = folder.cache / Path(entry["label"]).name if entry["label"] else None
                 if stored_array(image) is None or (label is not None and stored_array(label) is None):

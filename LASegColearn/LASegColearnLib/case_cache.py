@@ -1,4 +1,4 @@
-"""Preprocessed scans on disk, mapped into memory so that a cohort larger than memory trains."""
+"""Preprocessed scans on disk, memory-mapped, so that a cohort may be larger than memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from LASegColearnLib.preprocessing import prepare_label, prepare_scan, to_array,
 from LASegColearnLib.run_folder import replacing
 from LASegColearnLib.settings import Settings
 
-# Part of every key: a change of the preprocessing code must not read what earlier code wrote.
+# Part of every key, so that changed preprocessing code does not read files of earlier code.
 _FORMAT = 1
 
 
@@ -30,7 +30,7 @@ class CachedCase:
     image_file, label_file
         ``.npy`` files of float32 and uint8 (x, y, z); no label file for an unlabeled case.
     pseudo_label_file
-        The same of a network's label, see :mod:`~LASegColearnLib.scan_labeling`; none for most.
+        The same for a network's label, see :mod:`~LASegColearnLib.scan_labeling`; None for most cases.
     """
 
     id: str
@@ -39,22 +39,22 @@ class CachedCase:
     pseudo_label_file: Path | None = None
 
     def image(self) -> np.ndarray:
-        """The scan, float32 (x, y, z), mapped read-only."""
+        """The scan, float32 (x, y, z), memory-mapped read-only."""
         return np.load(self.image_file, mmap_mode="r")
 
     def label(self) -> np.ndarray:
-        """The label, uint8 (x, y, z), mapped read-only. Raises ValueError for an unlabeled case."""
+        """The label, uint8 (x, y, z), memory-mapped read-only. Raises ValueError for an unlabeled case."""
         if self.label_file is None:
             raise ValueError(f"{self.id} is unlabeled.")
         return np.load(self.label_file, mmap_mode="r")
 
     def pseudo_label(self) -> np.ndarray | None:
-        """A network's label, uint8 (x, y, z), mapped read-only, if there is one."""
+        """A network's label, uint8 (x, y, z), memory-mapped read-only; None if there is none."""
         return None if self.pseudo_label_file is None else np.load(self.pseudo_label_file, mmap_mode="r")
 
 
 def stored_array(path: Path) -> np.ndarray | None:
-    """An array of the cache, mapped read-only; None if its file is missing, cut short or damaged."""
+    """An array of the cache, memory-mapped read-only; None if its file is missing, truncated or damaged."""
     try:
         return np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError):
@@ -62,7 +62,7 @@ def stored_array(path: Path) -> np.ndarray | None:
 
 
 class CaseCache:
-    """Preprocesses each scan once; the key of a file changes when the scan, the label or the settings do."""
+    """Preprocesses each scan once; a file's key changes with the scan, the label and the settings."""
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         self.folder = folder
@@ -76,14 +76,14 @@ class CaseCache:
         case_id
             The case's id; not part of the key, so that a renamed case is found again.
         content_hash
-            Of the scan, as :func:`scan_files.content_hash` gives it.
+            The scan's hash, from :func:`scan_files.content_hash`.
         scan, label
-            The scan, and its 0/1 label on the same grid or none.
+            The scan, and its 0/1 label on the same grid or None.
 
         Raises
         ------
         InputError
-            If no voxel of the label is left, which would teach that there is no atrium.
+            If no voxel of the label is left: it would teach the network that there is no atrium.
         """
         key = self._key(content_hash)
         image_file = self.folder / f"{key}.image.npy"
@@ -102,7 +102,7 @@ class CaseCache:
                 Problem(
                     case_id,
                     "Nothing of the label is left at the networks' voxel size or within region_mm.",
-                    "Set a smaller spacing_mm or a larger region_mm, or outline the left atrium anew.",
+                    "Set a smaller spacing_mm or a larger region_mm, or outline the left atrium again.",
                 )
             )
         return CachedCase(case_id, image_file, label_file)

@@ -1,4 +1,4 @@
-"""Checkpoints: tensors and plain values only, written whole, read without running anything that is in them."""
+"""Checkpoints: they hold only tensors and plain values, are written atomically, and are read without running code."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from LASegColearnLib.run_folder import replacing
 from LASegColearnLib.settings import Settings
 
 FORMAT = 1
-# What a checkpoint has of other models.
+# Key of the other models' tensors in a checkpoint.
 _COMMITTEE = "committee"
-# An hour's training is not lost because a virus scanner or a backup reads the last checkpoint.
+# Time to retry while a virus scanner or backup reads the last checkpoint, so that no training is lost by that.
 _SECONDS_OF_PATIENCE = 60.0
-# What reading a damaged checkpoint may raise besides UnpicklingError.
+# Exceptions that a damaged checkpoint may raise besides UnpicklingError.
 _OF_DAMAGED = (
     RuntimeError,
     EOFError,
@@ -46,15 +46,15 @@ class Model:
     Attributes
     ----------
     settings
-        What they were trained with.
+        The settings that they were trained with.
     networks
-        By name, in evaluation mode; without those that had not started to learn when training was stopped. Where
-        several models were trained at once, the one that predicts is the :class:`~LASegColearnLib.committee.Committee`
-        of all, and the others are the first model's.
+        Networks by name, in evaluation mode, without those that had not started to learn when training was stopped. If
+        several models were trained at the same time, the predicting network is the
+        :class:`~LASegColearnLib.committee.Committee` of all, and the other networks are the first model's.
     predictor
         Name of the network that predicts by default.
     iteration
-        How far they were trained.
+        Number of iterations that they were trained for.
     """
 
     settings: Settings
@@ -64,27 +64,27 @@ class Model:
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write ``content`` (tensors, plain values, dicts and lists of them) to ``path``, whole or not at all."""
+    """Write ``content`` (tensors, plain values, dicts and lists of them) to ``path`` atomically."""
     with replacing(path, _SECONDS_OF_PATIENCE) as temporary:
         torch.save({"format": FORMAT, **content}, temporary)
-        # It takes the place of the only one there is: after a loss of power it must be on the disk.
+        # It replaces the only checkpoint there is, so it must be on the disk even if the power fails.
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
 
 
 def load_checkpoint(path: Path, *, needed: Sequence[str] = ("networks",)) -> dict[str, Any]:
-    """Read a checkpoint into the processor's memory, wherever it was written.
+    """Read a checkpoint into the CPU's memory, on whatever device it was written.
 
     Parameters
     ----------
     needed
-        What has to be in it, by name.
+        Names of the entries that it must have.
 
     Raises
     ------
     InputError
-        If the file is missing, may not be read, is no checkpoint or cut short, holds anything but tensors and plain
-        values, or is of a newer version.
+        If the file is missing, may not be read, is not a checkpoint, is truncated, holds anything but tensors and plain
+        values, or is from a newer version.
     """
     name = path.name
     try:
@@ -127,13 +127,13 @@ def _of_another_kind(name: str) -> InputError:
 
 
 def _may_hold_code(path: Path) -> bool:
-    """Whether it is an archive or a pickle, rather than a page or a text that was saved under the name of one."""
+    """Whether the file is an archive or a pickle, not for example a web page saved under the wrong name."""
     with path.open("rb") as file:
         return zipfile.is_zipfile(path) or file.read(1) == pickle.PROTO
 
 
 def load_model(path: Path) -> Model:
-    """Read the networks of a checkpoint for prediction, on the processor.
+    """Read the networks of a checkpoint for prediction, on the CPU.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def load_model(path: Path) -> Model:
     """
     content = load_checkpoint(path, needed=("networks", "settings"))
     settings = Settings.from_dict(content["settings"])
-    # Early trainings took it from who had not flipped any patches.
+    # Early versions allowed mirroring without flips in training.
     settings = replace(settings, mirror=settings.mirror and settings.axial_flips).checked()
     method = create_method(settings)
     load_modules(method.networks, content["networks"], path.name)
@@ -159,7 +159,7 @@ def load_model(path: Path) -> Model:
 
 
 def _others(content: dict[str, Any], settings: Settings, name: str) -> list[nn.Module]:
-    """The predicting networks of the models that were trained at once with a checkpoint's own."""
+    """The predicting networks of the further models in a checkpoint."""
     others = content.get(_COMMITTEE, [])
     if not isinstance(others, list) or not all(isinstance(tensors, dict) for tensors in others):
         raise _of_another_kind(name)
@@ -173,23 +173,23 @@ def _others(content: dict[str, Any], settings: Settings, name: str) -> list[nn.M
 
 
 def predicting_tensors(path: Path) -> dict[str, Any]:
-    """The tensors of the network that predicts, of a run's checkpoint. Raises as :func:`load_checkpoint` does."""
+    """The tensors of a checkpoint's predicting network. Raises as :func:`load_checkpoint` does."""
     content = load_checkpoint(path)
     return dict(content["networks"][content["predictor"]])
 
 
 def committee_of(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a checkpoint has of the models that predict with its own: the tensors of each one's predicting network."""
+    """The tensors of the predicting networks of a checkpoint's further models."""
     return list(content.get(_COMMITTEE, []))
 
 
 def predict_together(path: Path, others: Sequence[dict[str, Any]]) -> None:
-    """Write a checkpoint anew, with the tensors of other models' predicting networks beside its own."""
+    """Rewrite a checkpoint with the tensors of other models' predicting networks, which then predict with its own."""
     save_checkpoint(path, {**load_checkpoint(path), _COMMITTEE: list(others)})
 
 
 def load_modules(modules: dict[str, nn.Module], tensors: dict[str, Any], name: str) -> None:
-    """Put the tensors of checkpoint ``name``, by module, into ``modules``; raise :class:`InputError` if they differ."""
+    """Load the tensors of checkpoint ``name`` into ``modules``; raises :class:`InputError` if they do not fit."""
     try:
         for key, module in modules.items():
             module.load_state_dict(tensors[key])
@@ -198,7 +198,7 @@ def load_modules(modules: dict[str, nn.Module], tensors: dict[str, Any], name: s
 
 
 def other_layout(name: str) -> InputError:
-    """What to say of a checkpoint whose tensors do not fit."""
+    """The error for a checkpoint whose tensors do not fit."""
     return InputError(
-        Problem(name, "Its networks have another layout than these settings make.", "Use the settings of its run.")
+        Problem(name, "Its networks have another layout than these settings give.", "Use the settings of its run.")
     )

@@ -1,4 +1,4 @@
-"""Trainings as processes of their own, by the same Python: started, and listened to."""
+"""Starts trainings as child processes of the same Python, and reads their events."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from LASegColearnLib.quoting import QUOTED, quote
 
 
 def start_training(arguments: Sequence[str], threads: int | None = None, quiet: bool = False) -> subprocess.Popen[str]:
-    """Start the verb `train` in a process that prints its events, and saves and ends when this one dies.
+    """Start the verb `train` in a process that prints its events, and that saves and ends if this process dies.
 
     Parameters
     ----------
     arguments
-        As they follow the verb.
+        The arguments after the verb.
     threads
-        Of the processor, that it may compute with; as many as this process was told by default.
+        Number of CPU threads that it may use; by default as in this process.
     quiet
-        Let what it writes besides its events be lost, instead of writing it where this process does.
+        Discard its standard error, instead of sharing this process's.
     """
     given = ["train", *arguments, "--events", f"--parent={os.getpid()}"]
     command = [sys.executable, "-m", "LASegColearnLib", QUOTED, *map(quote, given)]
-    # Python looks for modules where it is started first, which may be a folder of somebody else's files.
+    # Python first looks for modules in the folder where it is started, which may hold unrelated files.
     folder = Path(__file__).resolve().parent.parent
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"}
@@ -46,7 +46,7 @@ def start_training(arguments: Sequence[str], threads: int | None = None, quiet: 
 
 
 def event_in(line: str) -> dict[str, Any] | None:
-    """An event that a process has printed; None for what a library wrote among them."""
+    """The event in a line that the process has printed; None for other output, as of a library."""
     try:
         content = json.loads(line)
     except ValueError:

@@ -15,7 +15,7 @@ from LASegColearnLib.errors import InputError, Problem, not_readable
 from LASegColearnLib.run_folder import write_json_atomically
 from LASegColearnLib.scan_names import SUFFIXES, stem
 
-# Ours, and what a MONAI or MSD datalist calls the same: its test scans come without labels, and so do ours.
+# Our keys, and those of MONAI and MSD datalists, whose test scans have no labels.
 ROLE_OF_KEY = {
     "labeled": "labeled",
     "unlabeled": "unlabeled",
@@ -25,11 +25,11 @@ ROLE_OF_KEY = {
     "testing": "unlabeled",
 }
 ROLES = ("labeled", "unlabeled", "validation")
-# Systems take names of 255 letters, Windows by default paths of 260; made from a file's name, an id may get a number.
+# File names may have 255 letters, paths on Windows 260 by default. A number may be added to an id from a file name.
 _LONGEST_ID = 100
 _LONGEST_NAME = 90
 _SAFE_ID = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")
-# Windows has no files of these names, with or without a suffix.
+# Windows allows no files with these names, with or without a suffix.
 _WINDOWS_DEVICES = ("con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10)))
 _NAMES_THAT_SAY_NOTHING = ("image", "scan", "lgemri", "mri")
 
@@ -47,7 +47,7 @@ class Case:
     label
         The label's file; None for an unlabeled case.
     segment
-        Segment's name, or value in a label map, where the label has several.
+        Name of the segment, or value in a label map, if the label has several.
     """
 
     id: str
@@ -70,7 +70,7 @@ class Cohort:
         return (*self.labeled, *self.unlabeled, *self.validation)
 
     def take_labeled(self, count: int) -> Cohort:
-        """Keep the first ``count`` labeled cases; the others become unlabeled, and their labels are forgotten.
+        """Keep the first ``count`` labeled cases; the others become unlabeled, without their labels.
 
         Raises
         ------
@@ -92,12 +92,12 @@ class Cohort:
 def load_cohort(path: Path) -> Cohort:
     """Read a cohort file, or a MONAI or MSD datalist (its ``training`` is labeled, its ``test`` unlabeled).
 
-    Paths in the file are relative to its folder. A label that is given for an unlabeled case is dropped unread.
+    Paths in the file are relative to its folder. A label of an unlabeled case is ignored.
 
     Raises
     ------
     InputError
-        With everything that is wrong with the file's structure, or with its ids, which tables and folders are to have.
+        With all problems of the file's structure or its ids, which become names of folders.
     """
     cohort = cohort_from_json(read_json(path), path.parent, path.name)
     problems = list(id_problems([case.id for case in cohort.cases], "Give it another id in the cohort file."))
@@ -107,18 +107,18 @@ def load_cohort(path: Path) -> Cohort:
 
 
 def cohort_from_json(content: Any, folder: Path, name: str, segment: str | None = None) -> Cohort:
-    """Build a cohort from a datalist's content.
+    """Build a cohort from the content of a datalist.
 
     Parameters
     ----------
     content
         The parsed JSON.
     folder
-        What its paths are relative to.
+        Folder that its paths are relative to.
     name
         The file's name, for messages.
     segment
-        Segment for labels that name none of their own.
+        Segment for labels that do not name one.
     """
     if not isinstance(content, dict) or not any(key in content for key in ROLE_OF_KEY):
         raise InputError(
@@ -156,12 +156,12 @@ def cohort_from_json(content: Any, folder: Path, name: str, segment: str | None 
 
 
 def save_cohort(cohort: Cohort, path: Path) -> None:
-    """Write a cohort file; paths become relative to its folder where they can.
+    """Write a cohort file; paths become relative to its folder where possible.
 
     Raises
     ------
     InputError
-        Naming the cases whose files have names that no text file can hold.
+        Naming the cases whose file names cannot be written as UTF-8.
     """
     problems = [
         Problem(
@@ -185,12 +185,12 @@ def save_cohort(cohort: Cohort, path: Path) -> None:
 def save_monai_datalist(cohort: Cohort, path: Path) -> None:
     """Write the cohort as a MONAI datalist: labeled cases as ``training``, unlabeled ones as ``test``.
 
-    Ids are kept beside the images, where MONAI passes over them.
+    Ids are kept beside the images, where MONAI ignores them.
 
     Raises
     ------
     InputError
-        If a label is one of several in its file, which such a list cannot say.
+        If a label is one of several in its file, which a datalist cannot express.
     """
     problems = [
         Problem(
@@ -214,28 +214,28 @@ def save_monai_datalist(cohort: Cohort, path: Path) -> None:
 
 
 def real_path(path: Path) -> str:
-    """The same for all names of one file or folder, by whatever links and upper or lower case they lead to it."""
+    """One canonical path for a file or folder, whatever links and upper or lower case lead to it."""
     return os.path.normcase(os.path.realpath(path))
 
 
 def read_json(path: Path) -> Any:
-    """The content of a cohort file or datalist; :class:`InputError` if it is missing or no JSON."""
+    """The content of a cohort file or datalist; raises :class:`InputError` if it is missing or not JSON."""
     try:
         if not path.is_file():
             raise InputError(
                 Problem(path.name, "There is no such cohort file.", "Write one with `lasegcolearn cohort`.")
             )
         return json.loads(path.read_text(encoding="utf-8-sig"))
-    # Also for numbers of thousands of digits, and for lists in lists without end.
+    # Also raised for numbers of thousands of digits and for very deeply nested lists.
     except (ValueError, RecursionError) as error:
         place = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise InputError(Problem(path.name, f"It is not valid JSON{place}.", "Correct it, or write it anew.")) from None
+        raise InputError(Problem(path.name, f"It is not valid JSON{place}.", "Correct or rewrite it.")) from None
     except OSError:
         raise not_readable(path.name) from None
 
 
 def _lists_scans(value: Any) -> bool:
-    """Whether it looks like a list of cases, and not like another of the lists that a dataset's description has."""
+    """Whether it looks like a list of cases, not like another list in a dataset's description."""
     return isinstance(value, list) and any(
         "image" in entry if isinstance(entry, dict) else isinstance(entry, str) and entry.lower().endswith(SUFFIXES)
         for entry in value
@@ -243,7 +243,7 @@ def _lists_scans(value: Any) -> bool:
 
 
 def _case(entry: Any, folder: Path, place: str, role: str, segment: str | None, problems: list[Problem]) -> Case | None:
-    """One entry as a case, its id empty if it has none; what is wrong with it goes into ``problems``."""
+    """One entry as a case, with an empty id if it has none; its problems are added to ``problems``."""
     if isinstance(entry, str):
         entry = {"image": entry}
     image = entry.get("image") if isinstance(entry, dict) else None
@@ -277,7 +277,7 @@ def _case(entry: Any, folder: Path, place: str, role: str, segment: str | None, 
 
 
 def _is_path(text: str) -> bool:
-    """Whether a file can have this name, and a text file can hold it."""
+    """Whether the text is a possible file name and can be written as UTF-8."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -286,7 +286,7 @@ def _is_path(text: str) -> bool:
 
 
 def case_id_from(image: Path) -> str:
-    """An id for a scan: its file's name without nnU-Net's channel number, its folder's name if that is `image`."""
+    """An id for a scan: its file name without nnU-Net's channel number, or its folder's name for files like `image`."""
     name = stem(image)
     if name.lower() in _NAMES_THAT_SAY_NOTHING and image.parent.name:
         name = image.parent.name
@@ -294,10 +294,10 @@ def case_id_from(image: Path) -> str:
 
 
 def unique_ids(given: Sequence[str | Path]) -> list[str]:
-    """An id for each scan that has none (a path stands for it), unlike all others in upper and lower case too.
+    """Unique ids for all scans; a path in ``given`` stands for a scan without an id. Case differences do not count.
 
-    Where scans of different folders have one name (``a/1.nrrd``, ``b/1.nrrd``), the folder's name is put before it, and
-    where that does not tell them apart either, a number comes after it. Ids that are given are left as they are.
+    If scans in different folders have the same name (``a/1.nrrd``, ``b/1.nrrd``), the folder's name is put before it;
+    if that is not unique either, a number is appended. Given ids are not changed.
     """
     names = [entry if isinstance(entry, str) else case_id_from(entry) for entry in given]
     folded = [name.lower() for name in names]
@@ -316,7 +316,7 @@ def unique_ids(given: Sequence[str | Path]) -> list[str]:
 
 
 def id_problems(ids: Iterable[str], remedy: str) -> Iterator[Problem]:
-    """Ids that cannot be the name of a folder, and ids that occur twice."""
+    """Problems of ids that cannot be folder names, or that occur twice."""
     seen: set[str] = set()
     for case_id in ids:
         if not _SAFE_ID.fullmatch(case_id):
@@ -332,7 +332,7 @@ def id_problems(ids: Iterable[str], remedy: str) -> Iterator[Problem]:
             )
             yield Problem(shown, cause, remedy)
         elif _is_windows_device(case_id):
-            yield Problem(case_id, "Windows can make no folder of this name, and runs may be moved there.", remedy)
+            yield Problem(case_id, "Windows allows no folder of this name, and runs may be moved to it.", remedy)
         if case_id.lower() in seen:
             yield Problem(case_id, "Two cases have this id (upper and lower case count as one).", remedy)
         seen.add(case_id.lower())
@@ -360,14 +360,14 @@ def _entries(cases: Sequence[Case], folder: Path) -> list[dict[str, str]]:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """Relative to the folder if it is found from there, else absolute."""
-    # The file itself may be a link to one of another name.
+    """The path relative to the folder if that leads to the file, else the absolute path."""
+    # Links are resolved in the parent only: the file itself may be a link to one with another name.
     path = path.parent.resolve() / path.name
     try:
         relative = os.path.relpath(path, folder.resolve())
     except ValueError:
         return path.as_posix()
-    # Windows takes .. from the name of a link or a mapped drive, not from what it stands for.
+    # Windows applies .. to the name of a link or mapped drive, not to its target.
     as_windows_reads = Path(os.path.normpath(folder.absolute() / relative))
     if sys.platform == "win32" and real_path(as_windows_reads) != real_path(path):
         return path.as_posix()

@@ -1,4 +1,4 @@
-"""The command `lasegcolearn`, from what was typed to the exit code."""
+"""The command `lasegcolearn`, from its arguments to the exit code."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _use_utf8()
     parser = build_parser()
     given = unquoted(sys.argv[1:] if arguments is None else arguments)
-    # torchrun wants "--" before options that it could take for its own; Python's versions differ in who removes it.
+    # torchrun needs "--" before options that it could take for its own; not every Python version removes it.
     options = parser.parse_args(given[1:] if given[:1] == ["--"] else given)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_TerminalFormatter("%(levelname)s: %(message)s"))
-    # Libraries' own remarks are not for the person, as PyTorch's are when Ctrl-C breaks off its loading.
+    # Remarks of libraries are not shown to the user, for example PyTorch's when Ctrl-C interrupts its import.
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("LASegColearnLib").setLevel(logging.INFO)
     if getattr(options, "events", False):
@@ -37,10 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _carried_out(options: argparse.Namespace) -> int:
-    """The exit code of the verb that was given; what goes wrong is told."""
+    """Run the verb, report its errors, and return the exit code."""
     try:
         code = int(options.verb(options))
-        # Here, where it can be said what goes wrong, and not at the interpreter's end.
+        # Flush here, where an error can still be reported, not when the interpreter exits.
         sys.stdout.flush()
         return code
     except UserError as error:
@@ -50,15 +50,15 @@ def _carried_out(options: argparse.Namespace) -> int:
         sys.stderr.write("Stopped.\n")
         return 1
     except SystemExit as ended:
-        # Of a process whose first one has said why.
+        # Raised in the other processes of a group after the first one has reported the reason.
         return ended.code if isinstance(ended.code, int) else 1
     except BrokenPipeError:
-        # Who reads has heard enough, as `head` does. What the interpreter would write at its end goes nowhere.
+        # The reader has closed the pipe, as `head` does. Later output, also of the interpreter's exit, is discarded.
         from LASegColearnLib.stopping import write_nowhere
 
         write_nowhere((1,))
         return 1
-    except Exception as error:  # noqa: BLE001 - a person gets a sentence, the log gets the rest
+    except Exception as error:  # noqa: BLE001 - the user gets a sentence, the log gets the details
         return tell_unexpected(options, error)
 
 
@@ -74,7 +74,7 @@ def _use_utf8() -> None:
 
 
 def _close_standard_input() -> None:
-    """A child of Slicer has nobody to type: a read must end at once instead of waiting for ever."""
+    """Close standard input: in a child process of Slicer a read must end at once instead of waiting for ever."""
     if sys.stdin is not None and not sys.stdin.closed:
         sys.stdin.close()
     sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115 - stays open as long as the process

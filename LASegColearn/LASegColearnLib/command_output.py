@@ -1,4 +1,4 @@
-"""How a command tells of what it does: a progress bar or events, failures as sentences, and their details in a log."""
+"""A command's output: a progress bar or events, failures as sentences, and their details in a log."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 from LASegColearnLib.errors import for_terminal, is_the_systems_refusal, sentence_for
 
-# What the system says of a file, before it names it.
+# A system error, followed by the name of a file.
 _SYSTEM_ERROR = re.compile(r"(\[(?:Errno|WinError) -?\d+\][^:\n]*):.*")
-# The beginning of a whole path, as PyTorch puts it into its sentences.
+# The beginning of an absolute path, as in PyTorch's messages.
 _PATH = re.compile(r"(?:^|[\s'\"(=])(?:/|\\\\|[A-Za-z]:[\\/])\S")
 
 
@@ -24,7 +24,8 @@ class _EventPrinter:
     Parameters
     ----------
     when_lost
-        Called when nobody reads any more, since the process that started this one has died. Without it that is raised.
+        Called when the reader of the events is gone, because the process that started this one has died. Without it,
+        the OSError is raised.
     """
 
     def __init__(self, when_lost: Callable[[], None] | None = None) -> None:
@@ -48,22 +49,22 @@ class _EventPrinter:
 
 
 def listener(
-    options: argparse.Namespace, when_lost: Callable[[], None] | None = None, go_on: str = "Go on with --resume."
+    options: argparse.Namespace, when_lost: Callable[[], None] | None = None, go_on: str = "Continue with --resume."
 ) -> Callable[[dict[str, Any]], None]:
-    """The listener that the options ask for: JSON lines (``--events``) or a progress bar.
+    """The listener for the given options: JSON lines (``--events``) or a progress bar.
 
     Parameters
     ----------
     when_lost
-        Called when nobody reads the events any more. Without it that is raised.
+        Called when the reader of the events is gone. Without it, the OSError is raised.
     go_on
-        What a person who has stopped it is told to do.
+        The instruction to continue that is shown after a stop.
     """
     if options.events:
         options.printer = _EventPrinter(when_lost)
         return options.printer  # type: ignore[no-any-return]
     if os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0":
-        # One of several processes that torchrun started: the first shows the progress.
+        # Of several processes started by torchrun only the first shows the progress.
         return lambda record: None
     from LASegColearnLib.terminal import TerminalProgress
 
@@ -71,7 +72,7 @@ def listener(
 
 
 def tell_failure(options: argparse.Namespace, error: Exception) -> None:
-    """A sentence for the person; as an event where events are wanted and none has told it yet."""
+    """Report an error as a sentence, or as an event with ``--events`` unless one has reported it already."""
     message = sentence_for(error)
     if not getattr(options, "events", False):
         sys.stderr.write(f"{for_terminal(message)}\n")
@@ -82,9 +83,9 @@ def tell_failure(options: argparse.Namespace, error: Exception) -> None:
 
 
 def tell_unexpected(options: argparse.Namespace, error: Exception) -> int:
-    """Tell the sentence as for any failure, and return the exit code.
+    """Report an unexpected error like any failure, and return the exit code.
 
-    The traceback goes into the run's log, or to standard error without a run.
+    The traceback goes to the run's log, or to standard error if there is no run.
     """
     import traceback
 
@@ -93,17 +94,16 @@ def tell_unexpected(options: argparse.Namespace, error: Exception) -> int:
     tell_failure(options, error)
     details = _without_scans("".join(traceback.format_exception(error)))
     run = getattr(options, "run", None)
-    # The verb `predict` takes several runs, and writes into none of them.
+    # The verb `predict` takes a list of runs, and writes into none of them.
     log_file = RunFolder(run).log if isinstance(run, Path) else None
     try:
-        # A link in a folder from elsewhere may lead to any file.
+        # A link in a foreign folder may lead to any file.
         if log_file is None or log_file.is_symlink():
             raise FileNotFoundError
         with log_file.open("a", encoding="utf-8") as log:
             log.write(details)
     except OSError:
-        # No folder yet; or a full disk, or a folder that may not be used, is what went wrong in the first place, and
-        # has been told.
+        # There is no folder yet. Or a full disk or missing permission was the first error, which is reported already.
         if not is_the_systems_refusal(error):
             sys.stderr.write(for_terminal(details))
     else:
@@ -112,9 +112,9 @@ def tell_unexpected(options: argparse.Namespace, error: Exception) -> int:
 
 
 def _without_scans(text: str) -> str:
-    """Without what names a scan, or a file that the system refused, which may name a patient; the log is handed on.
+    """The text without names of scans and other files, which may name patients, since logs are shared.
 
-    Names may have blanks and quotes in them, so of such a line only its beginning, the kind of the error, is left.
+    Names may contain blanks and quotes, so only the beginning of such a line, the type of the error, is kept.
     """
     from LASegColearnLib.scan_names import SUFFIXES
 
@@ -122,7 +122,7 @@ def _without_scans(text: str) -> str:
     kept = []
     for line in _SYSTEM_ERROR.sub(r"\1", text).splitlines():
         scan = names.search(line)
-        # The lines of the program itself are indented.
+        # Indented lines are source lines of the program.
         if scan is None and (line.startswith(" ") or not _PATH.search(line)):
             kept.append(line)
             continue

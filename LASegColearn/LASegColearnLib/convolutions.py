@@ -1,4 +1,4 @@
-"""Convolutions for processors: right numbers where PyTorch's own are wrong, in fewer seconds where it is slow."""
+"""Convolutions for CPUs that avoid wrong results of PyTorch's own ones, and are faster on some CPUs."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.grad import conv2d_weight, conv3d_input
 
-# Where the gradient by slices was measured to be faster (docs/benchmarks.md): few channels, AVX2 without AVX-512.
+# The gradient by slices was measured to be faster for few channels on AVX2 without AVX-512 (docs/benchmarks.md).
 _MOST_CHANNELS = 16
 _CAPABILITY = "AVX2"
 
-# Up to this length of a side a gradient in bfloat16 cannot be trusted on processors.
+# Up to this side length a bfloat16 gradient cannot be trusted on CPUs.
 _TOO_SHORT = 2
 
 
 class SafeConv3d(nn.Conv3d):
-    """A convolution that computes in float32 on processors where a side of its input has no more than two voxels.
+    """A convolution that computes in float32 on CPUs if a side of its input has at most two voxels.
 
-    On AVX-512 with bfloat16, oneDNN 3.12 (PyTorch 2.13) fills the gradient of a 3x3x3 convolution's weights from memory
-    that nobody wrote when the first side is 2, and ends the program at a 4x4x4 one of stride 2 when the second is 2.
+    On AVX-512 with bfloat16, oneDNN 3.12 (PyTorch 2.13) computes the weight gradient of a 3x3x3 convolution from
+    uninitialized memory if the first side is 2, and crashes in a 4x4x4 one of stride 2 if the second side is 2.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -30,7 +30,7 @@ class SafeConv3d(nn.Conv3d):
 
 
 class Convolution(SafeConv3d):
-    """A 3x3x3 convolution with padding 1; on some processors its weights' gradient is computed by slices."""
+    """A 3x3x3 convolution with padding 1, whose weight gradient is computed by slices on some CPUs."""
 
     def __init__(self, channels_in: int, channels: int) -> None:
         super().__init__(channels_in, channels, kernel_size=3, padding=1)
@@ -57,9 +57,9 @@ def _is_plain_on_cpu(x: torch.Tensor) -> bool:
 
 
 class _GradientBySlices(torch.autograd.Function):
-    """The gradient of the weights as a sum of two-dimensional ones over the slices, for each x offset of the kernel.
+    """The weight gradient as a sum of 2D gradients over the slices, for each x offset of the kernel.
 
-    For few channels oneDNN computes the two-dimensional gradient at twice the rate of the three-dimensional one.
+    For few channels oneDNN computes 2D gradients twice as fast as 3D ones.
     """
 
     @staticmethod
@@ -77,7 +77,7 @@ class _GradientBySlices(torch.autograd.Function):
 
 
 def _weight_gradient(x: torch.Tensor, gradient: torch.Tensor, weight: torch.Tensor, offset: int) -> torch.Tensor:
-    """Gradient (C_out, C_in, 3, 3) of the weights that join each slice of the output to the one ``offset`` away."""
+    """Gradient (C_out, C_in, 3, 3) of the weights from the input slice at ``offset`` to each output slice."""
     length = x.shape[2]
     of_input = slice(max(0, offset), length + min(0, offset))
     of_output = slice(max(0, -offset), length + min(0, -offset))

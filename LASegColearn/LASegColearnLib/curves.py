@@ -1,4 +1,4 @@
-"""A run's events as curves."""
+"""Plots of a run's events."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colors, told apart by people with any color vision.
+# Okabe and Ito's colors, which people with any color vision can distinguish.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# And line styles, for more curves than there are colors.
+# Line styles, if there are more curves than colors.
 STYLES = ("-", "--", ":")
-# A longer legend would lie over the curves.
+# A legend with more entries would cover the curves.
 _MOST_IN_THE_AXES = 4
 _ON_LABELS = ("labeled", "labeled_1", "labeled_2")
 _LOSS_GROUPS = {
@@ -21,12 +21,12 @@ _LOSS_GROUPS = {
     "the teacher's pseudo-labels": "teacher_",
     "mixed patches": "mix_",
 }
-# Parts of the record that are not losses to follow: the sum, and signs of health.
+# Recorded values that are not drawn as losses: the total, and indicators of health.
 _NO_LOSSES = ("total", "disagreement", "pseudo_label_volume", "sure")
 
 
 def loss_curves(events: Sequence[dict[str, Any]]) -> bytes | None:
-    """The parts of the loss over the iterations, a panel for each kind, as PNG; None if there is no progress yet."""
+    """The parts of the loss over the iterations, one panel per kind, as PNG; None if there is no progress yet."""
     progress = [event for event in events if event["event"] == "progress"]
     names = list(dict.fromkeys(name for event in progress for name in event["losses"]))
     panels = _panels(names)
@@ -78,7 +78,7 @@ def dice_curves(runs: Mapping[str, Sequence[dict[str, Any]]]) -> bytes | None:
 
 
 def _panels(names: Sequence[str]) -> dict[str, list[str]]:
-    """Names of losses by the panel that they are drawn in; no panel is empty."""
+    """Names of losses by panel; without empty panels."""
     panels = {"on labels": [name for name in names if name in _ON_LABELS]}
     panels |= {title: [name for name in names if name.startswith(start)] for title, start in _LOSS_GROUPS.items()}
     shown = {name for members in panels.values() for name in members}
@@ -87,12 +87,12 @@ def _panels(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _look(number: int) -> tuple[str, str]:
-    """Color and line style of a curve, by its place among all."""
+    """Color and line style of the curve with this number."""
     return COLORS[number % len(COLORS)], STYLES[number // len(COLORS) % len(STYLES)]
 
 
 def _mark_phases(axes: Axes, progress: Sequence[dict[str, Any]]) -> None:
-    """A line where one phase of the training ends and the next begins."""
+    """Draw a line where a new phase of the training begins."""
     for earlier, later in zip(progress[:-1], progress[1:], strict=True):
         if earlier.get("phase") != later.get("phase"):
             axes.axvline(later["iteration"], color="0.6", linewidth=0.8, linestyle=":")

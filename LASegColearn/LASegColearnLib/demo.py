@@ -1,4 +1,4 @@
-"""The verb `demo`: the whole way on synthetic scans, from no data to a report."""
+"""The verb `demo`: all steps on synthetic scans, from no data to a report."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ def run_demo(
     should_stop: Callable[[], bool] = lambda: False,
     quiet: bool = False,
 ) -> bool:
-    """Make phantoms, train on 4 labeled and 12 unlabeled ones, predict unseen ones, draw a report.
+    """Make phantoms, train on 4 labeled and 12 unlabeled ones, predict unseen ones and write a report.
 
-    The same time is then spent on supervised training alone, which the report shows beside it. Written are the scans,
-    ``<output>/cohort/``, and the runs, ``<output>/colearning/`` (with the report) and ``<output>/supervised/``.
+    The same time is then spent on supervised training alone, which the report shows beside it. The scans are written
+    to ``<output>/cohort/``, the runs to ``<output>/colearning/`` (with the report) and ``<output>/supervised/``.
 
     Parameters
     ----------
     output
-        Folder for everything; refused if it is there already.
+        Folder for all files; it must not exist.
     minutes
         Training time of each of the two runs; the preset's by default.
     seed
-        Of the phantoms and of both runs.
+        Random seed of the phantoms and of both runs.
     device, listeners, should_stop
         As for :func:`~LASegColearnLib.training.train`.
     quiet
-        Leave out what a person reads: the tables, where the results are, and after a stop how to go on.
+        Print nothing for the user: no tables, no location of the results, no instruction to continue after a stop.
 
     Returns
     -------
     bool
-        Whether it came to the end; False when it was stopped.
+        Whether it reached the end; False if it was stopped.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def run_demo(
     settings = replace(preset("demo"), seed=seed)
     if minutes is not None:
         settings = replace(settings, minutes=minutes)
-    # Before anything is made.
+    # Checked before anything is written.
     settings.checked()
     choose_device(device)
     log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def run_demo(
         )
         if not result.finished:
             if not quiet and result.iterations:
-                sys.stdout.write(f'Go on with `lasegcolearn train --run "{run}" --resume`.\n')
+                sys.stdout.write(f'Continue with `lasegcolearn train --run "{run}" --resume`.\n')
             return False
         tables.append((method, compare_networks(RunFolder(run), cohort, device=device, listeners=tuple(listeners))))
     report = write_report(output / "colearning", compare_with=output / "supervised")

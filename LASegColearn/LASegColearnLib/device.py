@@ -1,4 +1,4 @@
-"""Where to compute, and in which precision."""
+"""The device to compute on, and its precision."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Device:
     device
         The PyTorch device.
     precision
-        Type that the networks' convolutions run in; weights and losses stay float32.
+        Data type of the networks' convolutions; weights and losses stay float32.
     description
-        For a person: what is used, and why.
+        Text for the user: the device, and why it was chosen.
     """
 
     device: torch.device
@@ -36,38 +36,38 @@ class Device:
     def autocast(self) -> AbstractContextManager[object]:
         """Context in which a network's forward pass runs in the chosen precision."""
         if self.precision == torch.float32:
-            # Not every PyTorch knows an autocast of every device.
+            # Not every PyTorch version has autocast for every device.
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.precision)
 
     def place(self, network: nn.Module) -> nn.Module:
-        """Move a network to the device, in the layout that convolutions are fast in there."""
+        """Move a network to the device, in the memory layout that is fast for convolutions there."""
         if self.device.type == "mps":
             return network.to(self.device)
         return network.to(self.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     @property
     def scales_gradients(self) -> bool:
-        """float16's range is too small for gradients: they are scaled."""
+        """Whether gradients are scaled, because the range of float16 is too small for them."""
         return self.precision == torch.float16
 
 
 def choose_device(wanted: str = "auto", precision: str = "auto") -> Device:
-    """Choose where to compute: CUDA, then Apple's MPS if it is faster than the CPU, then the CPU.
+    """Choose the device: CUDA, else Apple's MPS if it is faster than the CPU, else the CPU.
 
-    A GPU is tried first (:mod:`~LASegColearnLib.device_trial`): one that computes wrongly is not chosen.
+    A GPU is tested first (:mod:`~LASegColearnLib.device_trial`) and not chosen if it gives wrong results.
 
     Parameters
     ----------
     wanted
-        ``auto``, ``cuda``, ``cuda:N``, ``mps`` or ``cpu``. A device asked for by name is never replaced by another.
+        ``auto``, ``cuda``, ``cuda:N``, ``mps`` or ``cpu``. A device given by name is never replaced by another.
     precision
         ``auto``, ``float32``, ``bfloat16`` or ``float16``.
 
     Raises
     ------
     InputError
-        If the device is not there, or cannot compute in the precision.
+        If the device is not available, or cannot compute in the precision.
     """
     kind = wanted.partition(":")[0]
     if kind not in ("auto", "cuda", "mps", "cpu"):
@@ -94,7 +94,7 @@ _MISCOMPUTES = f"PyTorch {torch.__version__} gives wrong results on it"
 
 
 def _gpus() -> list[torch.device]:
-    """Those that PyTorch finds, the better one first."""
+    """The available kinds of GPU, the better one first."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     return [torch.device(name) for name, is_there in there.items() if is_there]
 
@@ -129,7 +129,7 @@ def _named_gpu(wanted: str, precision: str) -> Device:
 
 
 def _tried(gpu: torch.device, precision: str) -> Device | None:
-    """The GPU with the first of its precisions that it computes rightly in; none if there is none."""
+    """The GPU with the first precision in which its results are right; None if there is none."""
     for dtype in _gpu_precisions(gpu, precision):
         found = Device(gpu, dtype, _description(gpu, dtype))
         if computes_rightly(found, _float32_processor()):
@@ -138,7 +138,7 @@ def _tried(gpu: torch.device, precision: str) -> Device | None:
 
 
 def _processor(precision: str, why: str = "") -> Device:
-    """The CPU; ``why`` it and no GPU."""
+    """The CPU; ``why`` is the reason for not using a GPU."""
     cpu = torch.device("cpu")
     dtype = _cpu_precision(precision)
     return Device(cpu, dtype, _description(cpu, dtype, why))
@@ -149,9 +149,9 @@ def _float32_processor() -> Device:
 
 
 def device_for_model(wanted: str, precision: str) -> Device:
-    """As :func:`choose_device`, for a model that may have been trained elsewhere.
+    """Like :func:`choose_device`, for a model that may have been trained on another device.
 
-    It computes in the precision that it was trained in, or where the device lacks that one, in what suits the device.
+    The precision is that of its training or, if the device does not support that, the device's own choice.
     """
     try:
         return choose_device(wanted, precision)
@@ -160,7 +160,7 @@ def device_for_model(wanted: str, precision: str) -> Device:
 
 
 def _cuda(wanted: str) -> torch.device:
-    """The GPU called ``cuda`` or ``cuda:N``. Raises :class:`InputError` if there are not that many."""
+    """The GPU named ``cuda`` or ``cuda:N``. Raises :class:`InputError` if there is none with this number."""
     number, there = wanted.partition(":")[2], torch.cuda.device_count()
     if number and not (number.isdecimal() and int(number) < there):
         known = "cuda:0" if there == 1 else f"cuda:0 to cuda:{there - 1}"
@@ -169,14 +169,14 @@ def _cuda(wanted: str) -> torch.device:
 
 
 def _gpu_precisions(gpu: torch.device, wanted: str) -> list[torch.dtype]:
-    """What a GPU may compute in, the fastest first. Raises :class:`InputError` where it has not got what is wanted."""
+    """Precisions to try on a GPU, the fastest first. Raises :class:`InputError` if it lacks the wanted one."""
     if gpu.type == "mps":
         if wanted == "bfloat16":
             raise _not_there("bfloat16", "mps, which does not support it")
         if wanted == "float16":
             raise _not_there("float16", "mps; it is for CUDA")
         return [torch.float32]
-    # AMD's GPUs count otherwise; those that PyTorch is built for have both.
+    # AMD's GPUs number their capabilities differently; those that PyTorch supports have both types.
     capability = (8, 0) if torch.version.hip else torch.cuda.get_device_capability(gpu)
     has_bfloat16 = capability >= _FIRST_WITH_BFLOAT16
     if wanted == "bfloat16" and not has_bfloat16:
@@ -188,7 +188,7 @@ def _gpu_precisions(gpu: torch.device, wanted: str) -> list[torch.dtype]:
     return [torch.bfloat16 if has_bfloat16 else torch.float16, torch.float32]
 
 
-# Compute capabilities: Ampere, Volta. Older ones emulate bfloat16, or have it not, and are slower in float16.
+# Compute capabilities of Ampere and Volta. Older GPUs emulate or lack bfloat16, and are slower in float16.
 _FIRST_WITH_BFLOAT16 = (8, 0)
 _FIRST_WITH_FAST_FLOAT16 = (7, 0)
 
@@ -207,15 +207,15 @@ def _not_there(precision: str, on: str) -> InputError:
 
 
 def _bfloat16_is_faster_on_cpu() -> bool:
-    """Measure what trainings spend most time on: AMX gains by bfloat16, AVX-512 alone may lose, others lose much.
+    """Measure a convolution: with AMX bfloat16 is faster, with AVX-512 alone it may be slower, on others much slower.
 
-    Two images at least: one alone PyTorch convolves in float32 by a way of its own, several times as slowly. And
-    not smaller: beside other work the ratio would vary around the limit. But first much smaller ones: a processor that
-    has no instructions for it takes fifty times as long, half a minute for the larger ones.
+    Two images, since PyTorch convolves a single one in float32 by an algorithm that is several times slower. Smaller
+    images would give a ratio that varies around the limit when other programs run. Still, much smaller ones are tried
+    first: a CPU without bfloat16 instructions takes fifty times as long, half a minute for the larger ones.
     """
     layer = nn.Conv3d(16, 16, 3, padding=1).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
-    # Where the system counts finely what a thread has computed, other programs do not matter.
+    # A thread's own computing time does not depend on other programs; Windows measures it too coarsely.
     clock = time.perf_counter if sys.platform == "win32" else time.thread_time
 
     def seconds(images: torch.Tensor, dtype: torch.dtype) -> float:
@@ -225,7 +225,7 @@ def _bfloat16_is_faster_on_cpu() -> bool:
         return clock() - start
 
     def times_of_float32(side: int, turns: int) -> float:
-        """In turns and the fastest of each, since other programs may take the processors for a while."""
+        """Time of bfloat16 as a multiple of float32's: the fastest of alternating runs, as other programs interfere."""
         images = torch.ones(2, 16, side, side, side).contiguous(memory_format=torch.channels_last_3d).requires_grad_()
         taken = [(seconds(images, torch.float32), seconds(images, torch.bfloat16)) for _ in range(turns)]
         as_float32, as_bfloat16 = (min(of_each) for of_each in zip(*taken, strict=True))

@@ -1,7 +1,7 @@
-"""Trying a device before a training is trusted to it: whether it computes what a processor does, and how fast.
+"""Tests whether a device gives the same results as the CPU, and how fast it is.
 
-That PyTorch finds a GPU does not say that it has been built for it, that all layers are written for it, or that their
-results are right: some GPUs answer a convolution in float16 with NaN.
+PyTorch may find a GPU that it was not built for, that lacks some layers, or that gives wrong results: on some GPUs a
+convolution in float16 returns NaN.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from torch import nn
 from LASegColearnLib.errors import is_out_of_memory
 from LASegColearnLib.networks import stop_dropout
 
-# Largest difference from the processor's float32, as a share of its norm. A convolution in float32 on a GPU may round
-# its inputs to TF32; a wrong kernel is wrong by far more than any precision.
+# Largest difference from the CPU's float32 result, relative to its norm. A GPU may round the inputs of a float32
+# convolution to TF32; the error of a wrong kernel is far larger than any rounding.
 _TOLERANCE = {torch.float32: 0.01, torch.float16: 0.05, torch.bfloat16: 0.1}
 _PASSES = 3
-# Channels into and out of the V-Net's convolutions. Apple's GPUs have computed some widths wrongly and others rightly
-# (PyTorch issue 197114).
+# Input and output channels of the V-Net's convolutions. Apple's GPUs gave wrong results only for some widths (PyTorch
+# issue 197114).
 _WIDTHS = ((1, 8), (1, 16), (8, 8), (16, 16), (32, 32), (64, 64), (128, 128), (256, 256), (8, 2), (16, 2))
 _WIDTHS_SIDE = 8
 
 
 class Place(Protocol):
-    """What is used of :class:`~LASegColearnLib.device.Device`."""
+    """The part of :class:`~LASegColearnLib.device.Device` that is used here."""
 
     @property
     def device(self) -> torch.device: ...
@@ -42,12 +42,12 @@ class Place(Protocol):
 
 
 def computes_rightly(place: Place, processor: Place) -> bool:
-    """Whether the V-Net's kinds of layers give there what they do on the processor in float32, and so the gradients.
+    """Whether the V-Net's kinds of layers, and their gradients, agree with the CPU's float32 results.
 
     Raises
     ------
     RuntimeError
-        If there is not enough memory free for even that.
+        If there is not enough free memory even for this test.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -68,10 +68,10 @@ def _is_right(place: Place, processor: Place, layers: nn.Module, images: torch.T
 
 
 def compiles_rightly(place: Place, network: nn.Module, images: torch.Tensor) -> bool:
-    """Whether `torch.compile` keeps what a network says of images (N, 1, X, Y, Z) there; of gradients that they exist.
+    """Whether `torch.compile` preserves a network's output for images (N, 1, X, Y, Z) and gives finite gradients.
 
-    Whatever a compiler raises passes through. The network itself is not changed; it is tried in training, without
-    dropout, which a compiled network draws otherwise.
+    Exceptions of the compiler are passed on. The network itself is not changed. It is tried in training mode without
+    dropout, for which a compiled network draws other random numbers.
     """
     plain = copy.deepcopy(network).requires_grad_(True).train()
     stop_dropout(plain)
@@ -81,7 +81,7 @@ def compiles_rightly(place: Place, network: nn.Module, images: torch.Tensor) -> 
     with torch.enable_grad(), place.autocast():
         found, wanted = fused(shown), plain(shown)
     found.float().mean().backward()
-    # A whole network's gradients are not compared: in bfloat16 they are rounded differently by most of their length.
+    # The gradients of a whole network are not compared, since in bfloat16 their rounding errors are too large.
     gradients = [parameter.grad for parameter in fused.parameters() if parameter.grad is not None]
     finite = bool(gradients) and all(bool(gradient.isfinite().all()) for gradient in gradients)
     return finite and _are_alike([found.detach().float()], [wanted.detach().float()], place.precision)
@@ -96,14 +96,14 @@ def _are_alike(found: list[torch.Tensor], wanted: list[torch.Tensor], precision:
 
 
 def seconds_of_a_pass(place: Place) -> float:
-    """Time of a forward and a backward pass of such layers, the fastest of some, without the first."""
+    """Seconds of a forward and backward pass of such layers: the fastest of some, after one to warm up."""
     with torch.random.fork_rng(devices=[]):
         layers = _layers(16)
         images = torch.randn(2, 16, 32, 32, 32)
 
     def seconds() -> float:
         start = time.perf_counter()
-        # The result is waited for, since it is copied.
+        # This waits for the result, since it copies it to the CPU.
         _answer(place, layers, images)
         return time.perf_counter() - start
 
@@ -112,7 +112,7 @@ def seconds_of_a_pass(place: Place) -> float:
 
 
 def _layers(channels: int) -> nn.Module:
-    """Convolution, normalization, halving and doubling."""
+    """Convolution, normalization, downsampling and upsampling."""
     return nn.Sequential(
         nn.Conv3d(channels, channels, 3, padding=1),
         nn.BatchNorm3d(channels),
@@ -126,13 +126,13 @@ def _layers(channels: int) -> nn.Module:
 
 
 def _answer(place: Place, layers: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
-    """Output of the layers, and the gradients of images and weights, on the processor in float32."""
+    """Output of the layers and gradients of images and weights, copied to the CPU in float32."""
     network = place.place(copy.deepcopy(layers)).train()
     shown = images.to(place.device, copy=True).requires_grad_()
     with torch.enable_grad():
         with place.autocast():
             output = network(shown)
-        # Not the mean, whose gradient is too small a number for float16.
+        # Not the mean, whose gradient would be too small for float16.
         output.float().square().sum().backward()
     assert shown.grad is not None
     gradients = [parameter.grad for parameter in network.parameters() if parameter.ndim > 1]

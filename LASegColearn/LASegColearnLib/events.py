@@ -1,4 +1,4 @@
-"""What a run tells the outside: one JSON object a line, to a file of the run and to whoever listens."""
+"""The events of a run: one JSON object per line in a file of the run, and calls of listeners."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from LASegColearnLib.errors import InputError, Problem, recorded_sentence, sente
 
 Listener = Callable[[dict[str, Any]], None]
 
-# What is taken of events; a file from elsewhere, or a damaged one, may lack some.
+# Fields that readers of events rely on; foreign or damaged files may lack some.
 _FIELDS: dict[str, dict[str, Any]] = {
     "started": {"device": str},
     "progress": {"iteration": int, "losses": dict},
@@ -37,7 +37,7 @@ class EventLog:
     Raises
     ------
     InputError
-        If the file is a link: in a folder from elsewhere it may lead to any file of this machine.
+        If the file is a link: in a foreign folder it may lead to any file of this computer.
     """
 
     def __init__(self, path: Path | None, *listeners: Listener) -> None:
@@ -58,7 +58,7 @@ class EventLog:
         self._tell(record)
 
     def warn(self, message: str, recorded: str) -> None:
-        """Tell a warning, and record another text of it: what is kept and handed on names no files."""
+        """Emit a warning, but record another text for it: recorded texts must not name files."""
         self._record({"event": "warning", "message": recorded})
         self._tell({"event": "warning", "message": message})
 
@@ -73,7 +73,7 @@ class EventLog:
 
     @contextmanager
     def telling_failure(self) -> Iterator[None]:
-        """Record whatever ends this block with an error, then let the error go on; close the file in any case."""
+        """Report an exception of this block as a ``failed`` event and raise it again; always closes the file."""
         try:
             yield
         except Exception as error:
@@ -90,7 +90,7 @@ class EventLog:
 
 
 def event_line(record: dict[str, Any]) -> str:
-    """One event as a line of JSON."""
+    """An event as a line of JSON."""
     return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -105,7 +105,7 @@ def _plain(value: Any) -> Any:
 
 
 def _end_last_line(path: Path) -> None:
-    """A killed run may have left half a line: end it, so that the next event has a line of its own."""
+    """End a line that a killed run has left incomplete, so that the next event starts a new line."""
     if path.exists() and path.stat().st_size:
         with path.open("rb+") as file:
             file.seek(-1, 2)
@@ -114,9 +114,9 @@ def _end_last_line(path: Path) -> None:
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """Read ``events.jsonl``; a line that a killed run left half written is passed over.
+    """Read ``events.jsonl``; incomplete lines of a killed run are skipped.
 
-    Progress of an iteration that was repeated after a kill replaces the earlier one.
+    Events of iterations that were repeated after a kill replace the earlier ones.
     """
     events: list[dict[str, Any]] = []
     if not path.exists():
@@ -128,7 +128,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
             continue
         if _is_whole(event):
             events.append(event)
-    # From the end: of each kind the smallest iteration that came later.
+    # Going backwards, the smallest iteration seen so far, for each kind of event.
     later = {"progress": math.inf, "validated": math.inf}
     kept = []
     for event in reversed(events):
@@ -142,7 +142,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
 
 
 def _is_whole(event: Any) -> bool:
-    """Whether it is an event, with what curves and reports take of its kind."""
+    """Whether it is an event with the fields that curves and reports need."""
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
         return False
     return all(isinstance(event.get(name), kind) for name, kind in _FIELDS.get(event["event"], {}).items())

@@ -1,4 +1,4 @@
-"""Watches for the ways in which learning from two students goes wrong without any error."""
+"""Detects silent failures of learning from two students."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _WINDOW = 50
 
 
 class HealthWatch:
-    """Warns, once each, when the students agree on everything or the teacher predicts nothing.
+    """Warns once if the students agree everywhere, and once if the teacher predicts nothing.
 
-    Looks at the parts ``disagreement`` (share of the voxels on which the students differ) and
-    ``pseudo_label_volume`` (share of the voxels that the teacher calls left atrium), where a method reports them.
+    It watches the values ``disagreement`` (share of the voxels on which the students differ) and
+    ``pseudo_label_volume`` (share of the voxels that the teacher labels left atrium), if a method reports them.
     """
 
     def __init__(self, events: EventLog) -> None:
@@ -22,7 +22,7 @@ class HealthWatch:
         self._warned: set[str] = set()
 
     def watch(self, parts: dict[str, float]) -> None:
-        """Take in one iteration's parts."""
+        """Take the values of one iteration."""
         self._warn_if_below("disagreement", parts, 1e-5, "The two students give identical predictions.")
         self._warn_if_below("pseudo_label_volume", parts, 1e-5, "The teacher predicts nothing on the unlabeled scans.")
 

@@ -1,4 +1,4 @@
-"""Which cases are held out for validation, in this training and since earlier rounds."""
+"""Chooses the cases that are held out for validation, in this training and from earlier rounds."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from LASegColearnLib.events import EventLog
 from LASegColearnLib.roles import RoleLedger
 from LASegColearnLib.settings import Settings
 
-# With fewer labeled cases than this, each is worth more as a label than as a check.
+# With fewer labeled cases than this, each is worth more for training than for validation.
 _FEWEST_FOR_HOLDOUT = 5
 
 
 def earlier_roles(ledger: RoleLedger, initial: dict[str, Any] | None) -> RoleLedger:
-    """What was trained and validated on before, in this study and by the model to start from."""
+    """Scans that were trained or validated on before, in this study or by the model to start from."""
     if initial is None:
         return RoleLedger(ledger.trained, ledger.validated)
     lineage = initial["lineage"]
@@ -29,9 +29,9 @@ def earlier_roles(ledger: RoleLedger, initial: dict[str, Any] | None) -> RoleLed
 def without_held_out(
     members: Cohort, checked: CheckedCohort, earlier: RoleLedger, min_unlabeled: int
 ) -> tuple[Cohort, list[str]]:
-    """Leave out the unlabeled cases that earlier rounds have validated on; says which.
+    """The cohort without unlabeled cases that earlier rounds validated on, and a message that names them.
 
-    With fewer labels than there are, such a case counts as unlabeled, and nobody has chosen it for that.
+    If a training uses fewer labels than there are, such a case would otherwise count as unlabeled.
 
     Raises
     ------
@@ -58,9 +58,9 @@ def without_held_out(
 def with_holdout(
     members: Cohort, hashes: dict[str, str], settings: Settings, earlier: RoleLedger, min_labeled: int
 ) -> tuple[Cohort, list[str]]:
-    """Hold out some labeled cases for validation if the cohort has none; says what was done.
+    """Hold out some labeled cases for validation if the cohort has none; returns the cohort and a message.
 
-    Cases that an earlier round held out are held out again, and none that it trained on.
+    Cases that an earlier round held out are held out again; cases that it trained on are not.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def with_holdout(
 
 
 def record_roles(ledger: RoleLedger, lineage: dict[str, list[str]], events: EventLog) -> None:
-    """Note beside the cohort what this training and its forebears have trained and validated on; warns if it cannot."""
+    """Record beside the cohort the scans that this model and its predecessors used; warns if that fails."""
     try:
         ledger.record(trained=lineage["trained"], validated=lineage["validated"])
     except OSError:

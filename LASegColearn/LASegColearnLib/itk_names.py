@@ -1,4 +1,4 @@
-"""Names of files as ITK can open them on every system."""
+"""File names in the form in which ITK can open them on every system."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import SimpleITK as sitk
 
 from LASegColearnLib.errors import InputError, Problem
 
-# A plain python.exe hands ITK its names in the system's code page, in which letters of other languages are lost (ITK
-# issue 6739, SimpleITK issue 651). Slicer's own executables do not have that limit; the engine's process has.
+# In a plain python.exe ITK gets file names in the system's code page, which lacks the letters of other languages (ITK
+# issue 6739, SimpleITK issue 651). Slicer's own executables do not have this limit, but the engine's process does.
 _ASCII_ONLY = sys.platform == "win32"
 
 
 def itk_name(path: Path) -> str:
     """The file's name for ITK's readers and writers.
 
-    Under Windows the short name stands for a folder with letters beyond ASCII. The file's own name has to have its
-    ending, by which ITK knows the format, and short names cut it off.
+    On Windows a folder with non-ASCII letters is replaced by its short name. The file's own name is kept, since short
+    names truncate the suffix by which ITK recognizes the format.
 
     Raises
     ------
     InputError
-        If the name has letters of another encoding than the system's; under Windows, if there is no such name.
+        If the name is not valid in the system's encoding, or on Windows if there is no ASCII name.
     """
     try:
         str(path).encode("utf-8")
@@ -44,7 +44,7 @@ def itk_name(path: Path) -> str:
     raise InputError(
         Problem(
             path.name,
-            f"Its {where} has letters that scans cannot be read or written by under Windows.",
+            f"Its {where} has letters with which scans cannot be read or written on Windows.",
             f"Give it a {where} of the letters a-z, numbers, '-' and '_'.",
         )
     )
@@ -54,14 +54,14 @@ def image_reader(path: Path) -> sitk.ImageFileReader:
     """ITK's reader for a file; raises as :func:`itk_name`."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(itk_name(path))
-    # Of the formats of scans this alone is not known by an ending in capitals.
+    # ITK recognizes all formats of scans by suffixes in capitals, except MetaImage.
     if path.suffix.lower() in (".mha", ".mhd"):
         reader.SetImageIO("MetaImageIO")
     return reader
 
 
 def _short_name(folder: Path) -> str:
-    """The 8.3 name that Windows keeps for the folder; its own name where there is none."""
+    """The 8.3 name that Windows keeps for the folder; its own name if there is none."""
     if sys.platform == "win32":
         import ctypes
 

@@ -1,4 +1,4 @@
-"""The verb `judge`: how good a run's model is on the validation cases, and whether it is better than an earlier one."""
+"""The verb `judge`: evaluates a run's model on the validation cases and compares it with an earlier one."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _FOLDER = "judged"
 
 @dataclass(frozen=True)
 class Judgement:
-    """A model on cases that it was not trained on.
+    """The metrics of a model on cases that it was not trained on.
 
     Attributes
     ----------
     rows
-        The model's metrics, a row a case; distances in mm.
+        The model's metrics, one row per case; distances in mm.
     earlier
-        The same of the model it is compared with, in the same order; none without one.
+        The same for the earlier model, in the same order; empty without one.
     comparison
-        Dice of the model against the earlier one's; None without one.
+        Comparison of the two models' Dice; None without an earlier model.
     left_out
-        Ids of validation cases that one of the two was trained on, so that they say nothing.
+        Ids of validation cases that one of the models was trained on, and that are therefore not used.
     """
 
     rows: list[EvaluatedCase]
@@ -52,17 +52,17 @@ def judge(
     device: str = "auto",
     listeners: Sequence[Listener] = (),
 ) -> Judgement:
-    """Predict the validation cases with a run's last model, and with an earlier run's, and compare with their labels.
+    """Predict the validation cases with the last model of a run, and of an earlier run, and compare with their labels.
 
-    Segmentations and ``metrics.csv`` go into a folder ``judged`` of each run, which every judging makes anew: the run's
-    own predictions and metrics, which may have been corrected, are left alone.
+    Segmentations and ``metrics.csv`` are written to the folder ``judged`` of each run, which is recreated each time.
+    The run's own predictions and metrics, which may have been corrected, are not changed.
 
     Parameters
     ----------
     run
         Run folder of the model.
     against
-        Run folder of the earlier model; none to judge one alone.
+        Run folder of the earlier model; None to evaluate one model alone.
     cohort
         Cohort file with the validation cases; the run's own by default.
     device
@@ -73,8 +73,8 @@ def judge(
     Raises
     ------
     InputError
-        If a run has no whole checkpoint, a validation case's scan or label cannot be used, or there is no validation
-        case that neither model was trained on.
+        If a run has no intact checkpoint, the scan or label of a validation case cannot be used, or every validation
+        case was trained on by one of the models.
     """
     events = EventLog(None, *listeners)
     with events.telling_failure():
@@ -84,7 +84,7 @@ def judge(
             for one in runs
         ]
         members = load_cohort(cohort or runs[0].cohort).validation
-        # All of it before the judgement of before is removed, and before minutes of prediction.
+        # All checks come before the earlier results are removed, and before minutes of prediction.
         hashes = check_cohort(Cohort((), (), members), min_labeled=0, min_unlabeled=0).content_hashes
         unseen = [case for case in members if hashes[case.id] not in set().union(*trained)]
         left_out = [case.id for case in members if case not in unseen]
@@ -99,7 +99,7 @@ def judge(
 
 
 def figures_of(judgement: Judgement) -> dict[str, Any]:
-    """A judgement as plain values: means over the cases by measure, Dice by case, the comparison."""
+    """A judgement as plain values: the mean of each measure, the Dice of each case, and the comparison."""
 
     def means(rows: list[EvaluatedCase]) -> dict[str, float] | None:
         found = summarize(rows)
@@ -112,14 +112,14 @@ def figures_of(judgement: Judgement) -> dict[str, Any]:
         "dice": {row.case: row.metrics.dice for row in judgement.rows},
         "comparison": None if judgement.comparison is None else asdict(judgement.comparison),
         "left_out": judgement.left_out,
-        # Empty predictions, which have no distances: their means are of the others.
+        # Number of empty predictions, which have no distances and are not in the means of these.
         "undefined": summarize(judgement.rows)["hd95"].undefined,
         "earlier_undefined": summarize(judgement.earlier)["hd95"].undefined,
     }
 
 
 def _rows(run: RunFolder, cohort: Cohort, device: str, events: EventLog, number: int, runs: int) -> list[EvaluatedCase]:
-    """The metrics of one run's model; the progress counts the cases of all runs."""
+    """The metrics of one run's model; progress is counted over the cases of all runs."""
     of = len(cohort.validation)
 
     def tell(event: dict[str, Any]) -> None:
@@ -128,7 +128,7 @@ def _rows(run: RunFolder, cohort: Cohort, device: str, events: EventLog, number:
 
     scans = [(case.id, case.image) for case in cohort.validation]
     folder = run.path / _FOLDER
-    # What cannot be removed, since it is open in another program, is replaced below, or belongs to another case.
+    # Files that cannot be removed, since another program has them open, are replaced below or belong to other cases.
     shutil.rmtree(folder, ignore_errors=True)
     found = predict(run.last_checkpoint, scans, folder, figures=False, overwrite=True, device=device, listeners=[tell])
     network = found[0].figures["network"] if found else ""
@@ -138,8 +138,8 @@ def _rows(run: RunFolder, cohort: Cohort, device: str, events: EventLog, number:
     except PermissionError:
         events.emit(
             "warning",
-            message=f"The table {_FOLDER}/{run.metrics.name} could not be replaced, as when it is open in another "
-            "program. It holds the figures of before.",
+            message=f"The table {_FOLDER}/{run.metrics.name} could not be replaced, perhaps because another program "
+            "has it open. It still holds the earlier figures.",
         )
     return rows
 
@@ -148,4 +148,4 @@ def _no_cases(left_out: list[str]) -> Problem:
     remedy = "Give at least three labeled cases the role validation before the first training."
     if left_out:
         return Problem("judge", "All validation cases were trained on by one of the two models.", remedy)
-    return Problem("judge", "There is no validation case, so nothing tells how good the model is.", remedy)
+    return Problem("judge", "There is no validation case to evaluate the model on.", remedy)

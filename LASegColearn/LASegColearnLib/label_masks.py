@@ -1,4 +1,4 @@
-"""From the image of a label file, one segment or several, to the mask of the one that is wanted."""
+"""Reads the mask of the wanted segment from a label file with one segment or several."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Segment:
 
 
 def read_mask(path: Path, segment: str | None, name: str) -> tuple[sitk.Image, bool]:
-    """The label as uint8 0/1 on its own grid, and whether it is a segmentation of 3D Slicer."""
+    """The label as uint8 0/1 on its own grid, and whether the file is a segmentation of 3D Slicer."""
     image = read_image(path, name, "label")
     layers = _layers(image)
     segments = _segments(image, len(layers), name)
@@ -35,9 +35,9 @@ def read_mask(path: Path, segment: str | None, name: str) -> tuple[sitk.Image, b
 
 
 def _segments(image: sitk.Image, layers: int, name: str) -> list[_Segment]:
-    """The segments that a `.seg.nrrd` header lists; none for a plain label map.
+    """The segments listed in a `.seg.nrrd` header; none for a plain label map.
 
-    As in Slicer, a segment without a value has 1 in a layer of its own (files before Slicer 4.11).
+    As in Slicer, a segment without a label value has value 1 in its own layer (files before Slicer 4.11).
     """
     header = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys() if key.startswith("Segment")}
     found = []
@@ -83,7 +83,7 @@ def _segment_mask(
 
 
 def _segments_named(segments: Sequence[_Segment], wanted: str) -> Sequence[_Segment]:
-    """Those of the very name; else of the id; else of the name in other upper and lower case."""
+    """The segments with exactly this name; else those with this id; else those whose name differs only in case."""
     for same in (
         lambda segment: segment.name == wanted,
         lambda segment: segment.id == wanted,
@@ -102,7 +102,7 @@ def _bad_header(name: str) -> InputError:
 
 
 def _layers(image: sitk.Image) -> list[sitk.Image]:
-    """Overlapping segments lie in layers: components of a vector image, or the last axis of a 4D one."""
+    """The layers for overlapping segments: components of a vector image, or the last axis of a 4D image."""
     if image.GetNumberOfComponentsPerPixel() > 1:
         return [sitk.VectorIndexSelectionCast(image, i) for i in range(image.GetNumberOfComponentsPerPixel())]
     if image.GetDimension() == 4:

@@ -1,4 +1,4 @@
-"""The losses of the paper, by MONAI and PyTorch."""
+"""The losses of the paper, implemented with MONAI and PyTorch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _linear_dice = DiceLoss(sigmoid=False, batch=True, smooth_nr=1e-8, smooth_dr=1e-
 def foreground_probability(logits: torch.Tensor) -> torch.Tensor:
     """Softmax of the left atrium's channel: (N, 2, X, Y, Z) -> (N, X, Y, Z) in float32.
 
-    For two classes the softmax is the sigmoid of the difference of the logits: one pass instead of three.
+    For two classes the softmax equals the sigmoid of the difference of the logits, which takes one pass, not three.
     """
     return torch.sigmoid(logits[:, 1].float() - logits[:, 0].float())
 
@@ -42,14 +42,14 @@ def dice_loss(probability: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def linear_dice_loss(probability: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Soft Dice with plain sums in the denominator, one sum over all that is given, as in MC-Net and SS-Net.
+    """Soft Dice loss without squares in the denominator, with sums over the whole input, as in MC-Net and SS-Net.
 
     Parameters
     ----------
     probability
-        Of any shape.
+        Array of any shape.
     target
-        Of the same shape, 0 to 1; never gets a gradient.
+        Array of the same shape, 0 to 1; never gets a gradient.
     """
     return _linear_dice(probability.reshape(1, 1, -1), target.detach().reshape(1, 1, -1))
 
@@ -57,7 +57,7 @@ def linear_dice_loss(probability: torch.Tensor, target: torch.Tensor) -> torch.T
 def mix_loss(probability: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """One term of eq. 17: mean squared error between softmax and one-hot target over all voxels and both classes.
 
-    With two classes both channels differ from their targets by the same amount, so the foreground's mean is the mean.
+    Both channels differ from their targets by the same amount, so the foreground's mean equals the mean over both.
     """
     return F.mse_loss(probability, target.detach())
 

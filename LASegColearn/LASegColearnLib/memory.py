@@ -1,4 +1,4 @@
-"""The computer's memory, and about how much of it a training takes."""
+"""The computer's memory, and an estimate of the memory that a training needs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from LASegColearnLib.methods import method_class
 from LASegColearnLib.settings import Settings
 
 _LIMIT_OF_A_CONTAINER = Path("/sys/fs/cgroup/memory.max")
-# PyTorch, MONAI and the scans that are read at a time.
+# PyTorch, MONAI, and the scans that are read at the same time.
 _WITHOUT_NETWORKS = 700_000_000
 _BYTES_A_NUMBER = 4
 
 
 def memory_of_a_training(settings: Settings) -> int:
-    """About how many bytes one model's training takes on a processor in float32, at its peak."""
-    # Each part of a batch has its own mixed patch.
+    """Estimate of the peak memory in bytes of one model's training on a CPU in float32."""
+    # Each part of a batch has one mixed patch.
     patches = (settings.labeled_batch + settings.unlabeled_batch) / settings.batch_parts + 1
     feature_map = _BYTES_A_NUMBER * settings.filters * math.prod(settings.patch_size)
     kept = method_class(settings.method).feature_maps_of_a_step
@@ -26,7 +26,7 @@ def memory_of_a_training(settings: Settings) -> int:
 
 
 def memory_of_the_computer() -> int | None:
-    """Bytes of memory that there are, whoever uses them; of a container (cgroup v2) its limit. None if not known."""
+    """Total memory in bytes, used or not, limited by the container (cgroup v2) if there is one; None if unknown."""
     found = [amount for amount in (_installed(), _of_the_container()) if amount is not None]
     return min(found, default=None)
 
@@ -41,7 +41,7 @@ def _installed() -> int | None:
 
 
 def _installed_under_windows() -> int | None:
-    """As https://learn.microsoft.com/windows/win32/api/sysinfoapi/nf-sysinfoapi-globalmemorystatusex has it."""
+    """See https://learn.microsoft.com/windows/win32/api/sysinfoapi/nf-sysinfoapi-globalmemorystatusex."""
     if sys.platform != "win32":
         return None
     import ctypes
@@ -68,5 +68,5 @@ def _of_the_container() -> int | None:
     try:
         return int(_LIMIT_OF_A_CONTAINER.read_text("ascii"))
     except (OSError, ValueError):
-        # "max" where there is no limit.
+        # The file contains "max" if there is no limit.
         return None

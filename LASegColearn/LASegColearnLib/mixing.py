@@ -1,4 +1,4 @@
-"""INDMIX and OUTDMIX: copy-paste between two patches, and the targets that belong to it (eqs. 11-14)."""
+"""INDMIX and OUTDMIX: copy-paste between two patches, and the targets for it (eqs. 11-14)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import torch
 
 
 def mixing_mask(shape: Sequence[int], crop: float, rng: np.random.Generator) -> torch.Tensor:
-    """A mask that is 1 outside one box and 0 inside it.
+    """A mask that is 1 outside a randomly placed box and 0 inside it.
 
     Parameters
     ----------
     shape
         Voxels (X, Y, Z) of the patch.
     crop
-        Side of the box as a share of the patch's side on each axis; the paper's cropping parameter. 1 fills the patch.
+        Side of the box as a share of the patch's side along each axis: the paper's cropping parameter. 1 fills the
+        patch.
     rng
-        Chooses the box's place, uniformly among all places inside the patch.
+        Generator for the box's position, uniform over all positions inside the patch.
 
     Returns
     -------
@@ -29,7 +30,7 @@ def mixing_mask(shape: Sequence[int], crop: float, rng: np.random.Generator) -> 
 
 
 def box_mask(shape: Sequence[int], lengths: Sequence[int], rng: np.random.Generator) -> torch.Tensor:
-    """The same with the box's sides in voxels."""
+    """Like :func:`mixing_mask`, with the sides of the box in voxels."""
     mask = torch.ones(tuple(shape))
     box = []
     for side, length in zip(shape, lengths, strict=True):
@@ -43,7 +44,7 @@ def mix(outside: torch.Tensor, inside: torch.Tensor, mask: torch.Tensor) -> torc
     """``outside`` where the mask is 1, ``inside`` where it is 0: eqs. 11 and 12, and their targets.
 
     With a labeled patch outside and an unlabeled one inside this is Mixed_1 (eq. 11), the other way round Mixed_2
-    (eq. 12). Targets are composed by the same call with the same mask, since a target must be put together as its
-    image was; eq. 13 as printed puts label and pseudo-label the other way round.
+    (eq. 12). Targets are composed with the same mask, since a target must match its image; eq. 13 as printed has label
+    and pseudo-label the other way round.
     """
     return torch.where(mask.bool(), outside, inside)

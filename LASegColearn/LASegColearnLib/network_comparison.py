@@ -1,4 +1,4 @@
-"""All networks of a run against the validation labels, in one table."""
+"""Compares all networks of a run with the validation labels in one table."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def compare_networks(
 ) -> str:
     """Predict the validation cases with every network of the run's last checkpoint and compare with their labels.
 
-    The predicting network's segmentations go into the run's ``predictions/``, the others' (and the mean of all's)
-    into ``predictions-of-networks/<name>/``; all metrics into ``metrics.csv``.
+    The predicting network's segmentations are written to the run's ``predictions/``, those of the others (and of the
+    mean of all) to ``predictions-of-networks/<name>/``, and all metrics to ``metrics.csv``.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The V-Net that every network of the method is, in the layout the left-atrium benchmark's methods share."""
+"""The V-Net, in the layout that the methods of the left atrium benchmark share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from LASegColearnLib.convolutions import Convolution
 
-# How many convolutions stand in a block, from full resolution to the coarsest.
+# Number of convolutions in a block, from full resolution to the coarsest level.
 CONVOLUTIONS = (1, 2, 3, 3, 3)
 _GROUPS = 16
 
@@ -26,7 +26,7 @@ def _normalization(kind: str, channels: int) -> nn.Module:
 class Block(nn.Module):
     """``count`` times convolution, normalization, activation; residual: the input is added before the last activation.
 
-    A residual block has the same tensors as a plain one; the first block adds the scan's single channel to all.
+    A residual block has the same tensors as a plain one; in the first block the scan's single channel is added to all.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Block(nn.Module):
 
 
 class Resampling(nn.Module):
-    """Halve (strided convolution) or double (transposed convolution) the resolution, normalize, activate."""
+    """Downsampling by a strided or upsampling by a transposed convolution, then normalization and activation."""
 
     def __init__(self, convolution: nn.Module, channels: int, normalization: str, activation: nn.Module) -> None:
         super().__init__()
@@ -71,10 +71,10 @@ class Resampling(nn.Module):
 
 
 class VNet(nn.Module):
-    """V-Net for two classes (background, left atrium), skips added rather than concatenated.
+    """V-Net for two classes (background, left atrium) whose skip connections are added, not concatenated.
 
-    Layout: UA-MT's published V-Net (Yu et al., MICCAI 2019), after Milletari et al., 3DV 2016. With 16 filters and
-    batch normalization it has 9,448,866 parameters.
+    The layout is UA-MT's published V-Net (Yu et al., MICCAI 2019), after Milletari et al., 3DV 2016. With 16 filters
+    and batch normalization it has 9,448,866 parameters.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class VNet(nn.Module):
     normalization
         ``batch``, ``instance`` (without parameters) or ``group``.
     dropout
-        Rate at which whole channels are dropped after the coarsest and after the last block, in training.
+        Dropout rate of whole channels after the coarsest and after the last block, in training.
     residual
         Residual blocks instead of plain ones. Names and shapes of all tensors stay the same.
     negative_slope
@@ -128,22 +128,22 @@ class VNet(nn.Module):
         return self.head(self.features(x))
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        """What the head sees of patches (N, 1, X, Y, Z): (N, filters, X, Y, Z)."""
+        """Input of the head (N, filters, X, Y, Z) for patches (N, 1, X, Y, Z)."""
         bottom, skips = self.encode(x)
         return self.head_dropout(self.decode(self.bottom_dropout(bottom), skips))
 
     def decode(self, x: torch.Tensor, skips: list[torch.Tensor]) -> torch.Tensor:
-        """From what :meth:`encode` returns to features (N, filters, X, Y, Z)."""
+        """Features (N, filters, X, Y, Z) from the output of :meth:`encode`."""
         for level in reversed(range(4)):
             x = self.decoder[level](self.up[level](x) + skips[level])
         return x
 
     def bottom_features(self, x: torch.Tensor) -> torch.Tensor:
-        """What the coarsest level makes of images (N, 1, X, Y, Z): (N, 16 filters, X/16, Y/16, Z/16)."""
+        """Output of the coarsest level (N, 16 filters, X/16, Y/16, Z/16) for images (N, 1, X, Y, Z)."""
         return self.encode(x)[0]
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """The coarsest level of patches (N, 1, X, Y, Z), and the finer levels from full resolution on."""
+        """Output of the coarsest level for patches (N, 1, X, Y, Z), and of the finer levels, full resolution first."""
         skips: list[torch.Tensor] = []
         for level, down in enumerate(self.down):
             x = self.encoder[level](x)
@@ -153,7 +153,7 @@ class VNet(nn.Module):
 
 
 def stop_dropout(network: nn.Module) -> None:
-    """Let a network that is in training drop nothing, until it is set to training again."""
+    """Switch off dropout in a network in training mode, until it is set to training mode again."""
     for module in network.modules():
         if isinstance(module, nn.Dropout3d):
             module.eval()
@@ -170,14 +170,14 @@ def average_into(teacher: nn.Module, students: Mapping[nn.Module, float], keep: 
     students
         Each student with its weight; the weights and ``keep`` add up to 1.
     keep
-        What the teacher keeps of itself.
+        Weight of the teacher itself.
     statistics
         Average floating-point buffers (batch-norm running statistics) too.
 
     Raises
     ------
     ValueError
-        If names or shapes of the tensors differ, so that an average would mean nothing.
+        If names or shapes of the tensors differ, so that an average would be meaningless.
     """
     own = _averaged_tensors(teacher, statistics)
     theirs = [(_averaged_tensors(student, statistics), weight) for student, weight in students.items()]

@@ -1,4 +1,4 @@
-"""A segmentation and its label drawn on the scan, in three planes."""
+"""Outlines of a segmentation and its label on the scan, in three planes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from LASegColearnLib.preprocessing import to_array
 from LASegColearnLib.scan_files import read_label, read_scan
 
 PREDICTION_COLOR, LABEL_COLOR = "#E69F00", "#56B4E9"
-# In-plane axes and the axis through the plane, for arrays (x, y, z) in LPS; and what is up in the picture.
+# In-plane axes and normal axis, for arrays (x, y, z) in LPS, and the origin of the picture's vertical axis.
 _PLANES = {"axial": ((0, 1), 2, "upper"), "coronal": ((0, 2), 1, "lower"), "sagittal": ((1, 2), 0, "lower")}
 
 
 def case_overlay(case: Case, segmentation: Path) -> bytes | None:
-    """As :func:`overlay_figure`, of a case's files; None where one is not there any more, as after a move."""
+    """As :func:`overlay_figure`, from a case's files; None if one cannot be read, for example after a move."""
     try:
         scan = read_scan(case.image, case.id)
         prediction, _ = read_label(segmentation, None, scan, case.id, may_be_empty=True)
@@ -32,12 +32,12 @@ def case_overlay(case: Case, segmentation: Path) -> bytes | None:
 
 
 def overlay_figure(scan: sitk.Image, prediction: sitk.Image, label: sitk.Image | None = None) -> bytes:
-    """Draw the outlines of a prediction, and of a label if there is one, in the planes through their middle.
+    """Draw the outlines of a prediction, and of a label if there is one, in the planes through the center.
 
     Parameters
     ----------
     scan, prediction, label
-        Images on one grid, in any orientation; they are drawn as a radiologist looks at them.
+        Images on the same grid, in any orientation; they are drawn in radiological convention.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def overlay_figure(scan: sitk.Image, prediction: sitk.Image, label: sitk.Image |
         axes.imshow(cut.T, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=aspect, origin=origin)
         for mask, color in masks:
             outline = mask.take(middle[through], axis=through)
-            # There is no contour in a single row of voxels.
+            # A single row of voxels has no contour.
             if outline.any() and not outline.all() and min(outline.shape) > 1:
                 axes.contour(outline.T.astype(float), [0.5], colors=[color], linewidths=1.2)
         axes.set_title(name, fontsize=8)

@@ -1,4 +1,4 @@
-"""Synthetic scans that look a little like late-gadolinium MR of the left atrium, for trying things out without data."""
+"""Synthetic scans that roughly resemble late-gadolinium MR of the left atrium, for tests and demos without data."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _BLOOD, _MUSCLE, _FAT, _LUNG, _SCAR = 620.0, 300.0, 420.0, 60.0, 900.0
 _HEADERS = ("plain", "anisotropic", "oblique", "permuted", "flipped")
 
 
-# Elsewhere a wall of this many mm lies between the atrium and its neighbors; at the mitral valve there is none to see.
+# Thickness in mm of the wall between the atrium and its neighbors; at the mitral valve there is no visible wall.
 _WALL_MM = 1.8
 _Vector = np.ndarray
 _Tube = tuple[np.ndarray, np.ndarray, float]
 
 
 class _Points:
-    """Places in the patient, in mm from the middle of the field of view, along the axes of LPS.
+    """Positions in the patient in mm from the center of the field of view, along the axes of LPS.
 
-    Axis by axis in float32: a third of the time of arrays of vectors.
+    They are stored axis by axis in float32, which takes a third of the time of arrays of vectors.
     """
 
     def __init__(self, grid: Grid) -> None:
@@ -64,7 +64,7 @@ class _Points:
         return np.sqrt(x * x + y * y + z * z) - np.float32(radius)
 
     def ellipsoid(self, center: _Vector, radii: _Vector, tilt: np.ndarray) -> np.ndarray:
-        """A distance that is exact to first order at the surface."""
+        """Signed distance to an ellipsoid, exact to first order at the surface."""
         own = [(self.dot(tilt[:, i]) - np.float32(center @ tilt[:, i])) / np.float32(radii[i]) for i in range(3)]
         scaled = np.sqrt(own[0] ** 2 + own[1] ** 2 + own[2] ** 2)
         gradient = np.sqrt(sum((share / np.float32(radius)) ** 2 for share, radius in zip(own, radii, strict=True)))
@@ -73,7 +73,7 @@ class _Points:
 
 @dataclass(frozen=True)
 class _Waves:
-    """A smooth random function of the place in the patient, of about unit variance."""
+    """A smooth random function of the position in the patient, with about unit variance."""
 
     waves: np.ndarray
     phases: np.ndarray
@@ -119,27 +119,27 @@ class _Anatomy:
 
 
 def make_phantom(seed: int, header: str | None = None) -> tuple[sitk.Image, sitk.Image]:
-    """A scan and its label.
+    """A synthetic scan and its label.
 
-    A body with four pulmonary veins and an appendage, open to a ventricle at the mitral valve, next to vessels and
-    chambers of the same intensity, lungs, fat and muscle, late enhancement in the wall, blur, a bias field and noise.
-    The anatomy and its place in the patient are functions of the seed alone.
+    An atrial body with four pulmonary veins and an appendage, open to a ventricle at the mitral valve, beside vessels
+    and chambers of the same intensity, lungs, fat and muscle; with late enhancement in the wall, blur, a bias field and
+    noise. The anatomy and its position in the patient depend only on the seed.
 
     Parameters
     ----------
     seed
-        Of everything random.
+        Random seed.
     header
-        How the voxels lie in the patient: ``plain`` (1.6 mm), ``anisotropic`` (1.25×1.25×2.5 mm), ``oblique``,
-        ``permuted`` or ``flipped``; drawn by the seed if not given.
+        Geometry of the voxels: ``plain`` (1.6 mm), ``anisotropic`` (1.25×1.25×2.5 mm), ``oblique``, ``permuted`` or
+        ``flipped``; chosen by the seed if not given.
 
     Returns
     -------
     tuple of SimpleITK.Image
-        int16 scan and uint8 0/1 label on one grid.
+        int16 scan and uint8 0/1 label on the same grid.
     """
     anatomy = _draw_anatomy(np.random.default_rng([seed, 0]))
-    # Of its own, so that the same seed has the same anatomy under every header.
+    # A separate generator, so that a seed gives the same anatomy with every header.
     header_rng = np.random.default_rng([seed, 1])
     drawn = str(header_rng.choice(_HEADERS))
     grid = _grid(header or drawn, header_rng)
@@ -152,7 +152,7 @@ def make_phantom(seed: int, header: str | None = None) -> tuple[sitk.Image, sitk
 def write_phantom_cohort(
     folder: Path, labeled: int = 4, unlabeled: int = 12, validation: int = 4, seed: int = 0
 ) -> Path:
-    """Write phantoms, a folder each, with labels for the labeled and validation ones only, and a cohort file.
+    """Write phantoms, each into its own folder, with labels only for labeled and validation cases, and a cohort file.
 
     Returns
     -------
@@ -183,7 +183,7 @@ def _write(image: sitk.Image, path: Path) -> None:
 
 
 def _draw_anatomy(rng: np.random.Generator) -> _Anatomy:
-    """Axes as in LPS: x to the left, y to the back, z to the head; origin in the middle of the field of view."""
+    """Random anatomy in LPS: x to the left, y to the back, z to the head; origin at the center of the field of view."""
     center = np.array([2.0, 4.0, 0.0]) + rng.normal(0, 3.0, 3)
     radii = np.array([24.0, 16.0, 19.0]) * rng.uniform(0.82, 1.2, 3)
     tilt = _rotation(rng.normal(0, 0.15, 3))
@@ -228,7 +228,8 @@ def _draw_ventricle(
     valve = center + outward / np.linalg.norm((outward @ tilt) / radii)
     radius = float(rng.uniform(16.0, 20.0))
     apex = valve + 60.0 * (outward + np.array([0.35, -0.1, -0.1]))
-    # Two mm deep in the atrium, which keeps what it has: the label ends at the valve's plane, as by hand.
+    # The ventricle overlaps the atrium by 2 mm, but the overlap stays atrium: the label ends at the valve's plane, as
+    # in manual labels.
     return (valve + (radius - 2.0) * outward, apex, radius), (valve, float(rng.uniform(11.0, 14.0)))
 
 
@@ -243,7 +244,7 @@ def _intensities(
     scan[nearest > 6.0 + 3.0 * edges] = _FAT
     lungs = np.abs(points.axes[0]) > 42.0 + 4.0 * edges - 0.1 * points.axes[1]
     scan[lungs & (nearest > 2.0)] = _LUNG
-    # The blood has nearly one intensity everywhere, and only a thin wall keeps it apart.
+    # Blood has nearly the same intensity everywhere; only a thin wall separates the chambers.
     wall = (atrium > 0) & (atrium <= _WALL_MM) & (points.sphere(*anatomy.valve) > 0)
     scan[(elsewhere <= 0) & ~wall] = _BLOOD * rng.uniform(0.93, 1.07)
     scan[atrium <= 0] = _BLOOD
@@ -252,7 +253,7 @@ def _intensities(
     scan *= 1 + 0.06 * _texture(scan.shape, rng, 1.3 / spacing)
     scan = ndimage.gaussian_filter(scan, 0.9 / spacing, truncate=3.0)
     scan *= np.exp(0.25 * anatomy.coil(points)) * np.float32(rng.uniform(0.4, 1.6))
-    # Magnitudes of a complex signal: noise is Rician.
+    # The scan is the magnitude of a complex signal, so its noise is Rician.
     level = np.float32(0.06 * scan.max() * rng.uniform(0.6, 1.3))
     real, imaginary = (level * rng.standard_normal(scan.shape, np.float32) for _ in range(2))
     return np.hypot(scan + real, imaginary).clip(0, 32767).astype(np.int16)
@@ -261,7 +262,7 @@ def _intensities(
 def _grid(header: str, rng: np.random.Generator) -> Grid:
     """A grid that covers the field of view."""
     spacing = np.array([1.25, 1.25, 2.5]) if header == "anisotropic" else np.array([1.6, 1.6, 1.6])
-    # Drawn before all that depends on the header: it is where the patient lies in the scanner.
+    # The patient's position in the scanner; drawn before everything that depends on the header.
     middle = rng.uniform(-40, 40, 3)
     direction = np.eye(3)
     if header == "oblique":
@@ -282,7 +283,7 @@ def _grid(header: str, rng: np.random.Generator) -> Grid:
 
 
 def _texture(shape: Sequence[int], rng: np.random.Generator, width_voxels: np.ndarray) -> np.ndarray:
-    """Noise without detail finer than the width, of unit variance."""
+    """Noise of unit variance, smoothed with the given width."""
     fine = ndimage.gaussian_filter(rng.standard_normal(shape, np.float32), width_voxels, mode="wrap", truncate=3.0)
     return fine / fine.std()
 

@@ -1,4 +1,4 @@
-"""The verb `predict`: scans in, segmentations that 3D Slicer opens out."""
+"""The verb `predict`: segments scans into files that 3D Slicer opens."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def predict(
     device: str = "auto",
     listeners: Sequence[Listener] = (),
 ) -> list[PredictedCase]:
-    """Segment scans with a trained model. Processes that torchrun started share the scans.
+    """Segment scans with a trained model. Processes started by torchrun divide the scans among them.
 
     Parameters
     ----------
     checkpoint
-        The model, for example a run's ``checkpoints/last.pt``; several predict together, as the mean of their
-        probabilities (:func:`~LASegColearnLib.committee.combined_model`).
+        The model, for example a run's ``checkpoints/last.pt``; for several models the mean of their probabilities
+        predicts (:func:`~LASegColearnLib.committee.combined_model`).
     scans
-        Scan files, or pairs of an id and a file; without ids the files' names give them.
+        Scan files, or pairs of an id and a file; without ids, these come from the file names.
     output
         Folder in which each scan gets a folder with ``segmentation.seg.nrrd`` and ``figures.json``.
     network
@@ -55,9 +55,9 @@ def predict(
     nifti, volumes, figures, overwrite
         See :func:`~LASegColearnLib.prediction_files.predict_files`.
     only_missing
-        Go on where a prediction was broken off: scans that have a segmentation in the output folder are passed over,
-        whatever other files were wanted of them; what is there of others is made anew. A segmentation that another
-        model, or the same in another way, or another scan of the same id left there is refused.
+        Continue an interrupted prediction: scans with a segmentation in the output folder are skipped, even if other
+        requested files are missing; incomplete results of other scans are replaced. Segmentations by another model,
+        with other options or of another scan with the same id are refused.
     device
         ``auto``, ``cuda``, ``cuda:N``, ``mps`` or ``cpu``.
     listeners
@@ -66,13 +66,13 @@ def predict(
     Returns
     -------
     list
-        What was found in each scan that this process has segmented now.
+        The results of each scan that this process has segmented.
 
     Raises
     ------
     InputError
-        For a checkpoint, option or output folder that cannot be used, before anything is segmented; for scans that
-        cannot be read, after all others have been segmented.
+        Before anything is segmented, for a checkpoint, option or output folder that cannot be used; after all others
+        have been segmented, for scans that cannot be read.
 
     Examples
     --------
@@ -83,7 +83,7 @@ def predict(
     events = EventLog(None, *listeners)
     named: list[tuple[str, Path]] = [scan for scan in scans if isinstance(scan, tuple)]
     named += case_ids([scan for scan in scans if isinstance(scan, Path)])
-    # Later on each process sees its own share alone.
+    # Checked here for all scans, since later each process sees only its own share.
     problems = list(id_problems([case_id for case_id, _ in named], "Give it another id."))
     if problems:
         raise InputError(problems)
@@ -94,7 +94,8 @@ def predict(
     predictor = Predictor(model, device=place, network=network, overlap=overlap, mirror=mirror, zoom=zoom)
     share = processes_from_environment().share(named)
     if only_missing:
-        # All are looked at before one is written, and shared out as they were: another process may have begun.
+        # All results are checked before one is written. The division does not depend on them, since another process may
+        # have written some already.
         missing = without_results(named, output, predictor)
         share = [scan for scan in share if scan in missing]
     named = share
@@ -124,7 +125,7 @@ def predict(
 
 @contextmanager
 def _ending_together(device: torch.device) -> Iterator[None]:
-    """Wait for the other processes where this one cannot segment a scan: torchrun ends them all when one fails."""
+    """Delay this process's :class:`InputError` until all processes are done: torchrun ends all when one fails."""
     failure = None
     with process_group(device) as processes:
         try:

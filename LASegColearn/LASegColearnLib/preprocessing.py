@@ -1,4 +1,4 @@
-"""From a scan on its own grid to what the networks see, and back."""
+"""Converts a scan from its own grid to the networks' input, and results back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Vector = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the voxels of an array (x, y, z) lie in the patient, in LPS and mm."""
+    """The positions of the voxels of an array (x, y, z) in the patient, in LPS and mm."""
 
     size: tuple[int, int, int]
     spacing_mm: Vector
@@ -26,14 +26,14 @@ class Grid:
 
 @dataclass(frozen=True)
 class PreparedScan:
-    """A scan as the networks see it.
+    """A scan prepared for the networks.
 
     Attributes
     ----------
     array
-        float32 (x, y, z), zero mean and unit variance over the whole scan.
+        float32 (x, y, z), with zero mean and unit variance over the whole scan.
     grid
-        Where its voxels lie.
+        The positions of its voxels.
     """
 
     array: np.ndarray
@@ -42,7 +42,7 @@ class PreparedScan:
 
 def to_array(image: sitk.Image) -> np.ndarray:
     """The voxels of ``image`` in (x, y, z) order; a copy."""
-    # Not ascontiguousarray: of an image of one voxel along two axes it is the view itself, which is read-only.
+    # Not ascontiguousarray: for an image with one voxel along two axes it returns the view itself, which is read-only.
     return np.array(sitk.GetArrayViewFromImage(image).transpose(2, 1, 0), order="C")
 
 
@@ -58,9 +58,9 @@ def to_image(array: np.ndarray, grid: Grid) -> sitk.Image:
 def working_grid(scan: sitk.Image, spacing_mm: Vector, region_mm: Vector | None = None) -> Grid:
     """The grid at ``spacing_mm`` that covers the same box as ``scan`` in canonical (LPS) orientation.
 
-    With ``region_mm`` it covers a box of that size around the scan's center, where the scan is larger. The box's
-    corners are the outer faces of the voxels, so that an uneven number of voxels is not cut off: the number of voxels
-    is rounded up and the surplus is shared by both sides.
+    With ``region_mm`` it covers a box of that size around the scan's center, along axes where the scan is larger. The
+    box ends at the outer faces of the voxels. The number of voxels is rounded up, so that nothing is cut off, and the
+    surplus is divided between both sides.
     """
     canonical = sitk.DICOMOrient(_without_voxels(scan), "LPS")
     old_size = np.array(canonical.GetSize())
@@ -79,8 +79,9 @@ def working_grid(scan: sitk.Image, spacing_mm: Vector, region_mm: Vector | None 
 def prepare_scan(scan: sitk.Image, spacing_mm: Vector, region_mm: Vector | None = None) -> PreparedScan:
     """Orient, resample and normalize ``scan`` (3D, any scalar type, any orientation).
 
-    Smoothed before it is made coarser, so that fine detail does not alias; linear interpolation; outside the scan its
-    edge goes on. Zero mean and unit variance as in the paper's section III, over the region if there is one.
+    The scan is smoothed before downsampling to avoid aliasing, interpolated linearly, and continued by its edge values
+    outside. It is normalized to zero mean and unit variance as in the paper's section III, over the region if there is
+    one.
     """
     grid = working_grid(scan, spacing_mm, region_mm)
     array = to_array(_resample(_smoothed(sitk.Cast(scan, sitk.sitkFloat32), spacing_mm), grid, extend_edge=True))
@@ -92,16 +93,16 @@ def prepare_scan(scan: sitk.Image, spacing_mm: Vector, region_mm: Vector | None 
 
 
 def prepare_label(label: sitk.Image, grid: Grid) -> np.ndarray:
-    """Bring a 0/1 label onto ``grid``: uint8 (x, y, z).
+    """Resample a 0/1 label to ``grid``: uint8 (x, y, z).
 
-    Each voxel is labeled when at least half of it is, found by smoothing and interpolating the label as a float.
+    A voxel is labeled if at least half of it is; the share is found by smoothing and interpolating the label as float.
     """
     soft = _smoothed(sitk.Cast(label, sitk.sitkFloat32), grid.spacing_mm)
     return (to_array(_resample(soft, grid)) >= 0.5).astype(np.uint8)
 
 
 def restore_to_scan(array: np.ndarray, grid: Grid, scan: sitk.Image) -> sitk.Image:
-    """Bring a float array (x, y, z) on ``grid`` back to the scan's own grid: linear, float32, 0 outside ``grid``."""
+    """Resample a float array (x, y, z) on ``grid`` to the scan's own grid: linear, float32, 0 outside ``grid``."""
     image = to_image(array.astype(np.float32, copy=False), grid)
     return _resample(image, Grid.of(scan))
 
@@ -118,19 +119,19 @@ def _resample(image: sitk.Image, grid: Grid, *, extend_edge: bool = False) -> si
 
 
 def _smoothed(image: sitk.Image, spacing_mm: Vector) -> sitk.Image:
-    """Blur along the axes that are about to become coarser; the variance makes up for the difference in voxel size."""
+    """Blur along the axes that become coarser; the variance is the difference of those of the two voxel sizes."""
     canonical_axis = np.abs(np.array(image.GetDirection()).reshape(3, 3)).argmax(axis=0)
     target = np.array(spacing_mm)[canonical_axis]
     own = np.array(image.GetSpacing())
     variance = np.clip((target**2 - own**2) / 12.0, 0.0, None)
     if not variance.any():
         return image
-    # The filter wants a variance above 0 on each axis; 1e-6 mm² leaves an axis as it is.
+    # The filter needs a variance above 0 on each axis; 1e-6 mm² leaves an axis unchanged.
     return sitk.DiscreteGaussian(image, variance=[float(max(v, 1e-6)) for v in variance], useImageSpacing=True)
 
 
 def _without_voxels(scan: sitk.Image) -> sitk.Image:
-    """An image of one byte a voxel with the scan's header, for finding its canonical orientation."""
+    """An image of one byte per voxel with the scan's header, to find its canonical orientation."""
     header = sitk.Image(scan.GetSize(), sitk.sitkUInt8)
     header.CopyInformation(scan)
     return header

@@ -1,4 +1,4 @@
-"""One changing mask compared with several fixed ones, fast enough to follow a person's strokes."""
+"""Compares one changing mask with several fixed ones, fast enough to update with every stroke of a user."""
 
 from __future__ import annotations
 
@@ -20,25 +20,24 @@ from LASegColearnLib.metrics import (
     voxel_ml,
 )
 
-# Fewer than a single comparison wants: the next ones search for little.
+# Less than for a single comparison, since the following ones search for few voxels.
 _FEWEST_VOXELS_TO_FOLLOW = 5
-# Around what was compared so far, so that a mask that grows does not have everything made anew each time.
+# Margin around the masks so far, so that a growing mask does not require everything to be recomputed each time.
 _MARGIN_VOXELS = 10
-# An edit of a larger part of the surface is not worth telling what stayed from what changed.
+# If a larger part of the surface has changed, an incremental update does not pay.
 _LARGEST_EDIT = 0.5
 
 
 @dataclass(frozen=True)
 class Change:
-    """What was changed of a reference.
+    """The difference between a mask and a reference.
 
     Attributes
     ----------
     ml
-        Volume, in mL, of what is in one of the two masks and not in the other.
+        Volume in mL of the voxels that are in exactly one of the two masks.
     share
-        The same as a share of the reference's volume, 0 or more (above 1 where more was changed than there was); None
-        if the reference is empty.
+        The same as a share of the reference's volume (it may exceed 1); None if the reference is empty.
     """
 
     ml: float
@@ -46,15 +45,15 @@ class Change:
 
 
 class ReferenceMetrics:
-    """Compares masks with the same references again and again.
+    """Compares masks repeatedly with the same references.
 
-    What belongs to a reference is computed once for all masks, what belongs to a mask once for all references, and of a
-    mask that is much like the one before it only what has changed. Not to be used by two threads at a time.
+    Data of a reference is computed once for all masks, and data of a mask once for all references. For a mask similar
+    to the one before, only the changes are computed. Not thread-safe.
 
     Parameters
     ----------
     references
-        Masks of one shape by name, in any order of axes; anything above 0 is inside. They are copied.
+        Masks of the same shape by name, in any order of axes; anything above 0 is inside. They are copied.
     spacing_mm
         Voxel size along the arrays' axes.
 
@@ -80,7 +79,7 @@ class ReferenceMetrics:
         if len(shapes) > 1:
             raise ValueError(f"Masks of different shapes: {', '.join(str(shape) for shape in sorted(shapes))}.")
         self._shape = next(iter(shapes), ())
-        # A scan is many times as large as what was segmented in it: only this box is looked at.
+        # Only this box is processed, since a scan is much larger than the segmentations in it.
         self._box: Box | None = None
         self._references: dict[str, _Prepared] = {}
         self._followers: dict[str, _Follower] = {}
@@ -93,12 +92,12 @@ class ReferenceMetrics:
         mask
             Anything above 0 is inside.
         start
-            If the mask is only a box of the references' array, outside of which there is nothing: its first voxel.
+            First voxel of the mask, if it covers only a box of the references' array and is empty outside.
 
         Raises
         ------
         ValueError
-            If the mask is of another shape than the references, or reaches out of their array.
+            If the mask has another shape than the references, or reaches beyond their array.
         """
         if not self._masks:
             return {}
@@ -113,12 +112,12 @@ class ReferenceMetrics:
         return found
 
     def change(self, mask: np.ndarray, name: str, start: Sequence[int] | None = None) -> Change:
-        """What the mask, given as to :meth:`compare`, has more and less than a reference.
+        """The difference between the mask, given as to :meth:`compare`, and a reference.
 
         Raises
         ------
         KeyError
-            If there is no reference of this name.
+            If there is no reference with this name.
         ValueError
             As :meth:`compare`.
         """
@@ -134,7 +133,7 @@ class ReferenceMetrics:
         return int(np.count_nonzero(np.asarray(mask) > 0)) * self._voxel_ml
 
     def _cropped(self, mask: np.ndarray, start: Sequence[int] | None) -> np.ndarray:
-        """The mask in the box that is looked at, which is made larger if it has to be."""
+        """The mask cropped to the processed box, which is enlarged if necessary."""
         first = (0,) * len(self._shape) if start is None else tuple(start)
         fits = len(mask.shape) == len(first) == len(self._shape) and all(
             low >= 0 and low + side <= whole for low, side, whole in zip(first, mask.shape, self._shape, strict=True)
@@ -174,7 +173,7 @@ def _moved(box: Box, by: Sequence[int]) -> Box:
 
 
 class _Prepared:
-    """A boolean mask, its voxels' count and, unless it is empty, its surface."""
+    """A boolean mask with its number of voxels and, unless it is empty, its surface."""
 
     def __init__(self, mask: np.ndarray, spacing: Sequence[float]) -> None:
         self.mask = mask
@@ -183,11 +182,10 @@ class _Prepared:
 
 
 class _Follower:
-    """95HD and ASD of one changing surface and a fixed one.
+    """95HD and ASD between a changing surface and a fixed one, updated incrementally.
 
-    A stroke adds some voxels to the surface and takes others away. The distances of the voxels that stay are known; a
-    voxel of the reference is nearer than before only to one that was added, and farther only if the one nearest to it
-    was taken away.
+    A stroke adds voxels to the surface and removes others. Distances of the remaining voxels are known. A voxel of the
+    reference can only be nearer to an added voxel, and is farther only if its nearest voxel was removed.
     """
 
     def __init__(self, reference: Surface) -> None:
@@ -218,7 +216,7 @@ class _Follower:
         if added.size:
             outward[~stayed] = reference.nearest(added)[0]
             places = surface.places(added)
-            # Only what is nearer to the box around the added voxels than to all others can be nearer to one of them.
+            # Only voxels nearer to the box around the added voxels than to the surface so far can be nearer to one.
             from_box = np.maximum(places.min(axis=0) - known.places, known.places - places.max(axis=0)).clip(0)
             near = np.flatnonzero((from_box**2).sum(axis=1) < inward**2)
             distances, rows = KDTree(places).query(known.places[near])
@@ -232,18 +230,18 @@ class _Follower:
 
 @dataclass(frozen=True)
 class _Known:
-    """Of the last comparison.
+    """Results of the last comparison.
 
     Attributes
     ----------
     surface
-        The mask's.
+        The mask's surface.
     outward
         Distance of each of its voxels to the reference's surface.
     inward, nearest
-        Distance of each of the reference's surface voxels to the mask's surface, and the voxel there.
+        Distance of each surface voxel of the reference to the mask's surface, and the nearest voxel there.
     places
-        Of the reference's surface voxels.
+        Positions of the reference's surface voxels.
     """
 
     surface: Surface

@@ -1,4 +1,4 @@
-"""A scan's role over all rounds of a study: once for validation, never trained on."""
+"""The roles of scans over all rounds of a study: a validation scan must never be trained on."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from LASegColearnLib.run_folder import write_json_atomically
 
 @dataclass
 class RoleLedger:
-    """Which scans, by the hash of their content, were trained on and which were validated on.
+    """The scans, by content hash, that were trained on and validated on.
 
-    A score on scans that an earlier round has trained on says nothing, and a scan that is trained on now can no longer
-    be one that the score of earlier rounds was taken on.
+    A score on scans that an earlier round was trained on is meaningless, so a validation scan must never be trained on,
+    nor the other way round.
 
     Attributes
     ----------
     trained, validated
         Content hashes.
     path
-        File that :meth:`record` writes to; none for a ledger that lives in a checkpoint.
+        File that :meth:`record` writes to; None for a ledger in a checkpoint.
     """
 
     trained: set[str] = field(default_factory=set)
@@ -32,12 +32,12 @@ class RoleLedger:
 
     @classmethod
     def load(cls, path: Path) -> RoleLedger:
-        """Read a study's ledger; an empty one if there is none yet.
+        """Read a study's ledger; returns an empty one if there is no file yet.
 
         Raises
         ------
         InputError
-            If the file cannot be read as a ledger.
+            If the file is damaged.
         """
         if not path.exists():
             return cls(path=path)
@@ -54,12 +54,12 @@ class RoleLedger:
             ) from None
 
     def conflicts(self, *, trained: Mapping[str, str], validated: Mapping[str, str]) -> list[Problem]:
-        """What is wrong with these roles, by case id and content hash, after what was done before."""
+        """Problems of these roles (content hash by case id), given those of earlier rounds."""
         problems = [
             Problem(
                 case,
-                "This scan was for validation in an earlier round, and is to be trained on now.",
-                "Keep it for validation, or begin anew, from a model that never saw it, with the cohort file in "
+                "This scan was for validation in an earlier round, and would be trained on now.",
+                "Keep it for validation, or start again, from a model that never saw it, with the cohort file in "
                 "another folder (in Slicer: in a new study).",
             )
             for case, content in trained.items()
@@ -69,7 +69,7 @@ class RoleLedger:
             Problem(
                 case,
                 "This scan was trained on in an earlier round, and is for validation now.",
-                "Choose another scan for validation, or begin anew, without --init, with the cohort file in another "
+                "Choose another scan for validation, or start again, without --init, with the cohort file in another "
                 "folder (in Slicer: in a new study).",
             )
             for case, content in validated.items()
@@ -82,7 +82,7 @@ class RoleLedger:
         self.trained |= set(trained)
         self.validated |= set(validated)
         if self.path is not None:
-            # Another run of the study may have written since.
+            # Another run of the study may have written to the file since.
             present = RoleLedger.load(self.path)
             self.trained |= present.trained
             self.validated |= present.validated

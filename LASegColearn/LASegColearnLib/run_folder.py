@@ -1,4 +1,4 @@
-"""The layout of a run folder, and writing into it so that a crash never leaves half a file."""
+"""The layout of a run folder, and atomic writing into it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _Found = TypeVar("_Found")
 _SECONDS_OF_PATIENCE = 2.0
 _BYTES_OF_A_FULL_DISK = 1 << 20
 _SECONDS_UNTIL_UNFINISHED = 3600.0
-# As replacing() names it.
+# Names of temporary files made by replacing().
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}-.")
 
 
 @contextmanager
 def replacing(path: Path, patience: float = _SECONDS_OF_PATIENCE) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` and move it there once the block has succeeded.
+    """Yield a temporary path beside ``path``, and move it to ``path`` once the block has succeeded.
 
-    The temporary name keeps the suffixes, since SimpleITK chooses its format by them. On Windows a file that somebody
-    reads cannot be replaced; for so many seconds it is tried again.
+    The temporary name keeps the suffixes, since SimpleITK chooses the format by them. On Windows a file that another
+    program reads cannot be replaced; it is tried again for ``patience`` seconds.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
@@ -39,7 +39,7 @@ def replacing(path: Path, patience: float = _SECONDS_OF_PATIENCE) -> Iterator[Pa
         yield temporary
         patiently(lambda: os.replace(temporary, path), patience)
     except (OSError, RuntimeError) as error:
-        # PyTorch, NumPy and ITK each say in their own way that a disk is full, and not what else the system refuses.
+        # PyTorch, NumPy and ITK report a full disk in different ways, and other refusals of the system not at all.
         if _is_full(path.parent):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         refusal = _refusal_to_write(path.parent) if getattr(error, "errno", None) is None else None
@@ -47,7 +47,7 @@ def replacing(path: Path, patience: float = _SECONDS_OF_PATIENCE) -> Iterator[Pa
             raise refusal from error
         raise
     finally:
-        # What has failed may have left it open, which Windows does not let go of; remove_unfinished() does it later.
+        # After a failure the file may still be open, so Windows does not remove it; remove_unfinished() does so later.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
@@ -60,7 +60,7 @@ def _is_full(folder: Path) -> bool:
 
 
 def _refusal_to_write(folder: Path) -> OSError | None:
-    """Why the system lets nothing more be written here, if it does not, as where a quota is used up."""
+    """The system's error if nothing more can be written here, for example because a quota is used up; else None."""
     probe = folder / f".{uuid.uuid4().hex[:8]}-probe"
     try:
         with probe.open("wb", buffering=0) as file:
@@ -75,7 +75,7 @@ def _refusal_to_write(folder: Path) -> OSError | None:
 
 
 def patiently(change: Callable[[], _Found], patience: float = _SECONDS_OF_PATIENCE) -> _Found:
-    """Replace, remove or read a file; while somebody else does Windows refuses, so for seconds it is tried again."""
+    """Replace, remove or read a file; retries for some seconds while Windows refuses since another program uses it."""
     until = time.monotonic() + patience
     while True:
         try:
@@ -87,7 +87,7 @@ def patiently(change: Callable[[], _Found], patience: float = _SECONDS_OF_PATIEN
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write UTF-8 ``text`` to ``path``, whole or not at all, also where the power fails."""
+    """Write UTF-8 ``text`` to ``path`` atomically, even if the power fails."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -95,29 +95,29 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 
 def write_json_atomically(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON to ``path``, whole or not at all."""
+    """Write ``value`` as indented JSON to ``path`` atomically."""
     write_text_atomically(path, json_text(value))
 
 
 def json_text(value: Any) -> str:
-    """``value`` as indented JSON, as all files of it here are written."""
+    """``value`` as indented JSON, the format of all JSON files here."""
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run keeps what; a run can be moved, zipped and resumed elsewhere.
+    """The paths in a run folder; a run can be moved, zipped and resumed elsewhere.
 
     ```
     run/
       settings.json   cohort.json   events.jsonl   log.txt   metrics.csv   report.html
       checkpoints/    last.pt, best.pt
-      predictions/    one folder a case
-      predictions-of-networks/   the same of each network, where they were compared
-      judged/         segmentations and figures by which it was set against another run
-      cache/          preprocessed scans, made anew when they are missing
-      committee/      2/, 3/ and so on: the runs of the models that were trained at once with this one
-      stop            asks the training to save and end, which removes it
+      predictions/    one folder per case
+      predictions-of-networks/   the same for each network, if they were compared
+      judged/         segmentations and figures of a comparison with another run
+      cache/          preprocessed scans, recreated if they are missing
+      committee/      2/, 3/ and so on: the runs of the further models, trained at the same time
+      stop            asks the training to save and end; the training removes it
     ```
     """
 
@@ -125,7 +125,7 @@ class RunFolder:
 
     @property
     def was_begun(self) -> bool:
-        """Whether a training was begun in this folder; its settings are what is written first."""
+        """Whether a training was begun in this folder; it writes its settings first."""
         try:
             Settings.read(self.settings)
         except (OSError, InputError):
@@ -133,29 +133,29 @@ class RunFolder:
         return True
 
     def remove_late_stop(self) -> None:
-        """Remove a request to stop that was meant for a training that had ended by then.
+        """Remove a stop request that came only after the training had ended.
 
         Raises
         ------
         InputError
-            If a file of that name is somebody's own: a request is empty, and lies in a run or, made first, alone.
+            If the file is something else: a stop request is empty, and is in a run folder or alone in a folder.
         """
-        # Of several processes another one may be removing it.
+        # With several processes, another one may be removing it.
         with suppress(OSError):
             if self.stop_file.stat().st_size or not (self.was_begun or set(self.path.iterdir()) <= {self.stop_file}):
                 raise InputError(
                     Problem(
                         self.path.name,
-                        "A file called stop lies in this folder, is not of a run and would be removed.",
+                        "A file called stop lies in this folder, is not a run's and would be removed.",
                         "Rename it, or give a folder of its own for the run.",
                     )
                 )
             self.stop_file.unlink()
 
     def remove_unfinished(self) -> None:
-        """Remove what a process that was killed had begun to write, an hour ago or longer.
+        """Remove temporary files that a killed process has left, if they are older than an hour.
 
-        Where a disk has no locks, another process may be at work here.
+        On a disk without locks another process may be using newer ones.
         """
         for folder in (self.checkpoints, self.cache):
             for file in folder.rglob(".*"):
@@ -182,7 +182,7 @@ class RunFolder:
 
     @property
     def stop_file(self) -> Path:
-        """A run that is going on saves and ends when this file appears."""
+        """When this file appears, the running training saves and ends."""
         return self.path / "stop"
 
     @property
@@ -202,7 +202,7 @@ class RunFolder:
         return self.path / "predictions"
 
     def network_predictions(self, network: str) -> Path:
-        """Segmentations by another network than the one that predicts by default."""
+        """Folder of the segmentations by a network other than the predicting one."""
         return self.path / "predictions-of-networks" / network
 
     @property
@@ -214,7 +214,7 @@ class RunFolder:
         return self.path / "committee"
 
     def trained_beside(self, number: int) -> RunFolder:
-        """The run of the second, third and so on of the models that are trained at once and predict together."""
+        """The run of a further model (2, 3, ...) that is trained at the same time and predicts with this one."""
         return RunFolder(self.committee / str(number))
 
     @property

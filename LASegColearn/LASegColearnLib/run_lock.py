@@ -1,4 +1,4 @@
-"""One process at a time trains in a run folder."""
+"""A lock, so that only one process at a time trains in a run folder."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _SECONDS_BETWEEN_LOOKS = 0.2
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Within this block no other process trains in the folder, which is made; the system forgets it when this one dies.
+    """Within this block no other process trains in the folder, which is created. The lock ends with this process.
 
     Raises
     ------
     InputError
-        If another process is at work there: each would replace the other's checkpoints.
+        If another process is training there: each would replace the other's checkpoints.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _NAME).open("ab") as file:
@@ -39,7 +39,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def wait_until_free(folder: Path, seconds: float) -> None:
-    """Return when no process trains in the folder any more, as one whose parent was killed and that saves; or later."""
+    """Wait until no process trains in the folder, or the time is over. One whose parent was killed may still save."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         with (folder / _NAME).open("ab") as file:
@@ -49,14 +49,14 @@ def wait_until_free(folder: Path, seconds: float) -> None:
 
 
 def _is_taken(file: IO[bytes]) -> bool:
-    """Whether another process has the lock of this file; if not, this one has it now, until the file is closed."""
+    """Whether another process has locked this file; if not, it is now locked until it is closed."""
     if sys.platform == "win32":
         import msvcrt
 
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         except OSError as error:
-            # A disk without locks, which says something else, is no reason not to train.
+            # Other errors mean a disk without locks, which is no reason not to train.
             return error.errno in (errno.EACCES, errno.EDEADLK)
         return False
     import fcntl

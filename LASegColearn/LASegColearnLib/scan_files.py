@@ -1,4 +1,4 @@
-"""From a file to a scan, or to a label on its scan's grid."""
+"""Reads scans, and labels on their scans' grids, from files."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from LASegColearnLib.image_files import read_image, three_dimensional
 from LASegColearnLib.label_masks import read_mask
 from LASegColearnLib.scan_names import stem
 
-# Corners of two grids that differ by less than this share of a voxel are the same: headers round.
+# Corners of two grids count as equal if they differ by less than this share of a voxel: headers are rounded.
 _TOLERANCE_VOXELS = 0.01
-# More than a scanner makes (mm): of a voxel, and of a scan's longest side, as of a whole body, and its other two.
+# Larger than any scanner's, in mm: the side of a voxel, and the sides of a scan in ascending order (a whole body).
 _LARGEST_SPACING = 25
 _LARGEST_SIDES = (1000, 1000, 2000)
-# Less than the longest side of any scan (mm), also a mouse's; that of a patient's in meters.
+# Less than the longest side in mm of any scan, even of a mouse, but more than that of a patient given in meters.
 _SMALLEST_LONGEST_SIDE = 5
-# Of a voxel (mm): that of an electron microscope.
+# Smallest side of a voxel in mm: that of an electron microscope.
 _SMALLEST_SPACING = 1e-4
-# Of a label that lies further outside than this, header or scan are likely to be another's.
+# If a smaller share of the label lies inside its scan, they probably do not belong together.
 _LEAST_SHARE_INSIDE = 0.5
 _REMEDY_APART = "Check that scan and label are of the same patient, and that neither lies under a transform."
 
@@ -42,8 +42,8 @@ def read_scan(path: Path, case: str | None = None) -> sitk.Image:
     Raises
     ------
     InputError
-        If the file is missing, cannot be read or is cut short, is not 3D, has colors, is larger than any scanner's,
-        holds NaN or infinity, or has one or two values only.
+        If the file is missing, unreadable, truncated or not 3D, has colors, is larger than any scanner's, contains NaN
+        or infinity, or has only one or two different values.
     """
     name = case or stem(path)
     image = three_dimensional(read_image(path, name, "scan"), name, "scan")
@@ -72,31 +72,31 @@ def read_label(
     *,
     may_be_empty: bool = False,
 ) -> tuple[sitk.Image, list[str]]:
-    """Read a label and bring it onto its scan's grid.
+    """Read a label and resample it to its scan's grid.
 
     Parameters
     ----------
     path
         A label map (0 and one other value) or a `.seg.nrrd`.
     segment
-        Name of the segment, or value in the label map, where there are several; None for the only one.
+        Name of the segment, or value in the label map, if there are several; None for the only one.
     reference
         The scan it belongs to.
     case
         Id to name in messages; the file's stem by default.
     may_be_empty
-        Accept an empty mask, as a prediction may be one.
+        Accept an empty mask, for predictions.
 
     Returns
     -------
     tuple
-        uint8 0/1 on the reference's grid, and what a person should know about it.
+        uint8 0/1 on the reference's grid, and sentences for the user about it.
 
     Raises
     ------
     InputError
-        If the file is missing or cannot be read, the segment cannot be told, the label is empty, has several values,
-        does not overlap the scan, or (unless ``may_be_empty``) lies outside of it for the most part.
+        If the file is missing or unreadable, the segment is not clear, the label is empty, has several values, does not
+        overlap the scan, or (unless ``may_be_empty``) lies mostly outside of it.
     """
     name = case or stem(path)
     mask, is_segmentation = read_mask(path, segment, name)
@@ -138,7 +138,7 @@ def read_label(
 
 
 def check_label(path: Path, segment: str | None, case: str | None = None) -> None:
-    """Check what can be checked of a label without its scan; for parameters and errors see :func:`read_label`."""
+    """Check a label as far as possible without its scan; for parameters and errors see :func:`read_label`."""
     name = case or stem(path)
     mask, _ = read_mask(path, segment, name)
     if not np.any(sitk.GetArrayViewFromImage(mask)):
@@ -146,7 +146,7 @@ def check_label(path: Path, segment: str | None, case: str | None = None) -> Non
 
 
 def same_grid(a: sitk.Image, b: sitk.Image) -> bool:
-    """Whether two images have the same voxels in the patient: corners closer than a hundredth of a voxel."""
+    """Whether two images have the same voxels in the patient: their corners differ by at most 0.01 voxel."""
     if a.GetSize() != b.GetSize():
         return False
     apart = np.abs(_corners(a) - _corners(b)).max()
@@ -156,13 +156,13 @@ def same_grid(a: sitk.Image, b: sitk.Image) -> bool:
 def content_hash(image: sitk.Image) -> str:
     """SHA-256 of a scan's voxels (as float32, in canonical orientation), size and spacing.
 
-    The same for the same scan in another file format, scalar type or axis order.
+    It does not depend on the file format, the scalar type or the axis order.
     """
     canonical = sitk.DICOMOrient(image, "LPS")
-    # Adding 0 makes -0 of one format equal to 0 of another.
+    # Adding 0 turns -0, which some formats keep, into 0.
     voxels = sitk.GetArrayViewFromImage(canonical).astype(np.float32) + np.float32(0)
     digest = hashlib.sha256()
-    # NRRD gives spacing as the length of an axis: 0.78125 of another format is 0.78124999 there, and a tie at 4 places.
+    # In NRRD the spacing is the length of an axis vector: 0.78125 becomes 0.78124999, which would round differently.
     spacing = [round(round(s, 6), 4) for s in canonical.GetSpacing()]
     digest.update(repr((canonical.GetSize(), spacing)).encode())
     digest.update(voxels.tobytes())
@@ -170,13 +170,13 @@ def content_hash(image: sitk.Image) -> str:
 
 
 def _refuse_implausible_extent(scan: sitk.Image, name: str) -> None:
-    """Raise :class:`InputError` for lengths in another unit than mm.
+    """Raise :class:`InputError` if the header's lengths are probably not in mm.
 
-    At the networks' spacing such a scan fills any memory, or is one voxel.
+    At the networks' spacing such a scan would exceed any memory, or be a single voxel.
     """
     spacing = scan.GetSpacing()
     if not all(map(math.isfinite, (*scan.GetOrigin(), *scan.GetDirection()))):
-        cause = "Its header says no place or direction for its voxels (NaN or infinite)."
+        cause = "Its header gives no valid position or direction of its voxels (NaN or infinite)."
         raise InputError(Problem(name, cause, "Export it again."))
     sides = [count * step for count, step in zip(scan.GetSize(), spacing, strict=True)]
     too_long = any(side > most for side, most in zip(sorted(sides), _LARGEST_SIDES, strict=True))
@@ -199,7 +199,7 @@ def _empty(name: str) -> InputError:
 def _share_inside(mask: sitk.Image, reference: sitk.Image) -> float:
     """Share of the mask's foreground voxels whose centers lie in the reference's box."""
     index = np.argwhere(sitk.GetArrayViewFromImage(mask))[:, ::-1].astype(float)
-    # Both headers give one affine map from the mask's voxels to those of the reference.
+    # The two headers give an affine map from the mask's voxels to the reference's.
     to_reference = np.linalg.inv(_axes(reference))
     points = index @ _axes(mask).T + (np.array(mask.GetOrigin()) - reference.GetOrigin())
     there = points @ to_reference.T
@@ -208,7 +208,7 @@ def _share_inside(mask: sitk.Image, reference: sitk.Image) -> float:
 
 
 def _axes(image: sitk.Image) -> np.ndarray:
-    """3 x 3: the step in mm (LPS) along each voxel axis, by column."""
+    """Matrix (3, 3) whose columns are the steps in mm (LPS) along the voxel axes."""
     return np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
 
 
@@ -218,7 +218,7 @@ def _corners(image: sitk.Image) -> np.ndarray:
 
 
 def _inside_grid_of(part: sitk.Image, whole: sitk.Image) -> bool:
-    """Whether ``part`` is a box cut out of the grid of ``whole``, as Slicer saves segmentations at their extent."""
+    """Whether the grid of ``part`` is a box in that of ``whole``, as when Slicer crops a segmentation to its extent."""
     if not np.allclose(part.GetSpacing(), whole.GetSpacing(), rtol=1e-4):
         return False
     index = np.array([whole.TransformPhysicalPointToContinuousIndex(corner.tolist()) for corner in _corners(part)])

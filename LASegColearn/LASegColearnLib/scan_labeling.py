@@ -1,4 +1,4 @@
-"""A network's labels of whole unlabeled scans, for a training to learn from."""
+"""A network's labels of whole unlabeled scans (pseudo-labels), to train on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from LASegColearnLib.run_folder import replacing
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.windows import foreground_by_windows
 
-# As _label_file() names it; a program that keeps folders in step may have put copies under other names beside it.
+# Names made by _label_file(). A program that synchronizes folders may have added copies under other names.
 _ITERATION = re.compile(r"\.taught-(\d+)\.npy$")
 
 
@@ -37,36 +37,36 @@ def label_scans(
     should_stop: Callable[[], bool] = lambda: False,
     told: Callable[[int, int], None] = lambda done, of: None,
 ) -> int:
-    """Let a network label whole scans and keep its labels beside the preprocessed scans, earlier ones left alone.
+    """Let a network label whole scans, and write its labels beside the preprocessed scans; earlier labels are kept.
 
-    A whole scan by overlapping windows, of which the largest connected part is kept, is labeled better than a patch is:
-    the patch's edge lacks what surrounds it. The network itself is not changed; the labels are those of a copy with its
-    batch-norm statistics taken anew. The processes share the scans, and go on when all are labeled.
+    Overlapping windows over a whole scan, reduced to the largest connected component, label it better than a patch,
+    whose edge lacks its surroundings. The network itself is not changed: a copy with recomputed batch-norm statistics
+    labels. The scans are divided among the processes, which wait for each other at the end.
 
     Parameters
     ----------
     network
-        The one that labels, on ``device``.
+        The network that labels, on ``device``.
     unlabeled
-        The cases to label, as they are in the cache.
+        The preprocessed cases to label.
     labeled
-        Cases that count for the statistics too; no label is read.
+        Further cases for the statistics; their labels are not read.
     iteration
-        At which the labels are made: their name.
+        The current iteration, which becomes part of the labels' file names.
     should_stop
-        Asked before each scan; when true, the remaining ones are not labeled.
+        Called before each scan; if it returns true, the remaining scans are not labeled.
     told
-        Called with the number of scans that this process has labeled, and has to label in all.
+        Called with the number of scans that this process has labeled, and its total.
 
     Returns
     -------
     int
-        So many of the scans, from the first on, were labeled.
+        Number of scans labeled, counted from the first without a gap.
     """
     teacher = copy.deepcopy(network)
     recompute_batch_norm_statistics([teacher], [*labeled, *unlabeled], settings, device)
     teacher.eval()
-    # The shift corrects what predicts in the end; students of labels that are shifted already would be shifted twice.
+    # The shift corrects the final prediction; students trained on shifted labels would be shifted twice.
     unshifted = replace(settings, logit_shift=0.0)
     own = processes.share(unlabeled)
     done = 0
@@ -79,18 +79,18 @@ def label_scans(
             np.save(temporary, largest_component(probability > 0.5).astype(np.uint8))
         done += 1
     told(done, len(own))
-    # They take turns through the scans: the first that is missing is one of these.
+    # The processes take the scans in turn: the first unlabeled scan is one of these.
     missing = [done * processes.count + rank for rank, done in enumerate(processes.all_gather(done))]
     return min(*missing, len(unlabeled))
 
 
 def with_labels(unlabeled: Sequence[CachedCase], labels: Mapping[str, int]) -> list[CachedCase]:
-    """The cases with their labels: those that have some, and in which something was found.
+    """The cases that have a non-empty pseudo-label, with it.
 
     Parameters
     ----------
     labels
-        By the name of a case's preprocessed scan: the iteration at which the label was made that counts.
+        For the file name of each preprocessed scan, the iteration of its current label.
     """
     labeled_scans = [
         replace(case, pseudo_label_file=_label_file(case, labels[case.image_file.name]))
@@ -101,7 +101,7 @@ def with_labels(unlabeled: Sequence[CachedCase], labels: Mapping[str, int]) -> l
 
 
 def labels_are_there(unlabeled: Sequence[CachedCase], labels: Mapping[str, int]) -> bool:
-    """Whether all of these labels can be read: a cache may be deleted, and a loss of power leaves empty files."""
+    """Whether all of these labels can be read: a cache may be deleted, and a power failure may leave empty files."""
     known = {case.image_file.name: case for case in unlabeled}
     return all(
         name in known and stored_array(_label_file(known[name], made)) is not None for name, made in labels.items()
@@ -109,9 +109,9 @@ def labels_are_there(unlabeled: Sequence[CachedCase], labels: Mapping[str, int])
 
 
 def remove_other_labels(unlabeled: Sequence[CachedCase], labels: Mapping[str, int], before: int) -> None:
-    """Delete the labels in these cases' cache that do not count any more; one that is being read stays for now.
+    """Delete outdated labels in these cases' cache; a label that is being read stays for now.
 
-    Those of iteration ``before`` and later stay: another process may be about to make them.
+    Labels of iteration ``before`` and later stay, since another process may be writing them.
     """
     known = {case.image_file.name: case for case in unlabeled}
     kept = {_label_file(known[name], made) for name, made in labels.items() if name in known}

@@ -1,4 +1,4 @@
-"""A V-Net that tells mask and signed distance, and the distance it learns: what SASSNet and DTC share."""
+"""A V-Net that predicts mask and signed distance, and its target distance; shared by SASSNet and DTC."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from LASegColearnLib.networks import VNet
 
 
 class ShapeVNet(VNet):
-    """The V-Net with two heads of one channel in place of its own: signed distance and mask.
+    """The V-Net with two heads of one channel instead of its own: signed distance and mask.
 
-    With 16 filters it has as many parameters as the plain one, 9,448,866, as in SASSNet's and DTC's code.
+    With 16 filters it has 9,448,866 parameters like the V-Net, as in SASSNet's and DTC's code.
     """
 
     def __init__(self, filters: int = 16, normalization: str = "batch", dropout: float = 0.5) -> None:
@@ -23,9 +23,9 @@ class ShapeVNet(VNet):
         self.mask_head = nn.Conv3d(filters, 1, kernel_size=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Of patches (N, 1, X, Y, Z): in training (N, 3, X, Y, Z), see :func:`mask_and_distance`; else the logits.
+        """Output for patches (N, 1, X, Y, Z): in training (N, 3, X, Y, Z), see :func:`mask_and_distance`; else logits.
 
-        The logits (N, 2, X, Y, Z) are 0 and the mask's, whose softmax is the mask's sigmoid.
+        The logits (N, 2, X, Y, Z) are 0 and the mask's; their softmax is the mask's sigmoid.
         """
         features = self.features(x)
         mask = self.mask_head(features)
@@ -33,12 +33,12 @@ class ShapeVNet(VNet):
         return torch.cat([logits, self.distance_head(features)], dim=1) if self.training else logits
 
     def distance(self, x: torch.Tensor) -> torch.Tensor:
-        """Signed distance (N, X, Y, Z), -1 to 1, of patches (N, 1, X, Y, Z)."""
+        """Signed distance (N, X, Y, Z), -1 to 1, for patches (N, 1, X, Y, Z)."""
         return torch.tanh(self.distance_head(self.features(x))[:, 0].float())
 
 
 def mask_and_distance(output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mask's probability and signed distance (-1 to 1), each (N, X, Y, Z), of what the network returns in training."""
+    """Mask probability and signed distance (-1 to 1), each (N, X, Y, Z), from the network's output in training."""
     return torch.sigmoid(output[:, 1].float()), torch.tanh(output[:, 2].float())
 
 
@@ -53,9 +53,9 @@ def signed_distance(labels: torch.Tensor) -> torch.Tensor:
     Returns
     -------
     torch.Tensor
-        float32 (N, X, Y, Z). Outside distances are divided by the patch's largest, inside ones by theirs, so that all
-        are in [-1, 1]; the outermost voxels of the inside are 0. A patch without surface, empty or full, is all 0 (the
-        published code divides by zero in a full one).
+        float32 (N, X, Y, Z). Distances outside and inside are each divided by their maximum in the patch, so that all
+        are in [-1, 1]; the outermost voxels of the mask are 0. A patch without a surface, empty or full, is all 0 (for
+        a full one the published code divides by zero).
     """
     masks = labels.cpu().numpy() > 0.5
     return torch.from_numpy(np.stack([_signed_distance(mask) for mask in masks])).to(labels.device)
@@ -67,6 +67,6 @@ def _signed_distance(mask: np.ndarray) -> np.ndarray:
     outside = ndimage.distance_transform_edt(~mask)
     inside = ndimage.distance_transform_edt(mask)
     distance = outside / outside.max() - inside / inside.max()
-    # The patch's edge is no surface.
+    # The edge of the patch is not a surface.
     distance[mask & ~ndimage.binary_erosion(mask, border_value=1)] = 0.0
     return distance.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Ways of asking a run to save and end: a signal, a file in its folder, the death of the process that started it."""
+"""Requests for a run to save and end: a signal, a file in its folder, or the end of the process that started it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OUTPUTS = (1, 2)
 
 
 class Stopped(Exception):
-    """A run was asked to end before there was anything of it to save."""
+    """A run was asked to stop before there was anything to save."""
 
 
 class StopRequest:
@@ -28,9 +28,9 @@ class StopRequest:
     Parameters
     ----------
     file
-        The run ends when this file appears; the file is removed, so that the run can be resumed.
+        The run ends when this file appears; it is then removed, so that the run can be resumed.
     parent
-        Process id; the run ends when that process has died. None: no process is watched.
+        Process id; the run ends when that process has ended. None: no process is watched.
     """
 
     def __init__(self, file: Path | None = None, parent: int | None = None) -> None:
@@ -41,32 +41,32 @@ class StopRequest:
             threading.Thread(target=self._watch, args=(parent, os.getppid()), name="parent", daemon=True).start()
 
     def ask(self) -> None:
-        """Ask the run to end after the iteration it is in."""
+        """Ask the run to end after its current iteration."""
         self._asked.set()
 
     def __call__(self) -> bool:
         now = time.monotonic()
         if self._file is not None and now - self._looked >= _SECONDS_BETWEEN_LOOKS / 4:
             self._looked = now
-            # A network disk that does not answer for a moment has not asked.
+            # A network disk may fail to answer for a moment, which is not a stop request.
             with suppress(OSError):
                 if self._file.exists():
                     self._asked.set()
-                    # Windows refuses while whoever wrote it, or a virus scanner, still has it open.
+                    # Windows refuses this while its writer or a virus scanner still has the file open.
                     self._file.unlink()
         return self._asked.is_set()
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Within this block Ctrl-C, termination and the terminal's end ask for the end; a second Ctrl-C ends at once.
+        """Within this block Ctrl-C, termination and closing the terminal request a stop; a second Ctrl-C ends at once.
 
-        The terminal's end, for example that of a connection to a server, is passed over where it was before, as by
+        Closing the terminal, for example losing a connection to a server, is ignored if it was ignored before, as with
         nohup.
         """
         lost_with_terminal = [stream for stream in _OUTPUTS if _is_terminal_or_pipe(stream)]
 
         def handle(number: int, frame: FrameType | None) -> None:
-            # Who ends a session sends several signals at once, and means one end.
+            # The end of a session may send several signals at once, which count as one request.
             if number == signal.SIGINT and self._asked.is_set():
                 raise KeyboardInterrupt
             self._asked.set()
@@ -95,7 +95,7 @@ class StopRequest:
 
 
 def _is_terminal_or_pipe(stream: int) -> bool:
-    """What reads a pipe, such as tee, ends with the terminal as well."""
+    """Whether the stream is a terminal or a pipe; the reader of a pipe, such as tee, ends with the terminal as well."""
     try:
         return os.isatty(stream) or stat.S_ISFIFO(os.fstat(stream).st_mode)
     except OSError:
@@ -103,7 +103,7 @@ def _is_terminal_or_pipe(stream: int) -> bool:
 
 
 def write_nowhere(streams: Iterable[int] = _OUTPUTS) -> None:
-    """What is still written to these descriptors, which nobody reads any more, is lost, instead of failing."""
+    """Discard further output to these file descriptors, which nobody reads any more, so that writing does not fail."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in streams:
         os.dup2(nowhere, stream)
@@ -119,7 +119,7 @@ def is_alive(process: int) -> bool:
         kernel = ctypes.WinDLL("kernel32", use_last_error=True)
         handle = kernel.OpenProcess(synchronize, False, process)
         if not handle:
-            # Of another user, as where the task scheduler started this.
+            # It belongs to another user, for example if the task scheduler started this process.
             return ctypes.get_last_error() == access_denied
         try:
             return bool(kernel.WaitForSingleObject(handle, 0) == still_running)

@@ -1,4 +1,4 @@
-"""Events as a person in a terminal wants to see them: a bar with the time left, and a line for what matters."""
+"""Shows events in the terminal: a progress bar with the time left, and a line for each important event."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class TerminalProgress:
     Parameters
     ----------
     go_on
-        How a training that was stopped is gone on with. A comparison says that itself.
+        The instruction to continue that is shown after a stop, except in a comparison.
     """
 
-    def __init__(self, go_on: str = "Go on with --resume.") -> None:
+    def __init__(self, go_on: str = "Continue with --resume.") -> None:
         self._bar: tqdm | None = None
         self._stage = ""
         self._go_on = go_on
@@ -51,12 +51,12 @@ class TerminalProgress:
             self._bar.set_postfix_str(f"{remaining}{event['phase']}, loss {event['losses'].get('total') or 0:.3f}")
 
     def _on_labeling(self, event: dict[str, Any]) -> None:
-        # A training that is resumed may label scans before it has a bar.
+        # A resumed training may label scans before there is a bar.
         if self._bar is not None:
             self._bar.set_postfix_str(f"labeling unlabeled scans, {event['done']} of {event['of']}")
 
     def _on_waiting(self, event: dict[str, Any]) -> None:
-        # Until the others have made ready there is no bar.
+        # There is no bar until the other models are ready.
         if self._bar is not None:
             models = ", ".join(map(str, event["models"]))
             self._bar.set_postfix_str(f"{_left(event['seconds_left'])}waiting for model {models}")
@@ -86,7 +86,7 @@ class TerminalProgress:
 
     def _on_stopped(self, event: dict[str, Any]) -> None:
         self._close()
-        self._line("Stopped; what was learned is saved. Run the same command again to go on.")
+        self._line("Stopped; what was learned is saved. Run the same command again to continue.")
 
     def _on_failed(self, event: dict[str, Any]) -> None:
         self._close()

@@ -1,4 +1,4 @@
-"""The files in which a header says its voxels are, and whether they are there and whole."""
+"""Checks the files that an image header names for its voxels: whether they are allowed, present and complete."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from LASegColearnLib.itk_names import image_reader
 
 _CHUNK_BYTES = 1 << 20
 _GZIP_BEGINS = b"\x1f\x8b"
-# The line of a MetaImage or NRRD header that names the file with the voxels. MetaIO passes over blanks before it and
-# over several separators. No second such word before them: each line is looked through once, whatever it repeats.
+# The line of a MetaImage or NRRD header that names the voxel file. MetaIO skips leading blanks and repeated separators.
+# The lookahead excludes a second keyword before the separator, so that repetitions do not cause repeated matching.
 _VOXEL_FILE = re.compile(
     rb"(?:ElementDataFile(?:(?!ElementDataFile)[^=:\r\n])*[=:]|^[ \t\f\v]*data ?file[ \t]*:)[=: \t\f\v]*([^\r\n]+)",
     re.MULTILINE | re.IGNORECASE,
@@ -33,12 +33,12 @@ def beginning(path: Path, count: int) -> bytes:
 
 
 def voxel_files(path: Path, name: str, what: str) -> list[str]:
-    """The other files in which a MetaImage or NRRD header says its voxels are; none for a file that has its own.
+    """Names of the separate voxel files in a MetaImage or NRRD header; none for a file that contains its voxels.
 
     Raises
     ------
     InputError
-        If the header is longer than what is looked at, and so might name others.
+        If the header is longer than the part that is checked, and so might name other files.
     """
     is_nrrd = path.name.lower().endswith((".nrrd", ".nhdr"))
     if not is_nrrd and not path.name.lower().endswith((".mha", ".mhd")):
@@ -46,15 +46,15 @@ def voxel_files(path: Path, name: str, what: str) -> list[str]:
     header = beginning(path, _CHUNK_BYTES)
     is_whole = path.stat().st_size <= _CHUNK_BYTES
     if is_nrrd:
-        # The reader ends a line at a carriage return too; voxels follow after an empty line.
+        # For the reader a carriage return also ends a line; the voxels follow after an empty line.
         header, ended, _ = re.sub(rb"\r\n?", b"\n", header).partition(b"\n\n")
         is_whole = is_whole or bool(ended)
     names: list[str] = []
     listed = False
     for found in _VOXEL_FILE.finditer(header):
         named = found[1].decode(errors="replace").strip()
-        # Both readers tell a list by these letters alone, and its files by the lines that follow, those of later lists
-        # among them.
+        # Both readers recognize a list by these letters alone; its files are on all following lines, including those of
+        # later lists.
         if named.startswith("LIST") and not listed:
             listed = True
             lines = header[found.end() :].decode(errors="replace").splitlines()
@@ -70,19 +70,19 @@ def voxel_files(path: Path, name: str, what: str) -> list[str]:
 
 
 def _is_named_later(path: Path) -> bool:
-    """Whether a MetaImage names a file with its voxels after what is looked at: a first name may be in a comment."""
+    """Whether a MetaImage names a voxel file after the part that is checked; an earlier name may be in a comment."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return content.find(b"ElementDataFile", _CHUNK_BYTES - len(b"ElementDataFile")) >= 0
 
 
 def refuse_voxels_elsewhere(path: Path, voxel_files: Sequence[str], name: str, what: str) -> None:
-    """Raise :class:`InputError` if a header names a file that is not in its own folder or below.
+    """Raise :class:`InputError` if a header names a file outside its own folder.
 
-    Headers come from others: one must not have any file of this machine read as voxels.
+    A foreign header must not cause an arbitrary file of this computer to be read as voxels.
     """
     folder = Path(os.path.normpath(path.parent.absolute()))
     for named in voxel_files:
-        # By the names alone: links in this folder are the user's own.
+        # Only the names are checked: links in this folder were made by the user.
         if not Path(os.path.normpath(folder / named)).is_relative_to(folder):
             raise InputError(
                 Problem(
@@ -94,8 +94,8 @@ def refuse_voxels_elsewhere(path: Path, voxel_files: Sequence[str], name: str, w
 
 
 def refuse_without_voxels(path: Path, voxel_files: Sequence[str], name: str, what: str) -> None:
-    """Raise :class:`InputError` if a header's voxels are in a file of their own that is not there or not readable."""
-    # A pattern with % for many files is no name.
+    """Raise :class:`InputError` if a header's separate voxel file is missing or not readable."""
+    # A pattern with % for many files is not a name.
     for named in (one for one in voxel_files if "%" not in one):
         voxels = path.parent / named
         try:
@@ -114,7 +114,7 @@ def refuse_without_voxels(path: Path, voxel_files: Sequence[str], name: str, wha
 
 
 def is_whole_nifti(path: Path) -> bool:
-    """Whether a NIfTI file has all voxels of its header: ITK says nothing of a disk that was full when it wrote."""
+    """Whether a NIfTI file has all voxels of its header: ITK does not report that the disk was full while writing."""
     reader = image_reader(path)
     try:
         reader.ReadImageInformation()
@@ -124,11 +124,11 @@ def is_whole_nifti(path: Path) -> bool:
 
 
 def is_cut_short(path: Path, reader: sitk.ImageFileReader) -> bool:
-    """Whether a NIfTI file ends before its voxels do: ITK fills up what is missing, for the other formats it fails."""
-    # Whether it is compressed is for its content to say, as it is for ITK.
+    """Whether a NIfTI file is truncated: ITK would fill in the missing voxels, while it fails for other formats."""
+    # The content decides whether it is compressed, as for ITK, not the name.
     compressed = beginning(path, len(_GZIP_BEGINS)) == _GZIP_BEGINS
     if not reader.HasMetaDataKey("dim[0]"):
-        # ITK goes by its content: it is of another format, whatever its name says.
+        # ITK recognizes the format by the content: this file has another format than its name says.
         return False
     axes = range(1, int(reader.GetMetaData("dim[0]")) + 1)
     voxels = math.prod(int(reader.GetMetaData(f"dim[{axis}]")) for axis in axes)

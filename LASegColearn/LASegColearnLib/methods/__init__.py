@@ -1,6 +1,6 @@
-"""The methods by name. Each is one file of this folder, and a file put here is a method: nothing lists them.
+"""The methods by name. Each file in this folder is one method; there is no list to extend.
 
-Names and titles are read from the files, so that the panel can offer the methods without importing PyTorch.
+Names and titles are read from the files' text, so that the panel can show the methods without importing PyTorch.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ _NOT_METHODS = ("__init__", "base")
 
 
 def method_names() -> list[str]:
-    """The names of all methods: this project's own first, the others by the alphabet. Imports none of them."""
+    """The names of all methods, the default one first, the others in alphabetical order. Imports none of them."""
     names = sorted(path.stem for path in _FOLDER.glob("*.py") if path.stem not in _NOT_METHODS)
     return sorted(names, key=lambda name: name != Settings.method)
 
 
 def method_titles() -> dict[str, str]:
-    """For each method a sentence on what it does. Imports none of them."""
+    """For each method a sentence about it. Imports none of them."""
     return {name: str(_attribute(name, "title")) for name in method_names()}
 
 
 @lru_cache
 def fewest_cases(name: str) -> tuple[int, int]:
-    """How many labeled and unlabeled cases there must be to train with a method. Imports none."""
+    """Smallest numbers of labeled and unlabeled cases that a method needs for training. Imports none."""
     return (2, 2) if _attribute(name, "needs_unlabeled") else (1, 0)
 
 
 def _attribute(method: str, name: str) -> Any:
-    """The value, such as a text or a number, that the class in a method's file gives to this name."""
+    """The literal value that a method's file assigns to this name."""
     for node in ast.walk(ast.parse((_FOLDER / f"{method}.py").read_text(encoding="utf-8"))):
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
             return ast.literal_eval(node.value)
@@ -50,7 +50,7 @@ def _attribute(method: str, name: str) -> Any:
 
 
 class _Methods(Mapping[str, "type[Method]"]):
-    """Classes by name; a method is imported when it is first asked for."""
+    """Classes by name; a method is imported at its first use."""
 
     def __getitem__(self, name: str) -> type[Method]:
         if name not in method_names():

@@ -1,4 +1,4 @@
-"""What a method is to the trainer."""
+"""The interface between a method and the trainer."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class Batch:
     labels
         (N_l, X, Y, Z) float32, 0 or 1.
     unlabeled
-        (N_u, 1, X, Y, Z) float32; no patches of a method or phase that asks for none.
+        (N_u, 1, X, Y, Z) float32; N_u is 0 if the method or phase uses none.
     weakly_augmented
-        The unlabeled patches, cut and turned alike, before their intensities were changed.
+        The unlabeled patches with the same spatial augmentation, before the augmentation of their intensities.
     pseudo_labels
-        (N_u, X, Y, Z) float32, 0 or 1: a network's labels of the whole scans, cut like the unlabeled patches; none
+        (N_u, X, Y, Z) float32, 0 or 1: a network's labels of the whole scans, cut like the unlabeled patches; empty
         while the scans have none.
     number
-        Of this batch among all that were made; with the seed it decides everything random about it, so that a resumed
+        Number of this batch. Together with the seed it determines everything random about the batch, so that a resumed
         run draws the same.
     rng
-        For what the method itself draws.
+        Generator for the method's own random choices.
     """
 
     labeled: torch.Tensor
@@ -50,14 +50,14 @@ class Batch:
     rng: np.random.Generator
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on another device; from pinned memory without waiting for it.
+        """The batch on another device; from pinned memory to CUDA the copy is asynchronous.
 
-        Only CUDA keeps the memory until it has been read (PyTorch issue 139550 for MPS).
+        On other devices the memory might be reused before it is read (PyTorch issue 139550 for MPS).
         """
         return self._with_patches(lambda patches: patches.to(device, non_blocking=device.type == "cuda"))
 
     def pin_memory(self) -> Batch:
-        """The batch where a GPU can fetch it from."""
+        """The batch in pinned memory, from which a GPU can copy it asynchronously."""
         return self._with_patches(torch.Tensor.pin_memory)
 
     def _with_patches(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
@@ -72,21 +72,21 @@ class Batch:
 
 
 def gaussian_ramp(done: float) -> float:
-    """R = exp(-5 (1 - done)^2): 0.0067 at 0, 0.29 at a half, 1 from 1 on; the rise of all the benchmark's methods."""
+    """R = exp(-5 (1 - done)^2): 0.0067 at 0, 0.29 at 0.5, 1 from 1 on; the ramp-up of all the benchmark's methods."""
     missing = 1.0 - min(max(done, 0.0), 1.0)
     return math.exp(-5.0 * missing**2)
 
 
 @dataclass
 class Loss:
-    """The loss to follow, and its parts by name for the record (0-dimensional tensors)."""
+    """The loss to minimize, and its parts by name for the log (0-dimensional tensors)."""
 
     total: torch.Tensor
     parts: dict[str, torch.Tensor]
 
 
 class Method(ABC):
-    """A way of learning from labeled and unlabeled patches. Adding one is adding a file in ``methods/``.
+    """A way of learning from labeled and unlabeled patches. A new file in ``methods/`` adds a method.
 
     Attributes
     ----------
@@ -95,26 +95,25 @@ class Method(ABC):
     predictor
         Name of the network that predicts.
     auxiliary
-        Modules by name that help in training and predict nothing, such as a discriminator. They are saved, resumed and
-        moved to the device like the networks; they are neither validated nor part of a model that predicts, and a warm
-        start makes them anew.
+        Modules by name that are used only in training, such as a discriminator. They are saved, resumed and moved to
+        the device like the networks, but neither validated nor used for prediction, and a warm start creates new ones.
     title
-        One sentence: what the method does. A plain text, since it is read without importing the file.
+        One sentence on what the method does; a string literal, since it is read without importing the file.
     citation
-        Where it was published.
+        The publication.
     needs_unlabeled
-        Whether it learns from unlabeled scans too.
+        Whether it also learns from unlabeled scans.
     several_processes
-        Whether it can be trained by several processes. It can where all that is learned gets its gradient from the
-        loss, and where :meth:`loss` keeps nothing of a batch for later: the trainer averages gradients, not memories.
+        Whether several processes can train it. That requires that everything learned gets its gradient from the loss,
+        and that :meth:`loss` keeps nothing of a batch for later, since the processes exchange only gradients.
     published_pretraining
-        Share of its published training that is spent on labeled patches alone, where the rest needs that start.
+        Share of its published training that is spent on labeled patches alone, if the rest depends on it.
     feature_maps_of_a_step
-        What a step keeps of each patch of the batch (and of a mixed one) at its peak, counted in first feature maps of
-        a network, so about its memory. Co-learning's by default, which no other method here exceeds but SS-Net.
+        Peak memory of a step per patch of the batch (including a mixed one), in units of a first feature map of the
+        network. The default is that of co-learning; of the methods here only SS-Net needs more.
     autocast
-        Context for networks that :meth:`after_step` runs; :meth:`loss` is in one already. Gradients are not scaled
-        there, so it is none where that would be needed.
+        Autocast context for networks that :meth:`after_step` runs; :meth:`loss` already runs in one. It is a null
+        context for float16, since gradients are not scaled there.
     """
 
     title: ClassVar[str]
@@ -136,56 +135,56 @@ class Method(ABC):
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        """The networks, and what helps them."""
+        """The networks and the auxiliary modules."""
         return {**self.networks, **self.auxiliary}
 
     @abstractmethod
     def parameters(self) -> list[nn.Parameter]:
-        """What the optimizer changes."""
+        """The parameters that the optimizer changes."""
 
     @abstractmethod
     def phase(self, progress: float) -> str:
-        """Name of what is going on at this share of the run."""
+        """Name of the phase of training at this share of the run."""
 
     def batch_sizes(self, progress: float) -> tuple[int, int]:
-        """Labeled and unlabeled patches wanted at this share of the run; the settings' by default."""
+        """Numbers of labeled and unlabeled patches per batch at this share of the run; the settings' by default."""
         return self.settings.labeled_batch, self.settings.unlabeled_batch
 
     @abstractmethod
     def loss(self, batch: Batch, progress: float) -> Loss:
-        """The loss of a batch. Puts the networks into the modes it needs."""
+        """The loss of a batch. Sets the networks to the modes it needs."""
 
     def labels_scans(self, before: float, after: float) -> bool:
-        """Whether :attr:`predictor` shall label all unlabeled scans anew between these two shares of the run."""
+        """Whether :attr:`predictor` shall label all unlabeled scans between these two shares of the run."""
         return False
 
     def furthest(self, progress: float) -> float:
-        """The largest share of a run that was reached, with this one.
+        """The largest share of the run reached so far, including this one.
 
-        Ramps use this instead of the progress: when a run is resumed with a longer length its progress drops, and the
-        weight of a ramped loss must not drop with it.
+        Ramps use it instead of the progress: if a run is resumed with a longer length, its progress drops, but the
+        weight of a ramped loss must not.
         """
         self._furthest = max(self._furthest, progress)
         return self._furthest
 
     def networks_in_training(self) -> dict[str, nn.Module]:
-        """Those that mean something at this stage of the run, for validation; all by default."""
+        """The networks that have started to learn at this stage of the run, for validation; all by default."""
         return self.networks
 
     def after_step(self, progress: float) -> None:  # noqa: B027 - most methods have nothing to do here
-        """Called after each step of the optimizer, with the share of the run that the step was made at."""
+        """Called after each step of the optimizer, with the share of the run at that step."""
 
     def teacher_sees(self, batch: Batch) -> torch.Tensor:
-        """The unlabeled patches as a teacher labels them, (N_u, 1, X, Y, Z): see ``plain_for_teacher``."""
+        """The unlabeled patches that a teacher labels, (N_u, 1, X, Y, Z): see ``plain_for_teacher``."""
         return batch.weakly_augmented if self.settings.plain_for_teacher else batch.unlabeled
 
     def state(self) -> dict[str, Any]:
-        """Plain values and tensors besides those of the networks and auxiliary modules that resuming needs."""
+        """Values and tensors needed for resuming, besides those of the networks and auxiliary modules."""
         return {"furthest": self._furthest}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """The reverse of :meth:`state`."""
-        # Early models do not say.
+        # Older checkpoints do not have it.
         self._furthest = float(state.get("furthest", 0.0))
 
     def start_from(self, tensors: dict[str, torch.Tensor]) -> None:
@@ -194,25 +193,24 @@ class Method(ABC):
             network.load_state_dict(tensors)
 
     def warm_start(self, networks: dict[str, dict[str, torch.Tensor]], predictor: str, state: dict[str, Any]) -> None:
-        """Go on from an earlier model, by a new optimizer and usually with more labels.
+        """Start from an earlier model, with a new optimizer and usually with more labels.
 
         Parameters
         ----------
         networks
-            The earlier model's tensors by network; where they have this method's names each network goes on from its
-            own, otherwise all start from the one that predicted. So they do from a model whose pretraining was not
-            over.
+            The earlier model's tensors by network. If they have this method's names, each network starts from its own
+            tensors; otherwise, or if the model's pretraining was not finished, all start from its predicting network.
         predictor
             Name of the earlier model's predicting network.
         state
-            What its method kept besides, see :meth:`state`.
+            The earlier method's further state, see :meth:`state`.
 
         Raises
         ------
         KeyError, RuntimeError
-            If its networks have other tensors.
+            If the networks' tensors do not fit.
         """
-        # One that was stopped in its pretraining has one network that has learned.
+        # In a model that was stopped during its pretraining only one network has learned.
         if networks.keys() == self.networks.keys() and state.get("pretrained", True):
             for name, network in self.networks.items():
                 network.load_state_dict(networks[name])
@@ -221,12 +219,12 @@ class Method(ABC):
 
 
 class TwoStageMethod(Method):
-    """A method that begins with labeled patches alone, for the share of the run that the setting ``pretraining`` says.
+    """A method that begins with labeled patches alone, for the share of the run given by the setting ``pretraining``.
 
     Attributes
     ----------
     pretrained
-        Whether that is over. The method's :meth:`after_step` sets it, with what is to be done then.
+        Whether this first stage is over. The method's :meth:`after_step` sets it when it starts the second stage.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -234,7 +232,7 @@ class TwoStageMethod(Method):
         self.pretrained = settings.pretraining == 0
 
     def batch_sizes(self, progress: float) -> tuple[int, int]:
-        """The settings'; in the pretraining as many patches, all of them labeled."""
+        """The settings' numbers; during pretraining the same total, all of them labeled."""
         labeled, unlabeled = super().batch_sizes(progress)
         return (labeled, unlabeled) if self.pretrained else (labeled + unlabeled, 0)
 
@@ -243,13 +241,13 @@ class TwoStageMethod(Method):
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
-        # Early models do not say; they had no such stage.
+        # Older checkpoints do not have it; their methods had no such stage.
         self.pretrained = bool(state.get("pretrained", True))
 
 
 def teacher_of(student: VNet, settings: Settings) -> VNet:
-    """A V-Net that starts as a copy of the student and gets no gradient, for the method to average the student into."""
-    # Made like any network and not copied, which would take fewer random numbers: runs would not be those of before.
+    """A V-Net without gradients that starts as a copy of the student, for a moving average of the student's weights."""
+    # Constructed and not deep-copied, since fewer random numbers would change the results of existing seeds.
     teacher = VNet(settings.filters, settings.normalization, settings.dropout)
     teacher.load_state_dict(student.state_dict())
     return teacher.requires_grad_(False)

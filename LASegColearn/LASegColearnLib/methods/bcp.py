@@ -1,4 +1,4 @@
-"""BCP: labeled boxes in unlabeled patches and unlabeled ones in labeled patches, for student and teacher."""
+"""BCP: bidirectional copy-paste between labeled and unlabeled patches, with student and teacher."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _WAYS = ("unlabeled_in_labeled", "labeled_in_unlabeled")
 class BidirectionalCopyPaste(TwoStageMethod):
     """A student learns from patches pasted into each other, with its teacher's labels (Bai et al., CVPR 2023).
 
-    Losses, weights, box, the teacher's average and its pseudo-labels, of which the largest part is kept, are those of
-    the published code; there is no rise. The student predicts. Training begins, for the share that the setting
-    ``pretraining`` says, with labeled patches pasted into each other; student and teacher then start from what that
-    came to (there 2000 of 17000 iterations, and the best on the test scans). Without it the teacher starts untrained.
+    As in the published code: losses, weights, box, the teacher's average and its pseudo-labels, reduced to their
+    largest component; there is no ramp-up. The student predicts. For the share given by the setting ``pretraining``,
+    training begins with labeled patches pasted into each other; student and teacher then start from the result (in the
+    paper 2000 of 17000 iterations, and the best on the test scans). Without pretraining the teacher starts untrained.
 
-    Common to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch, normalization and
-    dropout are the settings'; after the pretraining the rate goes on falling, while there it starts anew. Both ways of
-    pasting go through the student together, so that batch normalization sees as many patches at once as in the paper,
-    whose batches are twice as large. The box may lie anywhere in the patch, also at its very end. With
-    ``plain_for_teacher`` the teacher sees the patches before their intensities were changed.
+    Different from the paper, for all methods here: optimizer, learning rate, patches, augmentation, batch,
+    normalization and dropout come from the settings. After the pretraining the rate keeps falling, while in the paper
+    it is reset. Both directions of pasting pass through the student together, so that batch normalization sees as many
+    patches at once as in the paper, whose batches are twice as large. The box may lie anywhere in the patch, including
+    its end. With ``plain_for_teacher`` the teacher sees the patches without intensity augmentation.
     """
 
     title = "BCP: labeled and unlabeled patches are pasted into each other, both ways, under the teacher's labels"
@@ -89,6 +89,6 @@ class BidirectionalCopyPaste(TwoStageMethod):
             self.teacher.load_state_dict(self.student.state_dict())
 
     def warm_start(self, networks: dict[str, dict[str, torch.Tensor]], predictor: str, state: dict[str, Any]) -> None:
-        """As :meth:`Method.warm_start`, without pretraining; one stopped in it has no teacher worth keeping."""
+        """As :meth:`Method.warm_start`, without pretraining; all start from one network if that was not finished."""
         super().warm_start(networks, predictor, state)
         self.pretrained = True

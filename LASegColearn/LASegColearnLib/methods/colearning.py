@@ -1,4 +1,4 @@
-"""The method this project exists for: two students, their averaged teacher, cross pseudo-supervision and mixing."""
+"""This project's method: two students, their averaged teacher, cross pseudo-supervision and mixing."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from LASegColearnLib.networks import VNet, average_into, stop_dropout
 from LASegColearnLib.settings import Settings
 
 _LEAKY_SLOPE = 0.1
-# The first teacher is the students; it then looks back over a tenth of the steps so far, until alpha and beta say less.
-# An average over all steps so far still holds the first, random weights after a hundred of them and predicts nothing.
+# The teacher starts equal to the students. Its average then extends over a tenth of the steps so far, until alpha and
+# beta give a longer memory. An average over all steps would still hold the first, random weights after a hundred steps
+# and predict nothing.
 _WARM_UP = 9
-# After so many steps only alpha and beta say how far the teacher looks back, unless they are below 0.005.
+# After this many steps only alpha and beta determine the teacher's average, unless they are below 0.005.
 _SETTLED = 1000
 
 
 def _student_2(settings: Settings) -> VNet:
-    """Student 2: the same tensors as student 1, another graph, as ``student_difference`` says."""
+    """Student 2: the same tensors as student 1, but another architecture as given by ``student_difference``."""
     difference = settings.student_difference
     return VNet(
         settings.filters,
@@ -36,7 +37,7 @@ def _student_2(settings: Settings) -> VNet:
 
 @dataclass
 class _Views:
-    """One student's output on its batch: labeled, unlabeled and mixed patches, in one pass through the network."""
+    """One student's output for its batch: labeled, unlabeled and mixed patches, from one pass through the network."""
 
     labeled: torch.Tensor
     unlabeled: torch.Tensor
@@ -46,17 +47,17 @@ class _Views:
 class CoLearning(TwoStageMethod):
     """Multi-model mutual learning, eqs. 1-18 of the paper.
 
-    All three networks start from one set of weights, since an average of two networks that were initialized apart
-    predicts nothing. With ``pretraining`` above 0, that start is itself learned first, by one network on labeled
-    patches and copy-pasted pairs of them; the teacher follows it, and all three go on from the teacher. With
-    ``self_training`` above 0, that network goes on for a while with the teacher's labels of unlabeled scans beside the
-    true ones. With ``teacher_rounds`` the teacher labels whole scans, now and then, instead of patches. In the first
-    steps the teacher's average looks back less far than alpha and beta say, about which the paper is silent.
+    All three networks start from the same weights, since an average of two independently initialized networks predicts
+    nothing. With ``pretraining`` above 0, this start is learned first, by one network on labeled patches and
+    copy-pasted pairs of them; the teacher follows it, and all three then start from the teacher. With
+    ``self_training`` above 0, that network next also learns from the teacher's labels of unlabeled scans. With
+    ``teacher_rounds`` the teacher labels whole scans from time to time, instead of patches. In the first steps the
+    teacher's average has a shorter memory than alpha and beta give, a detail that the paper does not specify.
 
-    Where this departs from the paper: it wants another backbone for each student, here they are one layout that differs
-    as ``student_difference`` says, since their average would predict nothing otherwise; the teacher sees the whole
-    unlabeled patch, of which boxes are then cut; targets of mixed patches are composed like their images, unless
-    ``mix_target`` says as printed. The paper does not say alpha and beta; cross-entropy and ``ramp_up`` are not its.
+    Differences from the paper: its students have different backbones; here they share one layout and differ as given
+    by ``student_difference``, since their average would otherwise predict nothing. The teacher sees the whole unlabeled
+    patch, from which boxes are then cut. Targets of mixed patches are composed like their images, unless
+    ``mix_target`` is ``printed``. The paper does not give alpha and beta, and has no cross-entropy and no ``ramp_up``.
     """
 
     title = "Co-learning: two students and their averaged teacher learn from labeled and unlabeled scans"
@@ -84,23 +85,23 @@ class CoLearning(TwoStageMethod):
     def phase(self, progress: float) -> str:
         if self.pretrained:
             return "co-learning"
-        # The step that the pretraining's end falls into is still one of it: scans are labeled after it.
+        # The step in which the pretraining ends still belongs to it: scans are labeled afterwards.
         alone = self.settings.self_training > 0 and progress > self.settings.pretraining
         return "self-training" if alone else "pretraining"
 
     def batch_sizes(self, progress: float) -> tuple[int, int]:
-        """As :meth:`TwoStageMethod.batch_sizes`; the self-training is of both kinds of patch."""
+        """As :meth:`TwoStageMethod.batch_sizes`; self-training uses both kinds of patch."""
         if self.phase(progress) == "self-training":
             return self.settings.labeled_batch, self.settings.unlabeled_batch
         return super().batch_sizes(progress)
 
     def labels_scans(self, before: float, after: float) -> bool:
-        """At the end of the pretraining, and so often at equal distances after it as ``teacher_rounds`` says."""
+        """At the end of the pretraining and then at equal intervals, ``teacher_rounds`` times in all."""
         start, rounds = self.settings.pretraining, self.settings.teacher_rounds
         return any(before <= start + number * (1.0 - start) / rounds < after for number in range(rounds))
 
     def networks_in_training(self) -> dict[str, nn.Module]:
-        """Student 2 has not started while one network is pretrained."""
+        """All networks; student 2 is left out during the pretraining, when it has not started."""
         return self.networks if self.pretrained else {"student_1": self.student_1, "teacher": self.teacher}
 
     def loss(self, batch: Batch, progress: float) -> Loss:
@@ -118,7 +119,7 @@ class CoLearning(TwoStageMethod):
             if self.pretrained
             else {self.student_1: follow}
         )
-        # Its own statistics are of the patches that it labels, if it labels any.
+        # The teacher re-estimates its statistics only while it labels patches.
         reestimated = self.pretrained and self.settings.teacher_rounds == 0
         average_into(
             self.teacher,
@@ -138,16 +139,16 @@ class CoLearning(TwoStageMethod):
         self.steps = int(state["steps"])
 
     def warm_start(self, networks: dict[str, dict[str, torch.Tensor]], predictor: str, state: dict[str, Any]) -> None:
-        """As :meth:`Method.warm_start`; the teacher that is there is worth keeping, so its average does not start anew.
+        """As :meth:`Method.warm_start`; the trained teacher is kept, so its average continues without a new warm-up.
 
-        A model that was stopped in its pretraining has only one student that has learned: all start from its teacher.
+        In a model that was stopped during pretraining only one student has learned: all start from its teacher.
         """
         super().warm_start(networks, predictor, state)
         self.pretrained = True
         self.steps = _SETTLED
 
     def ramp(self, progress: float) -> float:
-        """How much of lambda and mu counts: a Gaussian rise over ``ramp_up`` of the co-learning, then 1."""
+        """Factor of lambda and mu: a Gaussian ramp over the share ``ramp_up`` of the co-learning, then 1."""
         if self.settings.ramp_up == 0:
             return 1.0
         done = (self.furthest(progress) - self._alone) / (1.0 - self._alone)
@@ -155,13 +156,13 @@ class CoLearning(TwoStageMethod):
 
     @property
     def _alone(self) -> float:
-        """Share of the run in which one network learns, before there are two students."""
+        """Share of the run in which a single network learns, before there are two students."""
         return self.settings.pretraining + self.settings.self_training
 
     def _pretraining_loss(self, batch: Batch) -> Loss:
-        """Half of the patches as they are; in the others a box of the patch before, labels alike.
+        """Loss on half of the patches unchanged, and on the others with a box pasted from the preceding patch.
 
-        In the self-training the others are the unlabeled ones with the teacher's labels of their scans.
+        In self-training the second half are the unlabeled patches with the teacher's labels of their scans.
         """
         self.student_1.train()
         used = batch.unlabeled[: len(batch.pseudo_labels)]
@@ -175,7 +176,7 @@ class CoLearning(TwoStageMethod):
         return Loss(loss, {"labeled_1": loss})
 
     def _pseudo_labels(self, batch: Batch) -> torch.Tensor:
-        """The teacher's opinion of the unlabeled patches, or of their whole scans: (N_u, X, Y, Z), 0 or 1."""
+        """The teacher's labels of the unlabeled patches, or of their whole scans: (N_u, X, Y, Z), 0 or 1."""
         if len(batch.pseudo_labels):
             return batch.pseudo_labels
         self.teacher.train(self.settings.teacher_statistics == "reestimate")
@@ -187,7 +188,7 @@ class CoLearning(TwoStageMethod):
         """INDMIX and OUTDMIX: for each student its mixed patch (1, 1, X, Y, Z) and target (1, X, Y, Z).
 
         Mixed_1 has the first labeled patch outside and the first unlabeled one in the box, Mixed_2 the last unlabeled
-        one outside and the last labeled one in the box (eqs. 11-14). A mask of its own for each pair.
+        one outside and the last labeled one in the box (eqs. 11-14). Each pair has its own mask.
         """
         shape = batch.labeled.shape[2:]
         device = batch.labeled.device

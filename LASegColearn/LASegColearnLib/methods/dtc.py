@@ -1,4 +1,4 @@
-"""DTC: the mask and the signed distance of one network must say the same."""
+"""DTC: the mask and the signed distance predicted by one network must agree."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _STEEPNESS = 1500.0
 class DualTaskConsistency(Method):
     """A V-Net with a head for the mask and one for the signed distance, which must agree (Luo et al., AAAI 2021).
 
-    Losses and weights are those of the published code; the agreement counts on labeled and unlabeled patches, and
-    its gradient goes through both heads. The mask's head predicts. The rise lasts 6000 of 6000 iterations there, so the
-    whole run here. The mask's outermost voxels have a distance of 0, for which the transform says a half: with 1.25 mm
-    they are a tenth of an atrium, twice as much as with the published 0.625 mm.
+    Losses and weights are those of the published code; the consistency is computed on labeled and unlabeled patches,
+    and its gradient flows through both heads. The mask's head predicts. The ramp-up lasts 6000 of 6000 iterations in
+    the paper, so the whole run here. The mask's outermost voxels have distance 0, for which the task transform gives
+    0.5: at 1.25 mm they are a tenth of an atrium, twice as much as at the published 0.625 mm.
 
-    Common to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch, normalization and
-    dropout are the settings'.
+    Different from the paper, for all methods here: optimizer, learning rate, patches, augmentation, batch,
+    normalization and dropout come from the settings.
     """
 
     title = "DTC: mask and signed distance from one network must agree, on unlabeled scans too"
@@ -61,5 +61,5 @@ class DualTaskConsistency(Method):
 
 
 def mask_of(distance: torch.Tensor) -> torch.Tensor:
-    """The task transform: a nearly sharp mask, inside where the signed distance is negative."""
+    """The task transform: a nearly binary mask, 1 where the signed distance is negative."""
     return torch.sigmoid(-_STEEPNESS * distance)

@@ -1,4 +1,4 @@
-"""MC-Net: two decoders on one encoder, each following the other's sharpened opinion."""
+"""MC-Net: two decoders on one encoder, each trained towards the other's sharpened prediction."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from LASegColearnLib.methods.base import Batch, Loss, Method, gaussian_ramp
 from LASegColearnLib.networks import CONVOLUTIONS, Block, Resampling, VNet
 from LASegColearnLib.settings import Settings
 
-# All from the published code, train_mcnet_3d.py: the rise lasts 6000 of its 15000 iterations.
+# All from the published code, train_mcnet_3d.py: the ramp-up lasts 6000 of its 15000 iterations.
 _TEMPERATURE = 0.1
 _CONSISTENCY_WEIGHT = 1.0
 _RAMP_UP = 0.4
 
 
 class TwoDecoderVNet(VNet):
-    """The V-Net with a second decoder, which interpolates where the first has transposed convolutions.
+    """The V-Net with a second decoder, which upsamples by interpolation instead of transposed convolutions.
 
-    Layout: MC-Net's; with 16 filters and batch normalization it has 12,347,716 parameters. The first decoder predicts.
+    The layout is MC-Net's, with 12,347,716 parameters for 16 filters and batch normalization. The first decoder
+    predicts.
     """
 
     def __init__(self, filters: int = 16, normalization: str = "batch", dropout: float = 0.5) -> None:
@@ -58,14 +59,14 @@ class TwoDecoderVNet(VNet):
 
 
 class MutualConsistency(Method):
-    """One encoder, two decoders; each follows the other's sharpened opinion everywhere (Wu et al., MICCAI 2021).
+    """One encoder, two decoders, each trained towards the other's sharpened prediction (Wu et al., MICCAI 2021).
 
     Losses and weights are those of the published code: linear Dice on labels, and the squared difference between each
     decoder's probability and the other's sharpened one, on labeled and unlabeled patches; the sharpened side is not
-    detached. The first decoder predicts. The rise lasts 0.4 of the run, as there.
+    detached. The first decoder predicts. The ramp-up lasts 0.4 of the run, as in the paper.
 
-    Common to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch, normalization and
-    dropout are the settings'.
+    Different from the paper, for all methods here: optimizer, learning rate, patches, augmentation, batch,
+    normalization and dropout come from the settings.
     """
 
     title = "MC-Net: two unlike decoders on one encoder, each following the other's sharpened opinion"
@@ -110,6 +111,6 @@ class MutualConsistency(Method):
 def sharpen(logits: torch.Tensor) -> torch.Tensor:
     """p^(1/T) / (p^(1/T) + (1-p)^(1/T)) with T = 0.1 of the foreground's softmax p: (N, 2, ...) -> (N, ...).
 
-    Of two classes this is the sigmoid of the difference of logits, divided by T: no power of a small p is taken.
+    For two classes this equals the sigmoid of the difference of logits divided by T, without powers of a small p.
     """
     return torch.sigmoid((logits[:, 1].float() - logits[:, 0].float()) / _TEMPERATURE)

@@ -1,4 +1,4 @@
-"""SASSNet: a discriminator that cannot tell unlabeled shapes from labeled ones."""
+"""SASSNet: a discriminator makes shapes in unlabeled scans resemble those in labeled scans."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from LASegColearnLib.methods.base import Batch, Loss, Method, gaussian_ramp
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.shape_network import ShapeVNet, mask_and_distance, signed_distance
 
-# All from the published code, train_gan_sdfloss.py; the weight is its README's for eight labels.
+# All from the published code, train_gan_sdfloss.py; the adversarial weight is its README's for eight labels.
 _DISTANCE_WEIGHT = 0.3
 _ADVERSARIAL_WEIGHT = 0.015
 _DISCRIMINATOR_RATE = 1e-4
@@ -25,10 +25,10 @@ _UNLABELED, _LABELED = 0, 1
 
 
 class Discriminator(nn.Module):
-    """Logits (N, 2) for unlabeled (0) or labeled (1), of signed distance and image, each (N, 1, X, Y, Z).
+    """Logits (N, 2) for unlabeled (0) or labeled (1), from signed distance and image, each (N, 1, X, Y, Z).
 
-    Layout: SASSNet's, with four times the V-Net's filters at first: 11,020,290 parameters with 16. The mean over what
-    is left of the patch takes the place of its pooling window, which is of that size for the published patch.
+    The layout is SASSNet's, starting with four times the V-Net's filters: 11,020,290 parameters for 16. A global mean
+    replaces the published pooling window, which covers all that is left of the published patch.
     """
 
     def __init__(self, filters: int) -> None:
@@ -56,11 +56,11 @@ class ShapeAware(Method):
     """A V-Net with heads for mask and signed distance, and a discriminator of distances (Li et al., MICCAI 2020).
 
     Losses, weights, discriminator and its optimizer are those of the published code. The mask's head predicts. After
-    each step of the network the discriminator makes one, on the same patches. The rise lasts 6000 of 6000
-    iterations there, so the whole run here. The weight is the one for eight labels, whatever their number.
+    each step of the network the discriminator makes one on the same patches. The ramp-up lasts 6000 of 6000 iterations
+    in the paper, so the whole run here. The adversarial weight is the one for eight labels, whatever their number.
 
-    Common to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch, normalization and
-    dropout of the network are the settings', and the discriminator's width follows the network's.
+    Different from the paper, for all methods here: optimizer, learning rate, patches, augmentation, batch,
+    normalization and dropout of the network come from the settings; the discriminator's width follows the network's.
     """
 
     title = "SASSNet: shapes found in unlabeled scans must look, to a discriminator, like those in labeled ones"
@@ -75,11 +75,11 @@ class ShapeAware(Method):
         self.network = ShapeVNet(settings.filters, settings.normalization, settings.dropout)
         self.networks = {"network": self.network}
         self.predictor = "network"
-        # Its weights get no gradient from the network's loss, only from its own.
+        # The discriminator's weights get gradients only from its own loss, not from the network's.
         self.discriminator = Discriminator(settings.filters).requires_grad_(False)
         self.auxiliary = {"discriminator": self.discriminator}
         self.adam = torch.optim.Adam(self.discriminator.parameters(), _DISCRIMINATOR_RATE, _DISCRIMINATOR_BETAS)
-        # Of the last iteration alone: one that was not followed must not be learned from later.
+        # Only the parts of the last iteration: a skipped one must not be learned from later.
         self._parts: deque[Batch] = deque(maxlen=settings.batch_parts)
 
     def parameters(self) -> list[nn.Parameter]:
@@ -104,7 +104,7 @@ class ShapeAware(Method):
         return Loss(total + _ADVERSARIAL_WEIGHT * gaussian_ramp(self.furthest(progress)) * parts["adversarial"], parts)
 
     def after_step(self, progress: float) -> None:
-        """The discriminator's step: to tell labeled from unlabeled, by what the network now makes of them."""
+        """The discriminator's step: learn to tell labeled from unlabeled patches by the network's current output."""
         self.network.eval()
         self.discriminator.train().requires_grad_(True)
         self.adam.zero_grad(set_to_none=True)

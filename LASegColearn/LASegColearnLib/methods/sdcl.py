@@ -1,4 +1,4 @@
-"""SDCL: two unlike students learn from where they differ, on patches pasted into each other."""
+"""SDCL: two different students learn where they disagree, on patches pasted into each other."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class StudentPair(nn.Module):
         self.student_2 = VNet(filters, normalization, dropout, residual=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (N, 2, X, Y, Z), whose softmax is the mean of both students', of patches (N, 1, X, Y, Z)."""
+        """Logits (N, 2, X, Y, Z) of patches (N, 1, X, Y, Z); their softmax is the mean of both students' softmaxes."""
         logs = [torch.log_softmax(student(x).float(), dim=1) for student in (self.student_1, self.student_2)]
         return torch.logaddexp(*logs)
 
     def bottom_features(self, x: torch.Tensor) -> torch.Tensor:
-        """Those of the first student."""
+        """The first student's :meth:`VNet.bottom_features`."""
         return self.student_1.bottom_features(x)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """The students each, since they learn one by one."""
+        """Compile each student, since they are run separately in training."""
         self.student_1.compile(*args, **kwargs)
         self.student_2.compile(*args, **kwargs)
 
@@ -53,18 +53,18 @@ class StudentPair(nn.Module):
 class StudentDiscrepancy(TwoStageMethod):
     """Two students on BCP's mixtures, corrected and made less sure where they differ (Song, Wang, MICCAI 2024).
 
-    Losses, weights and the teacher, an average of the first student alone, are those of the published code, as are
-    BCP's mixtures, see ``copy_paste``; there is no rise. The students predict together, by the mean of their softmaxes.
-    Training begins, for the share that the setting ``pretraining`` says, with labeled patches pasted into each other
-    (there 3200 of 14200 iterations, and the best on the test scans), on which both students learn apart.
+    As in the published code: losses, weights, the teacher, an average of the first student alone, and BCP's mixtures,
+    see ``copy_paste``; there is no ramp-up. The mean of the students' softmaxes predicts. For the share given by the
+    setting ``pretraining``, training begins with labeled patches pasted into each other (in the paper 3200 of 14200
+    iterations, and the best on the test scans), on which both students learn independently.
 
-    Where this departs from it: the second student is the V-Net with residual blocks, with weights of its own from
-    the start, in place of a ResNet-34 with the V-Net's decoder, so that all methods have the same backbone and cost.
-    After the pretraining the optimizer's state is cleared, as for all methods here, while there it is kept. Both ways
-    of pasting go through a student together, and the teacher sees what it sees there, as for BCP.
+    Differences: the second student is the V-Net with residual blocks and its own initial weights, instead of a
+    ResNet-34 with the V-Net's decoder, so that all methods have the same backbone and cost. After the pretraining the
+    optimizer's state is cleared, as for all methods here, while the published code keeps it. Both directions of pasting
+    pass through a student together, and the teacher sees the same patches as for BCP.
 
-    Common to all methods here, and not the paper's: optimizer (Adam there), rate, patches, augmentation, batch,
-    normalization and dropout are the settings'.
+    Different from the paper, for all methods here: optimizer (Adam in the paper), learning rate, patches,
+    augmentation, batch, normalization and dropout come from the settings.
     """
 
     title = "SDCL: two unlike students, on patches pasted into each other, are corrected where they differ"
@@ -106,15 +106,15 @@ class StudentDiscrepancy(TwoStageMethod):
             for number, student in enumerate(students, start=1):
                 parts[f"labeled_{number}"] = labeled_loss(student(mixture.images), mixture)
             return Loss(parts["labeled_1"] + parts["labeled_2"], parts)
-        # In training mode as in the published code, whose networks have instance normalization and keep no statistics;
-        # where the settings have batch normalization, the teacher re-estimates its own, as BCP's does.
+        # In training mode as in the published code, whose instance normalization keeps no statistics. With batch
+        # normalization, the teacher re-estimates its own statistics, as BCP's does.
         self.teacher.train()
         with torch.no_grad():
             pseudo_labels = connected_pseudo_labels(self.teacher(self.teacher_sees(batch)))
         both = mixtures(batch, pseudo_labels)
         images = torch.cat([mixture.images for mixture in both])
         outputs = [student(images).chunk(2) for student in students]
-        # For each way of pasting, where the students differ.
+        # Where the students differ, for each direction of pasting.
         apart = [(pseudo_label(first) != pseudo_label(second)).float() for first, second in zip(*outputs, strict=True)]
         total = torch.zeros((), device=images.device)
         for number, output in enumerate(outputs, start=1):
@@ -129,7 +129,7 @@ class StudentDiscrepancy(TwoStageMethod):
         return Loss(total, parts)
 
     def after_step(self, progress: float) -> None:
-        """Move the teacher after the first student; at the end of the pretraining make it a copy of that."""
+        """Move the teacher towards the first student; at the end of the pretraining make it a copy of that student."""
         if self.pretrained:
             average_into(self.teacher, {self.pair.student_1: 1.0 - _KEEP}, _KEEP, statistics=False)
         elif progress >= self.settings.pretraining:
@@ -137,7 +137,7 @@ class StudentDiscrepancy(TwoStageMethod):
             self.teacher.load_state_dict(self.pair.student_1.state_dict())
 
     def warm_start(self, networks: dict[str, dict[str, torch.Tensor]], predictor: str, state: dict[str, Any]) -> None:
-        """As :meth:`Method.warm_start`, without pretraining; one stopped in it has no teacher worth keeping."""
+        """As :meth:`Method.warm_start`, without pretraining; the teacher is reset if that was not finished."""
         super().warm_start(networks, predictor, state)
         if not state.get("pretrained", True):
             self.teacher.load_state_dict(self.pair.student_1.state_dict())
@@ -154,7 +154,7 @@ def correction_loss(logits: torch.Tensor, mixture: Mixture, apart: torch.Tensor)
     apart
         (N, X, Y, Z), 1 where the students differ.
     """
-    # The mean over both classes is the foreground's, which both differ by.
+    # Both classes have the same error, so the mean over them is the foreground's.
     errors = (foreground_probability(logits) - mixture.targets) ** 2 * mixture.weights
     return (errors * apart).sum() / apart.sum().clamp(min=1.0)
 

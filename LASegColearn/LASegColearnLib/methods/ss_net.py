@@ -1,4 +1,4 @@
-"""SS-Net: smooth against adversarial noise, and with features near those of well-understood voxels."""
+"""SS-Net: output that is robust to adversarial noise, and features near those of well-segmented voxels."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from LASegColearnLib.methods.base import Batch, Loss, Method, gaussian_ramp
 from LASegColearnLib.networks import VNet
 from LASegColearnLib.settings import Settings
 
-# All from the published code, train_ss_3d.py: the rise lasts 6000 of its 15000 iterations.
+# All from the published code, train_ss_3d.py: the ramp-up lasts 6000 of its 15000 iterations.
 _CONTRAST_WEIGHT = 0.1
 _RAMP_UP = 0.4
 _NOISE_NORM = 10.0
-# Not from there: the noise's gradient is normalized, so this changes nothing but what float16 can hold of it.
+# Not from the published code: the noise's gradient is normalized later, so this only keeps it in float16's range.
 _GRADIENT_SCALE = 2.0**14
 _MEMORY_SIZE = 32
 _WIDTH = 32
@@ -29,7 +29,7 @@ _CLASSES = 2
 
 
 class FeatureVNet(VNet):
-    """The V-Net that in training also returns what its head sees."""
+    """The V-Net that in training also returns the features before its head."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (N, 2, X, Y, Z); in training the features follow, (N, 2 + filters, X, Y, Z)."""
@@ -39,10 +39,10 @@ class FeatureVNet(VNet):
 
 
 class ContrastHeads(nn.Module):
-    """What makes of a voxel's features a vector to compare, and says how much it counts.
+    """Maps a voxel's features to a vector for comparison, and gives its weight.
 
-    Layout: SS-Net's; of its selectors the one of the foreground's features alone, since the others never learn there:
-    no background enters the memory, and the weights of what is in memory are divided by themselves.
+    The layout is SS-Net's, but only with the selector of the foreground's features. Its other selectors never learn:
+    no background enters the memory, and the weights of the vectors in memory cancel.
     """
 
     def __init__(self, filters: int) -> None:
@@ -58,21 +58,21 @@ class ContrastHeads(nn.Module):
         )
 
     def weights(self, vectors: torch.Tensor) -> torch.Tensor:
-        """How much each of (V, 32) vectors counts, 0 to 1: (V,)."""
+        """Weights (V,), 0 to 1, of vectors (V, 32)."""
         return torch.sigmoid(self.selector(vectors)[:, 0])
 
 
 class SmoothAndSeparate(Method):
-    """A V-Net that withstands adversarial noise, with features near remembered ones (Wu et al., MICCAI 2022).
+    """A V-Net robust to adversarial noise, with features near remembered ones (Wu et al., MICCAI 2022).
 
-    Losses, weights, noise and memory are those of the published code, also where it does less than the paper says: only
-    the foreground is remembered, so features are drawn together and not apart. The rise lasts 0.4 of the run, as there.
-    The noise's norm is 10 whatever the patch's size: in one of 64×64×48 voxels, that is more than twice as much in a
-    voxel as in the published 112×112×80. And when the rise is over, a cosine's rate has not fallen as far as the
-    published steps have. Both make smoothness count more with the preset ``cpu`` than published.
+    Losses, weights, noise and memory are those of the published code, even where it does less than the paper
+    describes: only the foreground is remembered, so features are pulled together but not apart. The ramp-up lasts 0.4
+    of the run, as in the paper. The noise has norm 10 for every patch size: for 64×64×48 voxels that is more than twice
+    as much per voxel as for the published 112×112×80. Also, at the end of the ramp-up a cosine schedule has not fallen
+    as far as the published steps. Both give smoothness more weight with the preset ``cpu`` than published.
 
-    Common to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch, normalization and
-    dropout are the settings'.
+    Different from the paper, for all methods here: optimizer, learning rate, patches, augmentation, batch,
+    normalization and dropout come from the settings.
     """
 
     title = "SS-Net: the output withstands adversarial noise, and features stay near those of voxels known well"
@@ -82,7 +82,7 @@ class SmoothAndSeparate(Method):
     )
     needs_unlabeled = True
     several_processes = False
-    # Of each voxel the heads keep vectors of 32 numbers. Measured (docs/benchmarks.md, "Methods side by side").
+    # The heads keep vectors of 32 numbers for each voxel. Measured (docs/benchmarks.md, "Methods side by side").
     feature_maps_of_a_step = 176.0
 
     def __init__(self, settings: Settings) -> None:
@@ -92,7 +92,7 @@ class SmoothAndSeparate(Method):
         self.networks = {"network": self.network}
         self.auxiliary = {"heads": self.heads}
         self.predictor = "network"
-        # Vectors (at most 32, 32) of the foreground; what a batch puts there stays only if its step is made.
+        # Vectors (at most 32, 32) of the foreground; a batch's vectors are kept only if its step is made.
         self.memory: torch.Tensor | None = None
         self._new_memory: torch.Tensor | None = None
 
@@ -126,7 +126,7 @@ class SmoothAndSeparate(Method):
         return Loss(total, parts)
 
     def after_step(self, progress: float) -> None:
-        """Keep what the batch put into the memory."""
+        """Keep the vectors that the batch has put into the memory."""
         self.memory = self._new_memory
 
     def state(self) -> dict[str, Any]:
@@ -140,8 +140,8 @@ class SmoothAndSeparate(Method):
     def smoothness(self, images: torch.Tensor) -> torch.Tensor:
         """Linear Dice loss over both classes between the output with adversarial noise and without.
 
-        One step of the power method finds the noise, of norm 10 for each patch (N, 1, X, Y, Z). Dice of a soft output
-        with itself is below 1, so this also makes the output surer, as in the published code.
+        One step of the power method finds the noise, of norm 10 for each patch (N, 1, X, Y, Z). The Dice of a soft
+        output with itself is below 1, so this also makes the output more confident, as in the published code.
         """
         with torch.no_grad():
             target = _both(self.network(images))
@@ -155,7 +155,7 @@ class SmoothAndSeparate(Method):
 
     @torch.no_grad()
     def _remembered(self, features: torch.Tensor, correct: torch.Tensor) -> torch.Tensor | None:
-        """The memory with this batch: of the foreground's voxels that were found, the 32 that count least.
+        """The memory after this batch: of the correctly found foreground voxels, the 32 with the smallest weights.
 
         Parameters
         ----------
@@ -168,8 +168,8 @@ class SmoothAndSeparate(Method):
         chosen = features.movedim(1, -1)[correct]
         if len(chosen):
             self.heads.eval()
-            # Without autocast: that of PyTorch 2.10 would keep its copy of the weights, made here without gradient, for
-            # the losses of the same batch (PyTorch issue 112583).
+            # Without autocast: PyTorch 2.10 would cache its cast copy of the weights, made here without gradient, and
+            # use it for the losses of the same batch (PyTorch issue 112583).
             with torch.autocast(chosen.device.type, enabled=False):
                 vectors = self.heads.projection(chosen.float())
             # In the published code the selector ranks in training mode, by these vectors' own statistics.
@@ -195,7 +195,7 @@ class SmoothAndSeparate(Method):
         memory
             Vectors (at most 32, 32).
         """
-        # All voxels go through the heads, whose batch normalization is over all of them.
+        # All voxels pass through the heads, since their batch normalization is over all of them.
         vectors = self.heads.prediction(self.heads.projection(features.movedim(1, -1).flatten(0, -2)))
         own = vectors[inside.flatten()].float()
         if memory is None or min(len(own), len(memory)) < 2:
@@ -213,13 +213,13 @@ def _both(output: torch.Tensor) -> torch.Tensor:
 
 
 def _normalized(noise: torch.Tensor) -> torch.Tensor:
-    """Of norm 1 in each patch (N, 1, X, Y, Z)."""
+    """The noise (N, 1, X, Y, Z), scaled to norm 1 in each patch."""
     return noise / (torch.linalg.vector_norm(noise, dim=(1, 2, 3, 4), keepdim=True) + 1e-8)
 
 
 @contextmanager
 def _statistics_untouched(network: nn.Module) -> Iterator[None]:
-    """Batch normalization by each batch's own statistics, which are not kept."""
+    """Within this block batch normalization uses each batch's statistics without updating the running ones."""
     layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
     for layer in layers:
         layer.track_running_stats = False

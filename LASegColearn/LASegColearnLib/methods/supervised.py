@@ -1,4 +1,4 @@
-"""Supervised training of one V-Net: what the labels alone can do, the baseline of every comparison."""
+"""Supervised training of one V-Net on labels alone: the baseline of every comparison."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from LASegColearnLib.settings import Settings
 class Supervised(Method):
     """One V-Net trained on labeled patches; its batch has as many patches as a semi-supervised one.
 
-    Its loss is what co-learning has on labels: Dice, and cross-entropy by the weight in the settings. The benchmark's
-    code, train_LA.py of UA-MT, has half of their sum instead. Optimizer, rate, patches, augmentation, normalization
-    and dropout are the settings'.
+    The loss is that of co-learning on labels: Dice, plus cross-entropy with the weight in the settings. The benchmark's
+    code, train_LA.py of UA-MT, has half of their sum instead. Optimizer, learning rate, patches, augmentation,
+    normalization and dropout come from the settings.
     """
 
     title = "Supervised V-Net: learns from the labeled scans alone"

@@ -1,4 +1,4 @@
-"""UA-MT: a mean teacher whose doubtful voxels do not count."""
+"""UA-MT: a mean teacher whose uncertain voxels are ignored."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _NOISE, _MOST_NOISE = 0.1, 0.2
 # Passes for the uncertainty: each of the unlabeled patches twice, four times over.
 _PASSES, _COPIES = 4, 2
 _LEAST_THRESHOLD = 0.75
-# After so many steps the teacher's average is settled: 1 - 1 / 100 is _KEEP.
+# After this many steps the teacher's average has its final memory: 1 - 1 / 100 is _KEEP.
 _SETTLED = 100
 
 
 class UncertaintyAwareMeanTeacher(Method):
-    """Student and averaged teacher agree on unlabeled patches, where the teacher is sure (Yu et al., MICCAI 2019).
+    """Student and averaged teacher agree on unlabeled patches where the teacher is certain (Yu et al., MICCAI 2019).
 
     Losses, weights, noise, the number of passes and the teacher's average are those of the published code. The student
-    sees the patches as they are and predicts; the teacher sees them with noise, drops out, and re-estimates its own
-    batch-norm statistics. With ``plain_for_teacher`` the student's patches have other intensities than the teacher's.
-    The uncertainty comes from dropout, so the settings' dropout is that of it. Both rises last 6000 of 6000 iterations
-    there, so the whole run here.
+    sees the patches without noise, and predicts; the teacher sees them with noise, uses dropout, and re-estimates its
+    own batch-norm statistics. With ``plain_for_teacher`` the student's patches have other intensities than the
+    teacher's. The uncertainty comes from dropout at the settings' rate. Both ramp-ups last 6000 of 6000 iterations in
+    the paper, so the whole run here.
 
-    Common to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch, normalization and
-    dropout are the settings'. The teacher starts as a copy of the student, which its first average would make it
-    anyway.
+    Different from the paper, for all methods here: optimizer, learning rate, patches, augmentation, batch,
+    normalization and dropout come from the settings. The teacher starts as a copy of the student; its first average
+    would make it one anyway.
     """
 
     title = "UA-MT: the student agrees with its averaged teacher on unlabeled scans, where the teacher is sure"
@@ -75,9 +75,9 @@ class UncertaintyAwareMeanTeacher(Method):
 
     @torch.no_grad()
     def teachers_opinion(self, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Foreground probability of one noisy pass, and uncertainty of eight more; both (N_u, X, Y, Z).
+        """Foreground probability of one noisy pass, and uncertainty from eight more; both (N_u, X, Y, Z).
 
-        The uncertainty is the entropy of the eight passes' mean, 0 to ln 2.
+        The uncertainty is the entropy of the mean of the eight passes, 0 to ln 2.
         """
         self.teacher.train()
         target = foreground_probability(self.teacher(_noisy(seen)))
@@ -90,7 +90,7 @@ class UncertaintyAwareMeanTeacher(Method):
         return target, -(both * torch.log(both + 1e-6)).sum(0)
 
     def after_step(self, progress: float) -> None:
-        """Move the teacher's weights; its statistics are its own."""
+        """Move the teacher's weights; it keeps its own batch-norm statistics."""
         self.steps += 1
         keep = min(1.0 - 1.0 / self.steps, _KEEP)
         average_into(self.teacher, {self.student: 1.0 - keep}, keep, statistics=False)
@@ -103,7 +103,7 @@ class UncertaintyAwareMeanTeacher(Method):
         self.steps = int(state["steps"])
 
     def warm_start(self, networks: dict[str, dict[str, torch.Tensor]], predictor: str, state: dict[str, Any]) -> None:
-        """As :meth:`Method.warm_start`; the teacher that is there is worth keeping, so its average goes on."""
+        """As :meth:`Method.warm_start`; the trained teacher is kept, so its average continues without a new warm-up."""
         super().warm_start(networks, predictor, state)
         self.steps = _SETTLED
 
@@ -114,9 +114,9 @@ def threshold(progress: float) -> float:
 
 
 def masked_consistency(probability: torch.Tensor, target: torch.Tensor, sure: torch.Tensor) -> torch.Tensor:
-    """Sum over sure voxels and both classes of squared differences of softmaxes, over twice the number of sure voxels.
+    """Mean squared difference of the softmaxes over the certain voxels and both classes.
 
-    With two classes both differ by the same amount, so the classes' sum is twice the foreground's.
+    Both classes differ by the same amount, so the sum over them is twice the foreground's.
     """
     return (2.0 * sure * (probability - target) ** 2).sum() / (2.0 * sure.sum() + 1e-16)
 

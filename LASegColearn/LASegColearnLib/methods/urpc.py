@@ -1,4 +1,4 @@
-"""URPC: four scales of one network agree, where they are not too unlike."""
+"""URPC: predictions at four scales of one network agree, with less weight where they differ much."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from LASegColearnLib.settings import Settings
 # All from the published code, train_uncertainty_rectified_pyramid_consistency_3D.py.
 _WEIGHT = 0.1
 _SCALES = 4
-# Rates after the decoder's levels, from full resolution on, as shares of the coarsest's: 0.1, 0.2, 0.3, 0.5 of 0.5.
+# Dropout rates after the decoder's levels, from full resolution down, as shares of the coarsest level's: published are
+# 0.1, 0.2, 0.3 and 0.5.
 _DROPOUT_SHARES = (0.2, 0.4, 0.6, 1.0)
 _dice_of_both = DiceLoss(include_background=True, squared_pred=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)
 
 
 class PyramidVNet(VNet):
-    """The V-Net with a head after each of its decoder's levels; the coarser outputs are interpolated to full size.
+    """The V-Net with a head after each level of its decoder; the coarser outputs are interpolated to full size.
 
-    Dropout is after each level of the decoder, and not at the coarsest level.
+    Dropout is after each level of the decoder, not after the encoder.
     """
 
     def __init__(self, filters: int = 16, normalization: str = "batch", dropout: float = 0.5) -> None:
@@ -45,20 +46,20 @@ class PyramidVNet(VNet):
 
     @staticmethod
     def _enlarged(logits: torch.Tensor, factor: int) -> torch.Tensor:
-        # In float32: CUDA's backward adds hundreds of gradients a voxel in the type that it is given.
+        # In float32: CUDA's backward pass sums hundreds of gradients per voxel in the input's type.
         return F.interpolate(logits.float(), scale_factor=factor, mode="trilinear")
 
 
 class UncertaintyRectifiedPyramid(Method):
-    """Each of four scales agrees with their mean, less where it is far from it (Luo et al., MICCAI 2021).
+    """Each of four scales agrees with their mean, with less weight where it is far from it (Luo et al., MICCAI 2021).
 
     Losses and weights are those of the published code, in which nothing is detached. The full resolution predicts. The
-    rise lasts 60000 of 60000 iterations there, so the whole run here.
+    ramp-up lasts 60000 of 60000 iterations in the paper, so the whole run here.
 
-    Where this departs from it: the four heads are on the V-Net that all methods here share, initialized like that, not
-    on a U-Net, and the dropout after the decoder's levels is in the published proportion to the settings' rate. Common
-    to all methods here, and not the paper's: optimizer, rate, patches, augmentation, batch and normalization are the
-    settings'.
+    Differences: the four heads are on the V-Net that all methods here share, with its initialization, instead of a
+    U-Net; the dropout rates after the decoder's levels have the published proportions, scaled to the settings' rate.
+    For all methods here, optimizer, learning rate, patches, augmentation, batch and normalization come from the
+    settings.
     """
 
     title = "URPC: the outputs of four scales must agree on unlabeled scans, less where one is unsure"
@@ -97,10 +98,10 @@ class UncertaintyRectifiedPyramid(Method):
 
 
 def rectified_consistency(scales: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Mean over the scales of their weighted squared distance from the mean softmax, and of their divergence from it.
+    """Mean over the scales of the weighted squared distance from the mean softmax, plus the divergence from it.
 
-    D_s = KL(mean || p_s) of each voxel is a scale's uncertainty, exp(-D_s) its weight. Logarithms are taken of logits,
-    so that nothing is infinite.
+    D_s = KL(mean || p_s) in each voxel is a scale's uncertainty, exp(-D_s) its weight. Log-probabilities are computed
+    from logits, so that they stay finite.
 
     Parameters
     ----------
@@ -115,7 +116,7 @@ def rectified_consistency(scales: Sequence[torch.Tensor]) -> torch.Tensor:
     log_of_mean = torch.logsumexp(logs, dim=0) - torch.log(torch.tensor(float(len(scales))))
     divergence = (mean * (log_of_mean - logs)).sum(1)
     weights = torch.exp(-divergence)
-    # Both classes are as far from their means, so the foreground's mean is the mean over both.
+    # Both classes are equally far from their means, so the foreground's error is the mean over both.
     errors = (mean[1] - probabilities[:, 1]) ** 2
     of_each = (1, 2, 3, 4)
     rectified = (errors * weights).mean(of_each) / (weights.mean(of_each) + 1e-8)
@@ -123,7 +124,7 @@ def rectified_consistency(scales: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _dice_loss(probability: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Dice loss with squares in the denominator, mean over both classes, each summed over the whole batch."""
+    """Dice loss with squared denominators: the mean over both classes, with sums over the whole batch."""
     return _dice_of_both(
         torch.stack([1.0 - probability, probability], dim=1), torch.stack([1.0 - labels, labels], dim=1)
     )

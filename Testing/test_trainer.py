@@ -264,15 +264,13 @@ def test_labels_that_were_deleted_with_the_cache_are_made_again_at_once(
     assert len(set(taught)) == 1
 
 
-def test_labeling_never_takes_the_time_that_training_was_given(
-    tmp_path: Path, cases: TrainingCases, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Three scans of 0.7 seconds each, in a training of six by a clock of its own: after one a tenth of it is over."""
+def _own_clock(monkeypatch: pytest.MonkeyPatch, seconds_a_scan: float) -> list[float]:
+    """The trainer's time runs only while it makes steps, of 0.05 seconds, and labels scans."""
     now = [0.0]
     label, step = scan_labeling.foreground_by_windows, TrainingStep.__call__
 
     def slow(*arguments: object) -> torch.Tensor:
-        now[0] += 0.7
+        now[0] += seconds_a_scan
         return label(*arguments)
 
     def quick(self: TrainingStep, *arguments: object) -> dict[str, float]:
@@ -282,6 +280,34 @@ def test_labeling_never_takes_the_time_that_training_was_given(
     monkeypatch.setattr(scan_labeling, "foreground_by_windows", slow)
     monkeypatch.setattr(TrainingStep, "__call__", quick)
     monkeypatch.setattr("LASegColearnLib.trainer.awake_seconds", lambda: now[0])
+    return now
+
+
+def test_a_labeling_that_falls_due_while_it_is_too_early_is_done_later(
+    tmp_path: Path, cases: TrainingCases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Due at 1.5, 2.6, 3.8 and 4.9 of 6 seconds; each takes 0.3, and the next waits for 1.2 more."""
+    now = _own_clock(monkeypatch, 0.1)
+    settings = replace(SETTINGS, minutes=0.1, validations=0, pretraining=0.25, self_training=0.25, teacher_rounds=4)
+    begun: list[float] = []
+    trainer, _ = _trainer(tmp_path / "run", cases, settings)
+    emit = trainer.events.emit
+
+    def noted(event: str, **content: object) -> None:
+        if event == "labeling" and content["done"] == 0:
+            begun.append(now[0])
+        emit(event, **content)
+
+    monkeypatch.setattr(trainer.events, "emit", noted)
+    assert trainer.train()
+    assert begun == pytest.approx([1.5, 3.0, 4.5], abs=0.11)
+
+
+def test_labeling_never_takes_the_time_that_training_was_given(
+    tmp_path: Path, cases: TrainingCases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three scans of 0.7 seconds each, in a training of six by a clock of its own: after one a tenth of it is over."""
+    _own_clock(monkeypatch, 0.7)
     settings = replace(SETTINGS, minutes=0.1, validations=0, self_training=0.25, teacher_rounds=9)
     trainer, seen = _trainer(tmp_path / "run", cases, settings)
     assert trainer.train()

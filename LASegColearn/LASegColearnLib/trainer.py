@@ -88,8 +88,10 @@ class Trainer:
         self._earlier_seconds = 0.0
         # For each unlabeled scan's file, the iteration at which its current pseudo-label was made.
         self._labels: dict[str, int] = {}
-        # Iteration and seconds of the run at the last labeling, and the index of the scan to label next.
+        # Iteration and seconds of the run when the last labeling was due, the seconds before which there is no other,
+        # and the index of the scan to label next.
         self._labeled_at: tuple[int, float] | None = None
+        self._no_labeling_before = 0.0
         self._next_to_label = 0
         # Whether a validation is due and not yet done.
         self._to_validate = False
@@ -134,6 +136,8 @@ class Trainer:
         if labels_are_there(self.cases.unlabeled, kept["of"]):
             self._labels, self._next_to_label = dict(kept["of"]), kept["next"]
             self._labeled_at = None if kept["at"] is None else (kept["at"][0], kept["at"][1])
+            # Older checkpoints have the time to wait in the moment of the last labeling.
+            self._no_labeling_before = kept.get("wait_until", 0.0)
         self._to_validate = content.get("to_validate", False)
         self._complete = content.get("complete", False)
         self._started = awake_seconds()
@@ -180,10 +184,12 @@ class Trainer:
     def _label_if_due(self, progress: float, source: PatchSource, batches: BatchesAhead) -> bool:
         """Label the scans if that is due; returns false if a stop was requested in the meantime."""
         labeled_until = 0.0 if self._labeled_at is None else self._share(*self._labeled_at)
-        if not self.method.labels_scans(labeled_until, progress):
+        # What falls due in the time that training is given between two labelings is done after it, not left out.
+        waits = self.settings.minutes is not None and progress < self._share(self.iteration, self._no_labeling_before)
+        if waits or not self.method.labels_scans(labeled_until, progress):
             return True
         batches.forget()
-        if not self._label_scans():
+        if not self._label_scans(progress):
             # No step with half of the labels: the labeling is repeated when the run is resumed.
             self.save(self.run.last_checkpoint)
             self._wait_until_saved()
@@ -226,7 +232,7 @@ class Trainer:
             self._wait_until_saved()
         return self._complete
 
-    def _label_scans(self) -> bool:
+    def _label_scans(self, progress: float) -> bool:
         """Let the predicting network label whole unlabeled scans, as many as time allows.
 
         Scans are labeled in turn: if there is not time for all, the next labeling begins with the remaining ones.
@@ -259,10 +265,9 @@ class Trainer:
         self._labels |= {case.image_file.name: self.iteration for case in scans[:done]}
         self._next_to_label = (first + done) % len(scans)
         taken = self.elapsed_seconds - started
-        waits = 0.0 if minutes is None else _TRAINING_PER_LABELING * taken
         # Clocks differ between the processes, and all must label at the same iteration.
-        (until,) = self.processes.broadcast([self.elapsed_seconds + waits])
-        self._labeled_at = self.iteration, until
+        (self._no_labeling_before,) = self.processes.broadcast([self.elapsed_seconds + _TRAINING_PER_LABELING * taken])
+        self._labeled_at = self.iteration, started if minutes is None else 60.0 * minutes * progress
         return True
 
     def _learn_from_scan_labels(self, source: PatchSource) -> None:
@@ -312,7 +317,12 @@ class Trainer:
                 **self.step.state(),
                 "iteration": self.iteration,
                 "elapsed_seconds": self.elapsed_seconds,
-                "labels": {"of": self._labels, "at": self._labeled_at, "next": self._next_to_label},
+                "labels": {
+                    "of": self._labels,
+                    "at": self._labeled_at,
+                    "wait_until": self._no_labeling_before,
+                    "next": self._next_to_label,
+                },
                 "to_validate": self._to_validate,
                 "complete": self._complete,
                 "best": self.best,

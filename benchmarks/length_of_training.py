@@ -55,7 +55,8 @@ def _runs() -> Iterator[Run]:
     for name in ("left_atrium_headline.csv", "left_atrium_methods.csv"):
         with (_RESULTS / name).open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
-                plain = row.get("filters", "8") == "8" and float(row.get("logit_shift", 0)) == 0
+                usual = {"filters": "8", "logit_shift": "0", "zoom": "1"}
+                plain = all(float(row.get(name, value)) == float(value) for name, value in usual.items())
                 if row["method"] == "colearning" and row["protocol"] == "published" and plain:
                     run = (int(row["labels"]), int(row["seed"]), int(row["iterations"]), _kind(row))
                     dice[run].append(100 * float(row["dice"]))

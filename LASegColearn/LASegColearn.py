@@ -39,6 +39,7 @@ from LASegColearnSlicer.panel_texts import (
     modelText,
     notEvaluatedYet,
     timeEstimate,
+    validationNote,
     verdictOnNewestModel,
     whyNotRetrain,
     whyNotTrain,
@@ -799,7 +800,15 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         # Nobody points at a gray button to learn why it is gray.
         minutes = None if byIterations else self.ui.minutesSpinBox.value
         estimate = timeEstimate(cases, model, minutes, self.ui.iterationsSpinBox.value)
-        self.ui.estimateLabel.text = ("" if running else reason) or estimate
+        notes = "\n".join(filter(None, [estimate, validationNote(cases, self._holdout()) if not running else ""]))
+        self.ui.estimateLabel.text = ("" if running else reason) or notes
+
+    def _holdout(self) -> float:
+        """The setting of this name, of the preset where what was typed is no number."""
+        try:
+            return float(self.settingsTable.changed()["holdout"])
+        except (KeyError, ValueError):
+            return preset(self._presetName()).holdout
 
     def _canResume(self) -> bool:
         """Whether a training, or the judging of its model, can be gone on with."""

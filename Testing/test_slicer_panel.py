@@ -573,6 +573,25 @@ def test_without_a_study_nothing_can_be_started_and_the_button_says_why(panel: A
     assert not panel.ui.addFromSceneButton.enabled
 
 
+def test_that_nothing_will_tell_the_accuracy_is_said_before_the_training(filled: Any) -> None:
+    assert "validation" not in filled.ui.estimateLabel.text
+    filled.onRoleChosen("case_006", "labeled")
+    assert filled.ui.estimateLabel.text.splitlines()[1].startswith(
+        "No case has the role validation, so the accuracy will stay unknown."
+    )
+
+
+@pytest.mark.parametrize(("labeled", "holdout", "count"), [(5, 0.2, "1 of the 5"), (9, 0.2, "2 of the 9"), (9, 0, "")])
+def test_how_many_cases_will_be_held_out_is_said(labeled: int, holdout: float, count: str) -> None:
+    import types
+
+    from LASegColearnSlicer.panel_texts import validationNote
+
+    cases = [types.SimpleNamespace(role=role) for role in ["labeled"] * labeled + ["unlabeled"]]
+    said = validationNote(cases, holdout)  # type: ignore[arg-type]
+    assert count in said and ("will be held out" in said) == bool(count)
+
+
 def test_too_few_cases_are_said_before_anything_starts(filled: Any) -> None:
     filled.onRoleChosen("case_003", "left out")
     filled.onRoleChosen("case_004", "left out")

@@ -363,6 +363,18 @@ def test_a_run_begun_without_scaled_gradients_goes_on_with_them() -> None:
     assert scaled.scaler.is_enabled() and scaled.scaler.get_scale() > 1
 
 
+def test_a_teacher_that_finds_nothing_is_reported(
+    tmp_path: Path, cases: TrainingCases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(_network: object, image: torch.Tensor, *_arguments: object) -> torch.Tensor:
+        return torch.zeros_like(image[0, 0])
+
+    monkeypatch.setattr(scan_labeling, "foreground_by_windows", nothing)
+    seen = _finish(tmp_path / "run", cases)
+    warnings = [event["message"] for event in seen if event["event"] == "warning"]
+    assert len(warnings) == 3 and warnings[0].startswith("The teacher found nothing in 3 of 3 unlabeled scans")
+
+
 def test_a_model_that_was_stopped_before_its_second_student_began_is_without_it(
     tmp_path: Path, cases: TrainingCases
 ) -> None:

@@ -279,10 +279,20 @@ def test_a_start_from_other_networks_is_refused_before_anything_is_prepared(
     assert not (tmp_path / "second").exists()
 
 
-def test_a_warm_start_at_another_spacing_is_refused_before_anything_is_prepared(cohort: Path, tmp_path: Path) -> None:
-    train(cohort, tmp_path / "run", SETTINGS)
-    other = replace(SETTINGS, spacing_mm=(4.0, 4.0, 4.0))
-    with pytest.raises(InputError, match="Wanted a model trained at 4 x 4 x 4 mm"):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"spacing_mm": (4.0, 4.0, 4.0)}, "spacing_mm=4.0,4.0,4.0, as .*found one trained with 5.0,5.0,5.0"),
+        ({"region_mm": (90.0, 90.0, 60.0)}, "region_mm=90.0,90.0,60.0, as .*found one trained with none"),
+        ({"student_difference": "residual"}, "student_difference=residual, as .*found one trained with dropout"),
+    ],
+)
+def test_a_warm_start_that_computes_otherwise_is_refused_before_anything_is_prepared(
+    cohort: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    train(cohort, tmp_path / "run", replace(SETTINGS, iterations=1))
+    other = replace(SETTINGS, **changes)
+    with pytest.raises(InputError, match=message):
         train(cohort, tmp_path / "second", other, init=tmp_path / "run" / "checkpoints" / "last.pt")
     assert not (tmp_path / "second").exists()
 

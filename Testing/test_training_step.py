@@ -116,6 +116,18 @@ def test_what_is_not_finite_leaves_weights_and_statistics_as_they_were(alone: bo
         assert bool(after[name].isfinite().all())
 
 
+def test_a_step_that_the_scaler_skips_is_none_for_the_method_either() -> None:
+    step = TrainingStep(replace(SETTINGS, patch_size=(16, 16, 16)), Device(torch.device("cpu"), torch.float16, ""))
+    broken = step.method.parameters()[-1].register_hook(lambda gradient: gradient * math.inf)
+    before = _weights(step)
+    step([_batch(0)], 0.5, 0.1)
+    assert step.method.state()["steps"] == 0
+    assert all(torch.equal(value, before[name]) for name, value in _weights(step).items())
+    broken.remove()
+    step([_batch(1)], 0.5, 0.1)
+    assert step.method.state()["steps"] == 1
+
+
 def test_a_gradient_that_is_not_finite_leaves_them_too_though_the_loss_is() -> None:
     step = TrainingStep(replace(SETTINGS, normalization="batch"), PLACE)
     before = _weights(step)

@@ -18,6 +18,11 @@ from LASegColearnLib.settings import Settings
 _FEWEST_FOR_HOLDOUT = 5
 
 
+def number_held_out(labeled: int, share: float) -> int:
+    """How many of so many labeled cases a training holds out for validation if the cohort has no validation cases."""
+    return round(share * labeled) if labeled >= _FEWEST_FOR_HOLDOUT else 0
+
+
 def earlier_roles(ledger: RoleLedger, initial: dict[str, Any] | None) -> RoleLedger:
     """Scans that were trained or validated on before, in this study or by the model to start from."""
     if initial is None:
@@ -70,8 +75,8 @@ def with_holdout(
     if members.validation:
         return members, []
     held = {case.id for case in members.labeled if hashes[case.id] in earlier.validated}
-    count = round(settings.holdout * len(members.labeled))
-    if not held and count and len(members.labeled) >= _FEWEST_FOR_HOLDOUT:
+    count = number_held_out(len(members.labeled), settings.holdout)
+    if not held and count:
         fresh = [case.id for case in members.labeled if hashes[case.id] not in earlier.trained]
         most = min(count, len(fresh), len(members.labeled) - min_labeled)
         held = set(random.Random(settings.seed).sample(fresh, most))

@@ -55,18 +55,24 @@ def warm_start_settings(settings: Settings, earlier: Mapping[str, Any]) -> Setti
     Raises
     ------
     InputError
-        If the earlier model was trained at another voxel size, where its weights would be of no use.
+        If the earlier model was trained at another voxel size, on another region of the scans, or with students that
+        compute differently, where its weights would be of little use.
     """
-    spacing = tuple(earlier["spacing_mm"])
-    if spacing != settings.spacing_mm:
-        own, found = (" x ".join(f"{side:g}" for side in sides) for sides in (settings.spacing_mm, spacing))
-        raise InputError(
-            Problem(
-                "--init",
-                f"Wanted a model trained at {own} mm, as these settings ask for, found one trained at {found} mm.",
-                "Train with that model's settings (--preset, or --set spacing_mm=...), or start without it.",
-            )
+    alike = ["spacing_mm", "region_mm"]
+    if settings.method == earlier.get("method") == "colearning":
+        alike.append("student_difference")
+    problems = [
+        Problem(
+            "--init",
+            f"Wanted a model trained with {name}={setting_text(wanted)}, as these settings ask for, found one trained "
+            f"with {setting_text(found)}.",
+            f"Train with that model's settings (--preset, or --set {name}=...), or start without it.",
         )
+        for name in alike
+        if (wanted := settings.to_dict()[name]) != (found := earlier.get(name))
+    ]
+    if problems:
+        raise InputError(problems)
     return replace(settings, pretraining=0.0, self_training=0.0)
 
 

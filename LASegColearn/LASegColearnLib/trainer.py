@@ -195,6 +195,13 @@ class Trainer:
             self._wait_until_saved()
             return False
         self._learn_from_scan_labels(source)
+        empty = len(self._labels) - sum(case.pseudo_label_file is not None for case in source.unlabeled)
+        if self._labels and 2 * empty >= len(self._labels):
+            self.events.emit(
+                "warning",
+                message=f"The teacher found nothing in {empty} of {len(self._labels)} unlabeled scans, which are not "
+                "learned from until they are labeled again. Do they look like the labeled ones?",
+            )
         return True
 
     def _iterate(self, progress: float, batches: BatchesAhead, record: _Record) -> float | None:

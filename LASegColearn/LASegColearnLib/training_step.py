@@ -129,8 +129,12 @@ class TrainingStep:
         if self.settings.gradient_clip:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.settings.gradient_clip)
+        scale = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.device.scales_gradients and self.scaler.get_scale() < scale:
+            # The scaler has skipped the step.
+            return
         phase = self.method.phase(progress)
         self.method.after_step(progress)
         if self.method.phase(progress) != phase:

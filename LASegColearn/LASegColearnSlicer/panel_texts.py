@@ -9,6 +9,7 @@ from contextlib import suppress
 from slicer.i18n import tr as _
 
 from LASegColearnLib.errors import InputError
+from LASegColearnLib.holdout import number_held_out
 from LASegColearnLib.methods import fewest_cases, method_names
 from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.settings import Settings
@@ -73,6 +74,28 @@ def timeEstimate(cases: Sequence[StudyCase], model: RunFolder | None, minutes: f
         return _("{n} cases. The time is known after the first iterations.").format(n=count)
     text = _("{n} cases. About {m} min, if an iteration takes as long as in the last training.")
     return text.format(n=count, m=f"{pace * iterations / 60:.0f}")
+
+
+def validationNote(cases: Sequence[StudyCase], holdout: float) -> str:
+    """What a training without validation cases leads to, which cannot be undone; empty where there are some.
+
+    Parameters
+    ----------
+    holdout
+        The setting of this name.
+    """
+    roles = [case.role for case in cases]
+    if "validation" in roles or "labeled" not in roles:
+        return ""
+    labeled = roles.count("labeled")
+    count = number_held_out(labeled, holdout)
+    if count:
+        text = _("No case has the role validation: {n} of the {of} labeled ones will be held out for it.")
+        return text.format(n=count, of=labeled)
+    return _(
+        "No case has the role validation, so the accuracy will stay unknown. Cases that are trained on now cannot be "
+        "used for validation later."
+    )
 
 
 def notEvaluatedYet(session: Session) -> str:

@@ -228,7 +228,7 @@ def test_a_model_that_cannot_go_on_is_named_at_once_and_the_others_predict(run: 
         assert kinds.index("warning") < kinds.index("finished")
         # Of a sentence that may name a patient's file the record keeps nothing.
         record = result.run.events.read_text("utf-8")
-        own = "Model 2 (committee/2): " + ("It failed. It is not trained" if folder == damaged else cause)
+        own = "Model 2 (committee/2): " + ("It failed. Its training did not finish" if folder == damaged else cause)
         assert own in record and "last.pt" not in record
         assert told[-1]["committee"] == 1
         assert "committee" not in load_checkpoint(result.run.last_checkpoint)
@@ -471,7 +471,7 @@ def test_where_no_process_can_be_started_the_first_is_trained_alone(
     told: list[str] = []
     result = train(cohort, tmp_path / "run", SETTINGS, listeners=[lambda event: told.append(event.get("message", ""))])
     assert result.finished
-    wanted = "Model 2 (committee/2): Its process could not be started (Permission denied). It is not trained"
+    wanted = "Model 2 (committee/2): Its process could not be started (Permission denied). Its training did not finish"
     assert any(message.startswith(wanted) for message in told)
     assert list(load_model(result.run.last_checkpoint).networks) == ["student_1", "student_2", "teacher"]
 

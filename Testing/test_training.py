@@ -374,7 +374,7 @@ def test_a_length_that_a_run_is_past_is_refused_and_leaves_its_settings(cohort: 
     run = tmp_path / "run"
     train(cohort, run, SETTINGS)
     before = (run / "settings.json").read_bytes()
-    found = f"found {SETTINGS.iterations} iterations behind it"
+    found = f"{SETTINGS.iterations} iterations"
     with pytest.raises(InputError, match=f"--iterations: The run is already longer than that: {found}. Give more"):
         resume(run, iterations=SETTINGS.iterations - 1)
     with pytest.raises(InputError, match=r"--minutes: The run is already longer than that: 0\.\d minutes"):

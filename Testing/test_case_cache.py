@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import SimpleITK as sitk
 
 from LASegColearnLib.case_cache import CaseCache
 from LASegColearnLib.errors import InputError
+from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.settings import Settings
 
 SETTINGS = Settings(spacing_mm=(2.0, 2.0, 2.0))
@@ -81,3 +83,25 @@ def test_an_unlabeled_case_has_no_label_to_read(tmp_path: Path) -> None:
     case = CaseCache(tmp_path, SETTINGS).store("a", "hash", _pair()[0], None)
     with pytest.raises(ValueError, match="unlabeled"):
         case.label()
+
+
+def test_what_another_run_has_made_is_linked_and_stays_when_that_run_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = RunFolder(tmp_path / "001"), RunFolder(tmp_path / "002")
+    made = CaseCache(first.cache, SETTINGS).store("a", "hash", *_pair())
+    assert second.other_caches() == [first.cache] and first.other_caches() == []
+    monkeypatch.setattr("LASegColearnLib.case_cache.prepare_scan", None)
+    monkeypatch.setattr("LASegColearnLib.case_cache.prepare_label", None)
+    found = CaseCache(second.cache, SETTINGS, second.other_caches()).store("a", "hash", *_pair())
+    assert found.image_file.parent == second.cache and found.image_file.samefile(made.image_file)
+    assert found.label_file is not None and found.label_file.samefile(made.label_file or "")
+    expected = made.image().copy()
+    shutil.rmtree(first.path)
+    assert np.array_equal(found.image(), expected)
+    # A damaged file elsewhere is no file.
+    made.image_file.parent.mkdir(parents=True)
+    made.image_file.write_bytes(b"")
+    found.image_file.unlink()
+    with pytest.raises(TypeError):
+        CaseCache(second.cache, SETTINGS, second.other_caches()).store("a", "hash", *_pair())

@@ -370,7 +370,8 @@ def test_a_teacher_that_finds_nothing_is_reported(
         return torch.zeros_like(image[0, 0])
 
     monkeypatch.setattr(scan_labeling, "foreground_by_windows", nothing)
-    seen = _finish(tmp_path / "run", cases)
+    trainer, seen = _trainer(tmp_path / "run", cases, LABELING)
+    assert trainer.train()
     warnings = [event["message"] for event in seen if event["event"] == "warning"]
     assert len(warnings) == 3 and warnings[0].startswith("The teacher found nothing in 3 of 3 unlabeled scans")
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,12 +64,35 @@ def stored_array(path: Path) -> np.ndarray | None:
         return None
 
 
-class CaseCache:
-    """Preprocesses each scan once; a file's key changes with the scan, the label and the settings."""
+def linked(file: Path, folder: Path) -> Path:
+    """A link to a file of the cache in another folder, or a copy if the disk has no links."""
+    target = folder / file.name
+    if stored_array(target) is None:
+        with replacing(target) as temporary:
+            try:
+                os.link(file, temporary)
+            except OSError:
+                shutil.copyfile(file, temporary)
+    return target
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+
+class CaseCache:
+    """Preprocesses each scan once; a file's key changes with the scan, the label and the settings.
+
+    Parameters
+    ----------
+    folder
+        Where the files are kept.
+    settings
+        The run's.
+    others
+        Caches of other runs, whose files are linked instead of made again.
+    """
+
+    def __init__(self, folder: Path, settings: Settings, others: Sequence[Path] = ()) -> None:
         self.folder = folder
         self.settings = settings
+        self.others = others
 
     def store(self, case_id: str, content_hash: str, scan: sitk.Image, label: sitk.Image | None) -> CachedCase:
         """Return the case from the cache, preprocessing it first if it is not there.
@@ -87,13 +113,13 @@ class CaseCache:
         """
         key = self._key(content_hash)
         image_file = self.folder / f"{key}.image.npy"
-        if stored_array(image_file) is None:
+        if self._found(image_file) is None:
             prepared = prepare_scan(scan, self.settings.spacing_mm, self.settings.region_mm)
             _save(image_file, prepared.array)
         if label is None:
             return CachedCase(case_id, image_file, None)
         label_file = self.folder / f"{self._key(content_hash, _voxel_hash(label))}.label.npy"
-        mask = stored_array(label_file)
+        mask = self._found(label_file)
         if mask is None:
             mask = prepare_label(label, working_grid(scan, self.settings.spacing_mm, self.settings.region_mm))
             _save(label_file, mask)
@@ -106,6 +132,14 @@ class CaseCache:
                 )
             )
         return CachedCase(case_id, image_file, label_file)
+
+    def _found(self, file: Path) -> np.ndarray | None:
+        """The array of a file that is here, or in another cache; None if there is none."""
+        if stored_array(file) is None:
+            other = next((one / file.name for one in self.others if stored_array(one / file.name) is not None), None)
+            if other is not None:
+                linked(other, self.folder)
+        return stored_array(file)
 
     def _key(self, *contents: str) -> str:
         what = [_FORMAT, self.settings.spacing_mm, self.settings.region_mm, *contents]

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import queue
-import shutil
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
 
 from LASegColearnLib.cache_index import load_cache_index, save_cache_index
-from LASegColearnLib.case_cache import CachedCase, stored_array
+from LASegColearnLib.case_cache import CachedCase, linked
 from LASegColearnLib.child_process import event_in, start_training
 from LASegColearnLib.cohort import Cohort, save_cohort
 from LASegColearnLib.device import Device
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.events import EventLog
 from LASegColearnLib.memory import memory_of_a_training, memory_of_the_computer
-from LASegColearnLib.run_folder import RunFolder, replacing, write_json_atomically
+from LASegColearnLib.run_folder import RunFolder, write_json_atomically
 from LASegColearnLib.run_lock import wait_until_free
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.trainer import Trainer, TrainingCases
@@ -134,10 +131,8 @@ def _settings_of(number: int, settings: Settings) -> Settings:
 
 def _share(cases: TrainingCases, beside: RunFolder) -> TrainingCases:
     def here(case: CachedCase) -> CachedCase:
-        label = None if case.label_file is None else _linked(case.label_file, beside.cache)
-        return replace(
-            case, image_file=_linked(case.image_file, beside.cache), label_file=label, pseudo_label_file=None
-        )
+        label = None if case.label_file is None else linked(case.label_file, beside.cache)
+        return replace(case, image_file=linked(case.image_file, beside.cache), label_file=label, pseudo_label_file=None)
 
     shared = TrainingCases(
         [here(case) for case in cases.labeled],
@@ -147,18 +142,6 @@ def _share(cases: TrainingCases, beside: RunFolder) -> TrainingCases:
     )
     save_cache_index(beside, shared)
     return shared
-
-
-def _linked(file: Path, folder: Path) -> Path:
-    """A link to the file in another folder, or a copy if the disk has no links."""
-    target = folder / file.name
-    if stored_array(target) is None:
-        with replacing(target) as temporary:
-            try:
-                os.link(file, temporary)
-            except OSError:
-                shutil.copyfile(file, temporary)
-    return target
 
 
 class CommitteeTraining:

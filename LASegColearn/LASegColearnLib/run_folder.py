@@ -209,6 +209,14 @@ class RunFolder:
     def cache(self) -> Path:
         return self.path / "cache"
 
+    def other_caches(self) -> list[Path]:
+        """The caches of the runs beside this one, such as those of earlier rounds, the last by name first."""
+        try:
+            folders = sorted(self.path.absolute().parent.iterdir(), reverse=True)
+            return [one / "cache" for one in folders if one.name != self.path.name and (one / "cache").is_dir()]
+        except OSError:
+            return []
+
     @property
     def committee(self) -> Path:
         return self.path / "committee"

@@ -76,7 +76,9 @@ class NewRunPreparation:
             As :func:`prepare_cases` does.
         """
         folder, settings, initial = self._folder, self._settings, self._initial
-        checked, cached = prepare_cases(self._cohort, settings, CaseCache(folder.cache, settings), events, should_stop)
+        checked, cached = prepare_cases(
+            self._cohort, settings, CaseCache(folder.cache, settings, folder.other_caches()), events, should_stop
+        )
         # Read only now, since another training of the study may have recorded roles in the meantime.
         ledger = RoleLedger.load(self._ledger_file)
         earlier = earlier_roles(ledger, initial)
@@ -130,7 +132,9 @@ def cases_of_resumed(
     """
     cases = load_cache_index(folder, lineage)
     if cases is None:
-        _, cached = prepare_cases(cohort, settings, CaseCache(folder.cache, settings), events, should_stop)
+        _, cached = prepare_cases(
+            cohort, settings, CaseCache(folder.cache, settings, folder.other_caches()), events, should_stop
+        )
         cases = TrainingCases(**cases_by_role(cohort, cached), lineage=lineage)
         save_cache_index(folder, cases)
     return cases

@@ -447,3 +447,35 @@ def test_ids_of_a_list_that_no_folder_can_have_give_way_to_the_names_of_scans(fo
     assert [case.id for case in cohort.unlabeled] == ["kept", "b", "p_c", "q_c"]
     save_cohort(cohort, folder / "cohort.json")
     assert load_cohort(folder / "cohort.json") == cohort
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"image_pattern": "{id}_image.nii.gz", "label_pattern": "{id}_label.nii.gz"},
+        {"image_pattern": "{id}_image.nii.gz", "labels": "."},
+        {"image_pattern": "*_image.nii.gz", "label_pattern": "{id}_label.nii.gz"},
+    ],
+)
+def test_names_that_differ_at_their_ends_are_paired_by_what_they_have_in_common(
+    folder: Path, options: dict[str, str]
+) -> None:
+    touch(folder, "mr_1_image.nii.gz", "mr_1_label.nii.gz", "mr_10_image.nii.gz", "mr_10_label.nii.gz")
+    touch(folder, "mr_2_image.nii.gz")
+    labels = folder if options.pop("labels", None) else None
+    if "{id}" not in options["image_pattern"]:
+        with pytest.raises(InputError, match=r'give both: --image-pattern "\{id\}_image.nii.gz"'):
+            cohort_from_folders([folder], labels=labels, **options)  # type: ignore[arg-type]
+        return
+    found = pairs(cohort_from_folders([folder], labels=labels, **options), folder)  # type: ignore[arg-type]
+    assert found == {
+        "mr_1_image.nii.gz": "mr_1_label.nii.gz",
+        "mr_10_image.nii.gz": "mr_10_label.nii.gz",
+        "mr_2_image.nii.gz": None,
+    }
+
+
+def test_an_id_may_be_a_folder_and_be_there_twice(folder: Path) -> None:
+    touch(folder, "p1/p1_lge.nrrd", "p2/p2_lge.nrrd", "labels/p1.nrrd")
+    cohort = cohort_from_folders([folder], labels=folder / "labels", image_pattern="{id}/{id}_lge.nrrd")
+    assert pairs(cohort, folder) == {"p1/p1_lge.nrrd": "labels/p1.nrrd", "p2/p2_lge.nrrd": None}

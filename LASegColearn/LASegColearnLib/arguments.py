@@ -80,7 +80,11 @@ For other tools:      lasegcolearn cohort --from cohort.json --monai --output da
     source.add_argument(
         "--from", dest="source", type=Path, metavar="PATH", help="MSD or nnU-Net folder, MONAI datalist, or cohort file"
     )
-    parser.add_argument("--image-pattern", metavar="GLOB", help='which files are scans, for example "*/image.nrrd"')
+    parser.add_argument(
+        "--image-pattern",
+        metavar="GLOB",
+        help='which files are scans, for example "*/image.nrrd", or with the id in it "{id}_image.nii.gz"',
+    )
     parser.add_argument("--labels", type=Path, metavar="FOLDER", help="folder of labels named like their scans")
     parser.add_argument(
         "--label-pattern",

@@ -30,6 +30,8 @@ _LAYOUT = "a folder with imagesTr/ (and labelsTr/, imagesTs/), with or without d
 _SEPARATORS = (" ", "_", ".", "-")
 # "laendo" is the name of labels in the 2018 Atrial Segmentation Challenge.
 _NAMED_LIKE_A_LABEL = re.compile(r"(^|[ ._-])(labels?|segs?|segmentations?|masks?|gt|laendo)([ ._-]|$)", re.IGNORECASE)
+# In patterns of file names.
+_ID = "{id}"
 _LEFT_ATRIUM_NAMES = ("left atrium", "left_atrium", "la", "atrium")
 
 
@@ -57,9 +59,11 @@ def cohort_from_folders(
     labels
         Folder of labels. A label has its scan's name (``{id}``), possibly followed by more text.
     image_pattern
-        Which files of a folder are scans, for example ``*/image.nrrd``; all scan files by default.
+        Which files of a folder are scans, for example ``*/image.nrrd``; all scan files by default. ``{id}`` stands for
+        the part of a name that scan and label have in common, for example ``{id}_image.nii.gz``.
     label_pattern
-        Path of a scan's label: ``{id}`` stands for the scan's file name without suffix, ``{folder}`` for its folder.
+        Path of a scan's label: ``{id}`` stands for the scan's file name without suffix, or for the ``{id}`` of
+        ``image_pattern``; ``{folder}`` for its folder.
         Examples: ``{id}_label.nrrd``, ``{folder}/label.nrrd``. Relative to ``labels``, else to the scan's folder.
     segment
         Name or value of the segment, if labels have several.
@@ -72,14 +76,16 @@ def cohort_from_folders(
         If there are no scans, no label is found although labels were asked for, scans and labels do not match one to
         one, or there are too few labeled cases for validation.
     """
-    files = list(dict.fromkeys(file for given in images for file in _scans(given, image_pattern, labels)))
+    glob = image_pattern.replace(_ID, "*") if image_pattern else None
+    files = list(dict.fromkeys(file for given in images for file in _scans(given, glob, labels)))
     if not files:
         wanted = image_pattern or ", ".join(f"*{suffix}" for suffix in SUFFIXES)
         given = ", ".join(path.name for path in images)
         raise InputError(
             Problem(given or "images", f"Wanted scans ({wanted}), found none.", "Correct it, or give --image-pattern.")
         )
-    found = _labels_by_pattern(files, labels, label_pattern) if label_pattern else _labels_by_name(files, labels)
+    names = {file: _names(file, image_pattern) for file in files}
+    found = _labels_by_pattern(names, labels, label_pattern) if label_pattern else _labels_by_name(names, labels)
     if not found and (labels is not None or label_pattern is not None):
         raise _no_label(files, labels, label_pattern)
     are_labels = {label.resolve() for label in found.values()}
@@ -223,10 +229,26 @@ def _lies_in(path: Path, folder: Path) -> bool:
     return folder.resolve() in (path.resolve(), *path.resolve().parents)
 
 
-def _names(image: Path) -> tuple[str, ...]:
+def _names(image: Path, pattern: str | None) -> tuple[str, ...]:
     """The names that a label of this scan may begin with, the likeliest first."""
     name = _composed(stem(image))
-    return tuple(dict.fromkeys((name, name.removesuffix("_0000"), case_id_from(image))))
+    given = _id_by_pattern(image, pattern) if pattern and _ID in pattern else None
+    names = (name, name.removesuffix("_0000"), case_id_from(image))
+    return tuple(dict.fromkeys(names if given is None else (_composed(given), *names)))
+
+
+def _id_by_pattern(image: Path, pattern: str) -> str | None:
+    """What stands at the place of ``{id}`` in a scan's path; None if the pattern does not fit."""
+    of_parts = {_ID: "(?P<id>[^/]+)", "**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
+    before, _, after = pattern.partition(_ID)
+    # The same id may be in the pattern again, as in "{id}/{id}_image.nrrd".
+    parts = [*re.split(r"(\*\*/|\*|\?)", before), _ID, *re.split(r"(\{id\}|\*\*/|\*|\?)", after)]
+    seen, text = False, "(?:.*/)?"
+    for part in parts:
+        text += "(?P=id)" if part == _ID and seen else of_parts.get(part, re.escape(part))
+        seen |= part == _ID
+    found = re.fullmatch(text, image.as_posix())
+    return None if found is None else found["id"]
 
 
 def _composed(name: str) -> str:
@@ -234,14 +256,13 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _labels_by_pattern(images: Sequence[Path], labels: Path | None, pattern: str) -> dict[Path, Path]:
+def _labels_by_pattern(names_of: Mapping[Path, Sequence[str]], labels: Path | None, pattern: str) -> dict[Path, Path]:
     found = {}
-    for image in images:
-        names = _names(image)
+    for image, names in names_of.items():
         for name in (stem(image), *names, *(unicodedata.normalize("NFD", name) for name in names)):
             # Joining an absolute path, as {folder} may be, to another leaves it unchanged.
             folder = str(image.parent.absolute())
-            path = (labels or image.parent) / pattern.replace("{id}", name).replace("{folder}", folder)
+            path = (labels or image.parent) / pattern.replace(_ID, name).replace("{folder}", folder)
             if path.is_file() and path != image:
                 found[image] = path
                 break
@@ -249,13 +270,13 @@ def _labels_by_pattern(images: Sequence[Path], labels: Path | None, pattern: str
     return found
 
 
-def _labels_by_name(images: Sequence[Path], labels: Path | None) -> dict[Path, Path]:
+def _labels_by_name(names: Mapping[Path, Sequence[str]], labels: Path | None) -> dict[Path, Path]:
     """Labels named like their scans, or with the scan's name followed by a space, ``_``, ``-`` or dot and more text."""
     if labels is None:
         return {}
+    images = list(names)
     scans = {image.resolve() for image in images}
     files = [path for path in sorted(_files_below(labels)) if _is_scan_file(path) and path.resolve() not in scans]
-    names = {image: _names(image) for image in images}
     same: dict[Path, list[Path]] = {}
     longer: dict[Path, list[Path]] = {}
     for file in files:
@@ -323,7 +344,11 @@ def _no_label(files: Sequence[Path], labels: Path | None, pattern: str | None) -
     where = labels if labels is not None else files[0].parent
     present = sorted(path.name for path in where.iterdir()) if where.is_dir() else []
     found = ", ".join(present[:6]) or "nothing"
-    return InputError(Problem(where.name, f"Wanted {wanted}, found {found}.", "Correct --labels or --label-pattern."))
+    remedy = (
+        "Correct --labels or --label-pattern. If the names of scans and labels differ at their ends, give both: "
+        '--image-pattern "{id}_image.nii.gz" --label-pattern "{id}_label.nii.gz".'
+    )
+    return InputError(Problem(where.name, f"Wanted {wanted}, found {found}.", remedy))
 
 
 def _with_folder(path: Path) -> str:

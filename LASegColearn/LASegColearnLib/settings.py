@@ -73,6 +73,7 @@ class Settings:
         Weights of the students in the teacher's moving average (eq. 1).
     teacher_statistics
         The teacher's batch-norm statistics: the same average (``average``), or re-estimated in its own forward passes.
+        No effect with ``teacher_rounds``, where the teacher sees no patches in training.
     statistics_batches
         Number of batches of patches without augmentation from which all batch-norm statistics are recomputed at the end
         (0: they stay as the training left them).

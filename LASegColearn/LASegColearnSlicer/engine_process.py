@@ -285,4 +285,4 @@ def _sentence(code: int) -> str:
             "The operating system ended the training, most likely because memory ran out. Close other programs and "
             "press Resume; or set committee to 1, batch_parts to 2, or fewer filters, under Advanced and press Train."
         )
-    return f"The engine ended unexpectedly (exit code {code}). What was saved before is whole; see Details."
+    return f"The engine ended unexpectedly (exit code {code}). Everything saved before is intact; see Details."

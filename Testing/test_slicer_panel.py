@@ -290,7 +290,7 @@ def test_closing_the_scene_leaves_training_alone_and_leaving_slicer_offers_the_r
     again, _frame = openPanel()
     assert again.ui.studyFolderButton.text == str(tmp_path / "Studie Vorhöfe"), "The last study is opened again."
     assert again.ui.resumeButton.enabled
-    assert "Resume goes on with it" in again.ui.trainMessageLabel.text
+    assert "Press Resume to continue it" in again.ui.trainMessageLabel.text
     again.cleanup()
 
 
@@ -670,7 +670,7 @@ def test_an_empty_scene_and_a_scan_in_a_transform_are_sentences(panel: Any, phan
 
     panel.ui.studyFolderButton.directory = str(tmp_path / "study")
     panel.ui.addFromSceneButton.click()
-    assert panel.ui.inputsMessageLabel.text.startswith("Scene: There is no scan in it")
+    assert panel.ui.inputsMessageLabel.text.startswith("Scene: Wanted scans that are not in the study yet, found none")
     volume = slicer.util.loadVolume(str(load_cohort(phantoms / "cohort.json").unlabeled[0].image))
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Moved")
     volume.SetAndObserveTransformNodeID(transform.GetID())
@@ -782,7 +782,7 @@ def test_a_double_click_loads_and_shows_a_case_and_removing_deletes_nothing(
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", asked.append)
     panel.ui.removeButton.click()
     assert len(panel.logic.study.cases) == 6
-    assert asked == ["Take 1 case(s) out of the study? No file is deleted."]
+    assert asked == ["Remove 1 case(s) from the study? No file is deleted."]
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text: True)
     panel.ui.removeButton.click()
     assert len(panel.logic.study.cases) == 5
@@ -1039,7 +1039,7 @@ def test_a_model_that_was_not_judged_is_said_when_its_study_is_opened(panel: Any
     study.chooseRun(runs[0])
     panel.openStudy(str(study.folder))
     said = "Model 002 has not been evaluated on the validation cases yet. Press Resume to evaluate it."
-    assert panel.ui.trainMessageLabel.text == f"{said} Until then model 001 stays the current one."
+    assert panel.ui.trainMessageLabel.text == f"{said} Until then, model 001 stays current."
     assert panel.ui.resumeButton.enabled
     tips = [panel.ui.roundsTable.item(row, 0).toolTip() for row in range(2)]
     assert "no validation cases" in tips[0] and "Not judged on its 1 validation cases yet" in tips[1]

@@ -140,7 +140,7 @@ def test_what_cannot_be_done_yet_says_what_comes_first(session: Session, tmp_pat
     with pytest.raises(InputError, match="No study is open. Choose a folder"):
         session.addFromScene()
     session.openStudy(tmp_path / "s")
-    with pytest.raises(InputError, match="There is no model yet. Train first"):
+    with pytest.raises(InputError, match="There is no model yet. Train one first"):
         session.predict()
     with pytest.raises(InputError, match="No training of this study can be resumed"):
         session.resume()
@@ -559,7 +559,7 @@ def test_a_label_that_the_study_refuses_replaces_no_file_and_is_none_in_the_scen
     others.setState(first.id, "flagged")
     before = first.label.file.read_bytes()
     for case in (first, second):
-        with pytest.raises(InputError, match="The study was changed by another Slicer meanwhile"):
+        with pytest.raises(InputError, match="The study was changed by another Slicer"):
             session.useAsLabel(case.id, *teachers[1:])
     assert first.label.file.read_bytes() == before and not (study.folder / "labels" / "earlier").exists()
     assert not (study.folder / "labels" / f"{second.id}.seg.nrrd").exists()

@@ -157,7 +157,7 @@ def test_the_opinion_is_accepted_from_the_console_whole_and_where_sure(session: 
     assert origin is not None and origin.model == "001"
     with pytest.raises(InputError, match="The segmentation has no such segment"):
         session.accept(case.caseId, case.node, "another")
-    with pytest.raises(InputError, match="predictions are not edited"):
+    with pytest.raises(InputError, match="a prediction, which cannot be edited"):
         session.accept(case.caseId, session.showPrediction(case.caseId), case.segmentId)
 
 

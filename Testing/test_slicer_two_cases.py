@@ -287,7 +287,7 @@ def test_places_of_another_studys_case_of_the_same_id_are_not_jumped_to(two: Two
     two.panel.logic.openStudy(tmp_path / "B")
     effect.onNextDoubt()
     assert not effect._tour._places
-    assert "no case of the study" in effect.messageLabel.text
+    assert "not a case of the study" in effect.messageLabel.text
 
 
 def test_the_panel_follows_a_study_that_the_console_opens(two: Two, tmp_path: Path) -> None:

@@ -926,7 +926,7 @@ def test_a_segment_becomes_a_label(filled: Any) -> None:
     filled.ui.labelSelector.setCurrentSegmentID(segmentId)
     filled.caseTable.select(["case_003"])
     filled.ui.useLabelButton.click()
-    assert "is that of the case Phantom phantom-01." in filled.ui.inputsMessageLabel.text
+    assert "belongs to the case Phantom phantom-01." in filled.ui.inputsMessageLabel.text
     import slicer
 
     own = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
@@ -1160,13 +1160,13 @@ def test_a_case_whose_label_is_gone_is_shown_all_the_same_and_that_is_said(fille
     slicer.mrmlScene.RemoveNode(filled.logic.cases.labelSource("case_001")[0])
     filled.logic.study.case("case_001").label.file.unlink()
     view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
-    with pytest.raises(InputError, match="The label's file .* is gone"):
+    with pytest.raises(InputError, match="The label's file .* was not found"):
         filled.logic.showCase("case_001")
     assert view.GetBackgroundVolumeID() == volume.GetID()
     filled.showCase("case_002")
     filled.doubtTour._places = [(0.0, 0.0, 0.0)]
     filled.showCase("case_001")
-    assert "is gone" in filled.ui.inputsMessageLabel.text
+    assert "was not found" in filled.ui.inputsMessageLabel.text
     assert (filled._shownCase, filled.doubtTour._places) == ("case_001", ())
     assert filled.ui.labelSelector.currentNode() is None, "Another case's label must not stay chosen."
 

@@ -224,7 +224,7 @@ def test_an_edit_goes_into_the_study_that_it_was_made_in_and_not_into_its_copy(
     assert told == [str(tmp_path / "copy")]
     assert study.case("case_001").label.file.read_bytes() != before
     # The scene's is not the copy's: the person decides.
-    with pytest.raises(InputError, match="To keep the scene's, choose it under Label"):
+    with pytest.raises(InputError, match="To keep the label in the scene, choose it under Label"):
         session.cases.refreshLabels()
     assert copy.case("case_001").label.file.read_bytes() == before
 

@@ -229,9 +229,9 @@ def test_another_cases_scan_does_not_lend_its_prediction(two: Two) -> None:
     two.panel.correctSection._widget.setSourceVolumeNode(two.secondVolume)
     two.panel.correctSection._widget.activeEffect().self().onAccept()
     assert np.array_equal(two.first.voxels(), before)
-    with pytest.raises(InputError, match="is that of the case Scan"):
+    with pytest.raises(InputError, match="belongs to the case Scan"):
         logic.accept(two.second.id, two.first.node, two.first.segmentId)
-    with pytest.raises(InputError, match="is that of the case Scan"):
+    with pytest.raises(InputError, match="belongs to the case Scan"):
         logic.measure(two.first.node, two.first.segmentId, two.secondVolume)
 
 

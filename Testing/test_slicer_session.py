@@ -252,7 +252,7 @@ def test_a_folder_that_goes_while_the_model_looks_at_the_scans_is_said(
 def test_a_scan_that_is_gone_is_said_by_its_case(session: Session, tmp_path: Path) -> None:
     session.openStudy(tmp_path / "s")
     session.study.addScan(tmp_path / "gone.nrrd")
-    with pytest.raises(InputError, match="case_001: The scan's file gone.nrrd is gone. Put it back"):
+    with pytest.raises(InputError, match="case_001: The scan's file gone.nrrd was not found. Put it back"):
         session.cases.load("case_001")
 
 
@@ -470,7 +470,7 @@ def test_a_label_that_says_not_which_segment_is_refused_and_leaves_nothing_in_th
         session.cases.loadLabel("case_001")
     assert core.scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
     file.unlink()
-    with pytest.raises(InputError, match="case_001: The label's file label.nii.gz is gone"):
+    with pytest.raises(InputError, match="case_001: The label's file label.nii.gz was not found"):
         session.cases.loadLabel("case_001")
 
 

@@ -399,7 +399,7 @@ def test_a_python_that_cannot_be_started_is_said_of_the_device(panel: Any, monke
     panel.deviceProbe.showInstead("")
     monkeypatch.setattr(panel.deviceProbe, "_probe", refuse)
     panel.deviceProbe.probe()
-    assert panel.ui.deviceLabel.text == "Not known: Slicer's Python cannot be started."
+    assert panel.ui.deviceLabel.text == "Unknown: Slicer's Python cannot be started."
     monkeypatch.setattr(panel.deviceProbe, "_probe", answer)
     panel.deviceProbe.probe()
     assert len(asked) == 1, "It is asked again the next time."
@@ -757,7 +757,7 @@ def test_labels_that_come_in_as_scans_are_said(panel: Any, tmp_path: Path) -> No
     assert len(panel.logic.study.cases) == 4
     said = panel.ui.inputsMessageLabel.text
     assert said == (
-        "Added as scans, although their names look like labels: p1_label, p2-mask. If they are, remove them."
+        "Added as scans, although their names look like labels: p1_label, p2-mask. Remove those that are labels."
     )
 
 
@@ -963,7 +963,7 @@ def test_of_a_segmentation_that_is_chosen_the_left_atrium_is_chosen_where_it_can
     selector.setCurrentNode(own)
     filled.caseTable.select(["case_001"])
     filled.ui.useLabelButton.click()
-    assert "No segment of it is chosen. Choose the left atrium's." in filled.ui.inputsMessageLabel.text
+    assert "No segment is chosen. Choose the segment of the left atrium." in filled.ui.inputsMessageLabel.text
 
 
 def test_another_cases_label_does_not_stay_chosen(filled: Any) -> None:
@@ -1042,7 +1042,7 @@ def test_a_model_that_was_not_judged_is_said_when_its_study_is_opened(panel: Any
     assert panel.ui.trainMessageLabel.text == f"{said} Until then, model 001 stays current."
     assert panel.ui.resumeButton.enabled
     tips = [panel.ui.roundsTable.item(row, 0).toolTip() for row in range(2)]
-    assert "no validation cases" in tips[0] and "Not judged on its 1 validation cases yet" in tips[1]
+    assert "no validation cases" in tips[0] and "Not evaluated on its 1 validation cases yet" in tips[1]
 
 
 def test_a_wrong_setting_and_a_failed_training_are_sentences(filled: Any) -> None:
@@ -1206,7 +1206,7 @@ def test_missing_software_is_said_and_installed_on_a_click(panel: Any, monkeypat
     assert len(asked) == 1 and panel.ui.dependenciesLabel.text == before
     chosen = str(ROOT / "docs")
     panel.ui.installOfflineButton.click()
-    assert "There is no wheel in it for" in panel.ui.dependenciesLabel.text
+    assert "It has no wheels for" in panel.ui.dependenciesLabel.text
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text: True)
     panel.ui.installButton.click()
     assert "extension PyTorch is not installed. Install it in the Extensions Manager" in panel.ui.dependenciesLabel.text

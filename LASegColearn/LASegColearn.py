@@ -552,7 +552,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.update()
 
     def onRetrain(self) -> None:
-        """Train the current model further with the present labels."""
+        """Train the current model further with the latest labels."""
         assert self.logic is not None and self._parameterNode is not None
         node = self._parameterNode
         with self._tellingErrors("rounds"):
@@ -792,7 +792,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         noRetraining = whyNotRetrain(self.logic, isInstalled, method)
         self.ui.retrainButton.enabled = not noRetraining
         self.ui.retrainButton.toolTip = noRetraining or _(
-            "Train the current model further with the present labels. The current model is kept."
+            "Train the current model further with the latest labels. The current model is kept."
         )
         self.ui.nextDoubtButton.enabled = model is not None
         for button in (self.ui.addFromSceneButton, self.ui.addFolderButton, self.ui.addCohortButton):

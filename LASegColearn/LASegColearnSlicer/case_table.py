@@ -155,7 +155,7 @@ def figureTexts(case: StudyCase, isLearnedFrom: bool = False) -> list[tuple[str,
     Parameters
     ----------
     isLearnedFrom
-        Whether the model that predicted the case has learned from its label, regardless of its present role.
+        Whether the model that predicted the case has learned from its label, regardless of its current role.
     """
     figures = case.figures
     agreement = (figures.get("agreement") or {}).get("mean")

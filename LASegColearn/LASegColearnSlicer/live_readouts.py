@@ -197,7 +197,7 @@ class LiveReadouts:
         self._tell(_without(names, message))
 
     def _take(self) -> None:
-        """Copy the voxels and start the comparison, once no more events arrive."""
+        """Copy the voxels and start the comparison when no further events arrive."""
         self._quiet.stop()
         watched = self._watched
         if watched is None:

@@ -373,7 +373,7 @@ class SceneCases:
         # Early versions used the file name with its suffix.
         node.SetName(stem(case.scan) if case.name == case.scan.name else case.name)
         if node.GetName() != stem(case.scan):
-            # Slicer would save it anew beside its file, under the name that it has in the scene.
+            # Otherwise Slicer would save the node again next to its file, under its name in the scene.
             forgetFile(node)
         self._markScan(node, caseId)
         return node

@@ -252,7 +252,7 @@ class Session:
         onDone: OnDone | None = None,
         wait: bool = False,
     ) -> EngineOutcome | None:
-        """Train the current model further with its own settings and the present labels; that model is kept.
+        """Train the current model further with its own settings and the latest labels; that model is kept.
 
         Afterwards, the two models are compared on the validation cases. The new one becomes current unless it is worse;
         :meth:`makeCurrent` chooses either. See :attr:`rounds`. If the comparison is interrupted, the earlier model
@@ -748,7 +748,7 @@ class Session:
             with kept:
                 # The new model becomes current: immediately if it cannot be judged, otherwise only after judging.
                 self._prefer(*((self._rivalOf(run), run) if validated else (run, self._rivalOf(run))))
-            # A user who pressed Stop or Cancel does not want an evaluation to start.
+            # A user who pressed Pause or Cancel does not want an evaluation to start.
             if validated and not late:
                 self._judge(run, kept.changed(outcome), onEvent, onDone)
             else:

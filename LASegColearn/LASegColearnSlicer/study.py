@@ -287,7 +287,7 @@ class Study:
             self._cases = {case.id: replace(case, suggested=places.get(case.id)) for case in self.cases}
 
     def writeCohort(self) -> Path:
-        """Write the cohort file of the present cases, always to the same place, next to the ledger of roles.
+        """Write the cohort file of the current cases, always to the same place, next to the ledger of roles.
 
         Raises
         ------
@@ -301,7 +301,7 @@ class Study:
 
     @property
     def cohort(self) -> Cohort:
-        """The present cases in the engine's format, without those that are left out."""
+        """The current cases in the engine's format, without those that are left out."""
 
         def members(role: Role) -> tuple[Case, ...]:
             return tuple(_engineCase(case) for case in self.cases if case.role == role)

@@ -39,7 +39,7 @@ class TeacherOutline:
         self._node = segmentationNode
         self._segmentId = segmentId
         display = self._display = segmentationNode.GetDisplayNode()
-        # If the scene was saved with the outline, the user did not choose the present look.
+        # If the scene was saved with the outline, the user did not choose the current look.
         self._before = _keptLook(display) or _look(display, segmentId)
         display.SetAttribute(_BEFORE_ATTRIBUTE, json.dumps(self._before))
         self._shown.append(display)

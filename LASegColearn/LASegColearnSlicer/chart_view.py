@@ -44,7 +44,7 @@ class ChartView:
         self._isWanted = True
 
     def onEvent(self, progress: TrainingProgress, event: dict[str, Any]) -> None:
-        """Update the curves of a training, at most once per second."""
+        """Update the curves at each validation, and on progress at most once per second."""
         due = event["event"] == "progress" and time.monotonic() - self._drawn > _SECONDS_BETWEEN_PLOTS
         if not due and event["event"] != "validated":
             return

@@ -56,7 +56,7 @@ from LASegColearnSlicer.training_options import TrainingOptions
 from LASegColearnSlicer.training_plots import TrainingPlots
 from LASegColearnSlicer.training_progress import knownProgress, progressOf
 
-# Slicer's own settings, of this user on this computer.
+# Key in Slicer's own settings, which are per user and computer.
 _LAST_STUDY = "LASegColearn/StudyFolder"
 _MOST_WARNINGS = 3
 _USER_GUIDE = "https://github.com/LASegColearn/SlicerLASegColearn/blob/main/docs/user-guide.md"
@@ -73,7 +73,7 @@ class LASegColearn(ScriptedLoadableModule):
         parent.contributors = ["LASegColearn contributors"]
         parent.helpText = _(
             "Learns to segment the left atrium from a few labeled and many unlabeled MR scans together, shows the "
-            "segmentations with how far to trust them, and learns again from corrections. Choose a study folder, add "
+            "segmentations and how far to trust them, and learns again from corrections. Choose a study folder, add "
             "scans, press Train, then Predict. For research, not for diagnosis. Nothing leaves this computer."
         )
         parent.helpText += f'<p><a href="{_USER_GUIDE}">{_("User guide")}</a></p>'
@@ -113,7 +113,7 @@ class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
         Session.__init__(
             self,
             slicer.mrmlScene,
-            # What is shown is for showCase to say: an uncertainty that is loaded must not take the scan's place.
+            # Only showCase decides what is visible: a loaded uncertainty volume must not replace the scan in the views.
             lambda path: _loaded(slicer.util.loadVolume, path, {"show": False}),
             lambda path: _loaded(slicer.util.loadSegmentation, path, {}),
             qt.QTimer,
@@ -131,7 +131,7 @@ class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
         Raises
         ------
         InputError
-            If a file of the case is gone or cannot be read; where it is not the scan's, after all else is shown.
+            If a file of the case is missing or cannot be read. Unless it is the scan, everything else is shown first.
         """
         volume, wrong = self.showWhatIsThere(caseId, surface=surface, uncertainty=uncertainty)
         if wrong is not None:
@@ -139,23 +139,23 @@ class LASegColearnLogic(Session, ScriptedLoadableModuleLogic):
         return volume
 
     def showWhatIsThere(self, caseId: str, *, surface: bool, uncertainty: bool) -> tuple[Any, InputError | None]:
-        """As :meth:`showCase`; what is wrong with the label's or the prediction's files is returned beside the scan."""
+        """Like :meth:`showCase`, but return errors in the label's or prediction's files together with the scan."""
         return self._views.show(caseId, surface=surface, uncertainty=uncertainty)
 
 
 class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel. It shows what the logic knows and hands on what the person wants; it computes nothing."""
+    """The panel. It shows the state of the logic and passes user actions to it; it computes nothing itself."""
 
     def __init__(self, parent: Any = None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.logic: LASegColearnLogic | None = None
-        # With what the decorator adds: connectParametersToGui and disconnectGui.
+        # Any, because the decorator adds methods: connectParametersToGui and disconnectGui.
         self._parameterNode: Any = None
         self._parameterNodeGuiTag: int | None = None
         self._details = ""
         self._shownCase: str | None = None
-        # Whether a scene may say which study is open: one that is opened may, one that is added to another may not.
+        # Whether the scene may choose the study: an opened scene may, one that is added to the current scene may not.
         self._sceneChoosesStudy = True
         self._hearsQuit = False
 
@@ -189,7 +189,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             lambda: self.parent.isEntered and not self.correctSection.isAtWork,
         )
         self.logic.onStudyChanged(self.onStudyChanged)
-        # Also what is started in the Python console.
+        # Also reports work that was started in the Python console.
         self.logic.onWorkChanged(self.update)
         self.ui.studyFolderButton.text = _("Choose a study folder ...")
         self.ui.studyFolderButton.caption = _("Study folder")
@@ -204,7 +204,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.onMethodChosen()
 
     def _openStudyOfLastTime(self) -> None:
-        """Where the scene names no study: the one that was opened last on this computer, if it is still there."""
+        """If the scene names no study, open the last one used on this computer, if it still exists."""
         assert self.logic is not None
         folder = slicer.util.settingsValue(_LAST_STUDY, "")
         named = self._parameterNode is not None and self._parameterNode.studyFolder
@@ -212,7 +212,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.openStudy(folder)
 
     def cleanup(self) -> None:
-        """Before the module is unloaded or Slicer ends: what runs is saved and ended."""
+        """Save and stop running work before the module is unloaded or Slicer exits."""
         if self.logic is not None:
             self.logic.close()
             self.deviceProbe.end()
@@ -223,17 +223,17 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             slicer.app.disconnect("lastWindowClosed()", self.onLastWindowClosed)
             self._hearsQuit = False
         self.removeObservers()
-        # Without a logic the panel was never set up.
+        # Without a logic, the panel was never set up.
         if self.logic is not None:
             self.setParameterNode(None)
 
     def onLastWindowClosed(self) -> None:
-        """Slicer is to end, which it cannot while the Python console waits for a training."""
+        """Stop running work: Slicer cannot exit while the Python console waits for a training."""
         if self.logic is not None:
             self.logic.close()
 
     def onReload(self) -> None:
-        """For developers: the helpers are read anew as well, which Slicer does for this file alone."""
+        """For developers: also reload the helper modules; Slicer reloads only this file."""
         packages = ("LASegColearnLib", "LASegColearnSlicer", "SegmentEditorColearningLib")
         for name in [name for name in sys.modules if name.startswith(packages)]:
             del sys.modules[name]
@@ -243,7 +243,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.initializeParameterNode()
         self.correctSection.enter()
         if self.logic is not None and self.logic.hasStudy:
-            # They may have been changed in the Segment Editor.
+            # The states may have been changed in the Segment Editor.
             try:
                 self.logic.cases.readStates()
             except (InputError, OSError) as error:
@@ -253,7 +253,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def exit(self) -> None:
         self.correctSection.exit()
-        # What runs goes on; the panel's bindings are made again when it is entered.
+        # Running work continues. The parameter node is bound again when the panel is entered.
         self.setParameterNode(None)
 
     def onSceneStartClose(self, _caller: Any, _event: Any) -> None:
@@ -261,17 +261,18 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(None)
 
     def onSceneEndClose(self, _caller: Any, _event: Any) -> None:
-        """A closed scene closes no study: training goes on, scans are loaded from their files when they are shown."""
+        """Keep the study open when the scene is closed: training continues, and scans are loaded again when shown."""
         self._shownCase = None
         if self.parent.isEntered:
             self.correctSection.onSceneEndClose()
             self.initializeParameterNode()
             self.update()
-        # It may have been closed for another to be opened.
+        # Another scene may be opened next.
         self._sceneChoosesStudy = True
 
     def onSceneEndImport(self, _caller: Any, _event: Any) -> None:
-        # Hidden as well, or an effect that was active when the scene was saved would be again, unseen.
+        # Even if the panel is hidden: otherwise an effect that was active when the scene was saved would become active
+        # again unnoticed.
         self.correctSection.onSceneEndImport()
         if self.parent.isEntered:
             self.initializeParameterNode()
@@ -282,7 +283,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(self.logic.getParameterNode())
 
     def setParameterNode(self, node: Any) -> None:
-        """Bind the panel to another parameter node, and open the study that it names, if it may choose."""
+        """Bind the panel to another parameter node, and open the study it names if the scene may choose the study."""
         assert self.logic is not None
         if self._parameterNode is not None and self._parameterNodeGuiTag is not None:
             self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
@@ -291,21 +292,21 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if node is None:
             return
         unknown = replaceUnknownChoices(node)
-        # Not connectGui, which keeps the tag to itself (Slicer issue 7547): what cannot be unbound writes old choices.
+        # Not connectGui: it does not return the tag (Slicer issue 7547), and a node left bound writes old choices.
         self._parameterNodeGuiTag = node.connectParametersToGui(self._boundWidgets())
         self.showSettings()
         chooses = self._sceneChoosesStudy or not self.logic.hasStudy
         self._sceneChoosesStudy = False
         isOpen = self.logic.hasStudy and str(self.logic.study.folder) == node.studyFolder
         if node.studyFolder and chooses and not isOpen:
-            # A folder that is not there is not made by opening a scene.
+            # Opening a scene must not create a missing study folder.
             if _isStudy(node.studyFolder):
                 self.openStudy(node.studyFolder)
-                # While the engine is at work the study stays; the scene keeps its own until then.
+                # While the engine runs, the study stays open. The scene may choose its study afterwards.
                 self._sceneChoosesStudy = not self.logic.hasStudy or str(self.logic.study.folder) != node.studyFolder
             else:
                 if self.logic.hasStudy and not self.logic.isRunning:
-                    # What is done next would be done in a study that this scene does not know.
+                    # Otherwise the next action would change a study that this scene does not refer to.
                     self.logic.closeStudy()
                 self._say("inputs", _("The study folder that this scene names was not found. Choose the folder again."))
         elif self.logic.hasStudy:
@@ -315,7 +316,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._say("train", told.format(names=", ".join(unknown)))
 
     def _boundWidgets(self) -> dict[str, Any]:
-        """The panel's widgets by the parameter that each is for, as the file of the panel says."""
+        """The panel's widgets by the name of the parameter that the .ui file assigns to each."""
         named = {widget.property("SlicerParameterName"): widget for widget in vars(self.ui).values()}
         return {name: widget for name, widget in named.items() if name}
 
@@ -335,17 +336,20 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             run = study.resumableRun
             if run is not None and not self.logic.isRunning:
                 self.logic.progress = progressOf(run)
-                self._say("train", _("The last training did not reach its end. Resume goes on with it."))
+                self._say("train", _("The last training did not finish. Press Resume to continue it."))
             elif not self.logic.isRunning:
                 self._say("train", notEvaluatedYet(self.logic))
         self.update()
 
     def onStudyChanged(self) -> None:
-        """Another study was opened, here or in the Python console, or it was closed: cases there have the same ids."""
+        """Forget the previous study: case ids are not unique across studies.
+
+        Called when a study was opened, here or in the Python console, or closed.
+        """
         assert self.logic is not None
         self._shownCase = None
         self.doubtTour.startAnew()
-        # It would be used as the label of a case of this study.
+        # Otherwise it could become the label of a case of this study.
         self.ui.labelSelector.setCurrentNode(None)
         self.correctSection.onStudyChanged()
         self.plots.update(self.logic.progress)
@@ -367,7 +371,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         button.blockSignals(blocked)
 
     def onDropped(self, paths: list[str]) -> None:
-        """Folders, cohort files and scans dropped onto the table."""
+        """Add folders, cohort files and scans that were dropped onto the table."""
         assert self.logic is not None
         with self._tellingErrors("inputs"):
             self._say("inputs", addPaths(self.logic.study, [Path(path) for path in paths]))
@@ -375,7 +379,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onAddFromScene(self) -> None:
         assert self.logic is not None
-        # A scan without a file of its own, such as a DICOM series, is written into the study: a second each.
+        # A scan without its own file, such as a DICOM series, is written into the study, which takes about a second.
         with self._tellingErrors("inputs"), slicer.util.WaitCursor():
             added = self.logic.addFromScene()
             notes = [namedLikeLabels(added), notUsedAsLabels(self.logic.cases.unusedLabels())]
@@ -399,7 +403,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if not chosen:
             self._say("inputs", _("No case is selected. Select cases in the table."))
             return
-        question = _("Take {n} case(s) out of the study? No file is deleted.").format(n=len(chosen))
+        question = _("Remove {n} case(s) from the study? No file is deleted.").format(n=len(chosen))
         if slicer.util.confirmOkCancelDisplay(question):
             with self._tellingErrors("inputs"):
                 for caseId in chosen:
@@ -426,7 +430,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.update()
 
     def onLabelSegmentationChosen(self, node: Any) -> None:
-        """Choose its left atrium, where it can be told: the selector itself chooses no segment of a new one."""
+        """Choose the left atrium segment if it can be identified: the selector chooses none in a new segmentation."""
         selector = self.ui.labelSelector
         if node is not None and node.GetSegmentation().GetSegment(selector.currentSegmentID()) is None:
             selector.setCurrentSegmentID(leftAtriumSegment(node) or "")
@@ -473,7 +477,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._say("correct", self.correctSection.suggestion(outcome))
 
     def _selectedCase(self, what: str) -> str:
-        """Id of the one case that is selected in the table. Raises :class:`InputError` if it is not one."""
+        """Id of the case selected in the table. Raises :class:`InputError` unless exactly one is selected."""
         chosen = self.caseTable.selectedIds()
         if len(chosen) != 1:
             raise InputError(Problem(what, _("Wanted one case."), _("Select it in the table under Inputs.")))
@@ -487,7 +491,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._say("inputs", _("No case is selected. Select one in the table."))
 
     def showCase(self, caseId: str) -> None:
-        """Show a case in the views, and its label in the selector; what is wrong is said under the table."""
+        """Show a case in the views and its label in the selector; report errors below the table."""
         with self._tellingErrors("inputs"):
             wrong = self._showCase(caseId)
             if wrong is not None:
@@ -495,7 +499,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.update()
 
     def _showCase(self, caseId: str) -> InputError | None:
-        """As :meth:`showCase`; returns what cannot be shown; raises :class:`InputError` where the scan cannot."""
+        """Like :meth:`showCase`, but return the error; raises :class:`InputError` if the scan cannot be shown."""
         assert self.logic is not None
         surface, uncertainty = self.ui.showSurfaceCheckBox.checked, self.ui.showUncertaintyCheckBox.checked
         self.correctSection.onShow(caseId)
@@ -508,7 +512,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         return wrong
 
     def _chooseLabelOf(self, caseId: str) -> None:
-        """Choose the case's own segment under Label, or none: another case's must not stay chosen."""
+        """Choose the case's own segment under Label, or none, so that another case's segment does not stay chosen."""
         assert self.logic is not None
         source = self.logic.cases.labelSource(caseId) or self.logic.cases.correctedSegment(caseId) or (None, "")
         self.ui.labelSelector.setCurrentNode(source[0])
@@ -516,12 +520,12 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.ui.labelSelector.setCurrentSegmentID(source[1])
 
     def onShowOption(self) -> None:
-        """The surface or the uncertainty is wanted, or not any more."""
+        """Show or hide the surface or the uncertainty of the shown case."""
         if self._shownCase is not None:
             self.showCase(self._shownCase)
 
     def options(self) -> TrainingOptions:
-        """What the panel asks for."""
+        """The training options chosen in the panel."""
         node = self._parameterNode
         assert node is not None
         minutes = None if node.byIterations else node.minutes
@@ -530,7 +534,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         )
 
     def onPresetChosen(self) -> None:
-        """A preset is made for its length."""
+        """Set the length of the training to that of the chosen preset."""
         node, chosen = self._parameterNode, preset(self.ui.presetComboBox.currentText)
         if node is not None:
             node.byIterations = chosen.minutes is None
@@ -548,7 +552,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.update()
 
     def onRetrain(self) -> None:
-        """Go on from the current model with the labels as they are now."""
+        """Train the current model further with the latest labels."""
         assert self.logic is not None and self._parameterNode is not None
         node = self._parameterNode
         with self._tellingErrors("rounds"):
@@ -595,13 +599,13 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.update()
 
     def onTrainingEvent(self, event: dict[str, Any]) -> None:
-        """What the engine tells of a training."""
+        """Show an event of a running training."""
         assert self.logic is not None
         progress = self.logic.progress
         self._log(event)
         self.ui.progressBar.value = round(1000 * progress.share)
         self.ui.statusLabel.text = progress.status
-        # What follows a training, the judging of its model, has nothing to be saved.
+        # The evaluation of the model after the training cannot be paused.
         self.ui.pauseButton.enabled = self.logic.canPause
         if event["event"] == "warning":
             self._say("train", self._latestWarnings())
@@ -634,7 +638,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.onPredict([self._shownCase])
 
     def onNextDoubt(self) -> None:
-        """Move the slice views to the next doubtful place of the shown case; after the last comes the first."""
+        """Move the slice views to the next doubtful place of the shown case, then start over after the last."""
         assert self.logic is not None
         with self._tellingErrors("predict"):
             if self._shownCase is None:
@@ -656,7 +660,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             if event["case"] == self._shownCase:
                 self.doubtTour.startAnew()
             self.update()
-            # Who works in another module meanwhile, or edits this very case, is left alone, and sees it afterwards.
+            # Do not disturb a user who is in another module or edits this case; the prediction can be shown later.
             isLookedAt = event["case"] == self._shownCase and self.parent.isEntered
             if isLookedAt and not self.correctSection.isAtWorkOn(event["case"]):
                 self.showCase(event["case"])
@@ -667,7 +671,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if outcome.state is EngineState.FINISHED:
             self.ui.statusLabel.text = _("Predicted. Double-click a case to see it.")
         elif outcome.state is EngineState.STOPPED:
-            self.ui.statusLabel.text = _("Stopped. What was predicted before is kept.")
+            self.ui.statusLabel.text = _("Stopped. The predictions made so far are kept.")
 
     def onTrained(self, outcome: EngineOutcome) -> None:
         assert self.logic is not None
@@ -680,7 +684,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._say("train", "\n".join(filter(None, [warnings, notEvaluatedYet(self.logic)])))
 
     def onDone(self, outcome: EngineOutcome) -> None:
-        """The engine has ended, one way or another."""
+        """Show how the engine ended."""
         assert self.logic is not None
         self._details = outcome.details
         if outcome.state is EngineState.FAILED:
@@ -707,7 +711,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._details = details
 
     def onDeviceChosen(self) -> None:
-        """The choice is looked at when it has settled: connecting the parameter node changes it, too."""
+        """Probe the device after a delay, because connecting the parameter node changes the choice as well."""
         if not self.installation.dependencies.missing():
             self.deviceProbe.probeSoon()
 
@@ -716,7 +720,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.update()
 
     def showDependencies(self) -> None:
-        """Show what is missing, or hide the section and ask for the device."""
+        """Show missing software, or hide the section and probe the device."""
         if self.installation.show():
             self.deviceProbe.showInstead(_("PyTorch is not installed yet"))
         else:
@@ -726,16 +730,16 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         return self.ui.presetComboBox.currentText or "cpu"
 
     def showSettings(self) -> None:
-        """Fill the table with the preset's settings and what was changed of them."""
+        """Fill the table with the preset's settings and the user's changes."""
         self.settingsTable.show(self._parameterNode.changedSettings if self._parameterNode is not None else "")
 
     def onSettingChanged(self) -> None:
-        """Keep what was typed with the scene, since the table is filled again whenever the panel is entered."""
+        """Keep the changes in the scene, because the table is filled again whenever the panel is entered."""
         if self._parameterNode is not None:
             self._parameterNode.changedSettings = self.settingsTable.kept()
 
     def onMethodChosen(self, index: int = 0) -> None:
-        """Say what the chosen method does."""
+        """Show what the chosen method does."""
         if index < 0:
             # Connecting the parameter node empties the box first.
             return
@@ -743,13 +747,13 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.update()
 
     def update(self) -> None:
-        """Bring every widget up to date with the study and with what runs."""
+        """Update every widget from the study and the running work."""
         if self.logic is None:
             return
         try:
             self._showAll()
         except OSError as error:
-            # The study's disk does not answer; this is called by nearly every handler.
+            # The study's disk does not respond. Caught here, because nearly every handler calls this.
             logging.exception("LASegColearn")
             self._say("inputs", sentence_for(error))
 
@@ -768,13 +772,13 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.modelLabel.text = _("None yet") if model is None else modelText(knownProgress(model), model.path.name)
         self.ui.trainButton.enabled = not reason
         self.ui.trainButton.toolTip = reason or _("Train a new model on this study")
-        # Of the widget: when a person has clicked it, the parameter node hears of it after the panel.
+        # Read from the widget: after a click, the parameter node is updated later than the panel.
         byIterations = self.ui.byIterationsCheckBox.checked
         self.ui.minutesSpinBox.enabled, self.ui.iterationsSpinBox.enabled = not byIterations, byIterations
         self.ui.minutesSpinBox.toolTip = (
-            _("The length is counted in iterations: see Advanced.")
+            _("The length is set in iterations, under Advanced.")
             if byIterations
-            else _("How long to train. The schedule of the training fits itself to it.")
+            else _("How long to train. The training schedule adapts to this time.")
         )
         self.ui.resumeButton.enabled = not running and self._canResume()
         self.ui.pauseButton.enabled = self.logic.canPause
@@ -788,7 +792,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         noRetraining = whyNotRetrain(self.logic, isInstalled, method)
         self.ui.retrainButton.enabled = not noRetraining
         self.ui.retrainButton.toolTip = noRetraining or _(
-            "Go on from the current model with the labels as they are now. The current model is kept."
+            "Train the current model further with the latest labels. The current model is kept."
         )
         self.ui.nextDoubtButton.enabled = model is not None
         for button in (self.ui.addFromSceneButton, self.ui.addFolderButton, self.ui.addCohortButton):
@@ -797,21 +801,21 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.removeButton.enabled = bool(cases) and not running
         self.ui.showCaseButton.enabled = bool(cases)
         self.ui.progressBar.setVisible(running or self.ui.progressBar.value > 0)
-        # Nobody points at a gray button to learn why it is gray.
+        # Shown as text, because users rarely hover over a disabled button to learn why.
         minutes = None if byIterations else self.ui.minutesSpinBox.value
         estimate = timeEstimate(cases, model, minutes, self.ui.iterationsSpinBox.value)
         notes = "\n".join(filter(None, [estimate, validationNote(cases, self._holdout()) if not running else ""]))
         self.ui.estimateLabel.text = ("" if running else reason) or notes
 
     def _holdout(self) -> float:
-        """The setting of this name, of the preset where what was typed is no number."""
+        """The setting "holdout"; the preset's value if it was not changed to a number."""
         try:
             return float(self.settingsTable.changed()["holdout"])
         except (KeyError, ValueError):
             return preset(self._presetName()).holdout
 
     def _canResume(self) -> bool:
-        """Whether a training, or the judging of its model, can be gone on with."""
+        """Whether a training, or the evaluation of its model, can be resumed."""
         assert self.logic is not None
         if not self.logic.hasStudy:
             return False
@@ -850,11 +854,11 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ):
             button.connect("clicked()", receiver)
         ui.presetComboBox.connect("currentIndexChanged(int)", lambda index: self.showSettings())
-        # Not by binding the panel, which brings a length of its own.
+        # Not currentIndexChanged: it is also emitted when the panel is bound, and the scene has its own length.
         ui.presetComboBox.connect("activated(int)", lambda index: self.onPresetChosen())
         ui.deviceComboBox.connect("currentIndexChanged(int)", lambda index: self.onDeviceChosen())
         ui.methodComboBox.connect("currentIndexChanged(int)", self.onMethodChosen)
-        # Not toggled, of which binding the panel tells, too.
+        # Not toggled: it is also emitted when the panel is bound.
         for checkBox in (ui.showSurfaceCheckBox, ui.showUncertaintyCheckBox):
             checkBox.connect("clicked(bool)", lambda checked: self.onShowOption())
         ui.labelSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onLabelSegmentationChosen)
@@ -867,9 +871,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     @contextmanager
     def _tellingErrors(self, place: str) -> Iterator[None]:
-        """What goes wrong becomes a sentence at the widget where it happened."""
+        """Report errors as a sentence next to the widgets concerned."""
         with reportingErrors(lambda text: self._say(place, text)):
-            # Before, not after: what is said meanwhile, also by a block within this one, stays.
+            # Clear the message before, not after, so that messages from within the block stay.
             self._say(place, "")
             yield
 
@@ -890,7 +894,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
 
 class _DropFilter(qt.QWidget):
-    """Takes files that are dropped onto the table."""
+    """Accepts files that are dropped onto the table."""
 
     onPaths: Callable[[list[str]], None]
 
@@ -906,13 +910,13 @@ class _DropFilter(qt.QWidget):
 
 
 class LASegColearnTest(ScriptedLoadableModuleTest):
-    """The whole story in Slicer, for Reload and Test: phantoms, training, prediction."""
+    """The whole workflow in Slicer, for Reload and Test: phantoms, training, prediction."""
 
     def setUp(self) -> None:
         slicer.mrmlScene.Clear(0)
 
     def test_PhantomsAreLearned(self) -> None:
-        """Train for 20 iterations on phantoms, predict one, and see it in the scene."""
+        """Train for 20 iterations on phantoms, predict one, and find the prediction in the scene."""
         import tempfile
 
         requirements = Path(__file__).parent / "Resources" / "requirements.txt"
@@ -942,7 +946,7 @@ class LASegColearnTest(ScriptedLoadableModuleTest):
 
 
 def _loaded(load: Callable[..., Any], path: Path, properties: dict[str, Any]) -> Any | None:
-    """What Slicer loads from a file; None if it cannot, which its loaders tell by an exception."""
+    """The node that Slicer loads from a file; None if its loader raises an error."""
     try:
         return load(str(path), properties)
     except RuntimeError:
@@ -953,5 +957,5 @@ def _isStudy(folder: str) -> bool:
     try:
         return (Path(folder) / "study.json").exists()
     except OSError:
-        # Its disk does not answer.
+        # Its disk does not respond.
         return False

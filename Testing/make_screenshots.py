@@ -186,7 +186,7 @@ def _showMissing(widget: Any) -> None:
     widget.ui.dependenciesCollapsibleButton.setVisible(True)
     widget.ui.dependenciesLabel.text = (
         "Training and prediction need software that is not installed yet: torch, monai, matplotlib, Jinja2, tqdm "
-        "(several hundred MB, with a GPU some GB)."
+        "(several hundred MB, several GB with a GPU)."
     )
     widget.ui.deviceLabel.text = "PyTorch is not installed yet"
 

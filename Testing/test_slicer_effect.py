@@ -148,7 +148,7 @@ def test_accept_takes_the_teachers_segment_whole_and_one_undo_brings_back_what_w
     editor.widget.redo()
     assert np.array_equal(editor.case.voxels(), editor.case.teacher)
     editor.effect.acceptButton.click()
-    assert editor.message == "Nothing to change there: the segment agrees with the teacher."
+    assert editor.message == "Nothing to change: the segment already agrees with the teacher there."
     # Saying so is not a step of its own.
     editor.widget.undo()
     assert np.array_equal(editor.case.voxels(), before)
@@ -337,7 +337,7 @@ def test_a_case_that_was_removed_is_said(editor: Editor) -> None:
     editor.case.logic.study.remove(editor.case.caseId)
     for press in (editor.effect.onNextDoubt, editor.effect.onAccept):
         press()
-        assert editor.message.startswith("Scan: The scan is no case of the study that is open.")
+        assert editor.message.startswith("Scan: The scan is not a case of the study that is open.")
     assert np.array_equal(editor.case.voxels(), before)
 
 
@@ -749,7 +749,7 @@ def test_without_a_study_a_case_or_a_prediction_a_sentence_says_so(editor: Edito
     other = slicer.util.addVolumeFromArray(np.zeros(SHAPE, np.int16), name="Unknown scan")
     editor.widget.setSourceVolumeNode(other)
     assert editor.message.startswith(
-        "Unknown scan: The scan is no case of the study that is open. Add it in the module"
+        "Unknown scan: The scan is not a case of the study that is open. Add it in the module"
     )
     _assertDisabled(effect)
     assert display.GetVisibility2DFill()
@@ -759,13 +759,13 @@ def test_without_a_study_a_case_or_a_prediction_a_sentence_says_so(editor: Edito
 
     editor.embedded.edit(teacher, teacher.GetSegmentation().GetNthSegmentID(0), case.volume)
     editor.embedded.activateColearning()
-    assert "predictions are not edited." in editor.message
+    assert "a prediction, which cannot be edited." in editor.message
     _assertDisabled(effect)
 
     editor.embedded.edit(case.node, case.segmentId, case.volume)
     (case.logic.study.predictions / case.caseId).rename(tmp_path / "elsewhere")
     editor.embedded.activateColearning()
-    assert editor.message.startswith("Scan: The case was not predicted yet. Predict it")
+    assert editor.message.startswith("Scan: The case has not been predicted yet. Predict it")
     _assertDisabled(effect)
 
     case.logic.closeStudy()

@@ -258,7 +258,7 @@ def test_a_removed_segment_is_said_and_followed_again_when_it_is_back(bench: Ben
     segmentation = bench.segmentation.GetSegmentation()
     segment = segmentation.GetSegment(bench.segmentId)
     segmentation.RemoveSegment(segment)
-    assert bench.next() == nothingBut("Outlines: The segment is not there any more. Choose another segment.")
+    assert bench.next() == nothingBut("Outlines: The segment no longer exists. Choose another segment.")
     segmentation.AddSegment(segment, bench.segmentId)
     assert bench.next() == before
 
@@ -271,7 +271,7 @@ def test_a_removed_node_is_said_and_ends_the_watching(bench: Bench, removed: str
 
     bench.watch({"teacher": NETWORKS["teacher"]})
     slicer.mrmlScene.RemoveNode(getattr(bench, removed))
-    assert bench.told[-1] == nothingBut(f"{word} is not in the scene any more. Choose another one.")
+    assert bench.told[-1] == nothingBut(f"{word} is no longer in the scene. Choose another one.")
     assert not bench.readouts.isWatching
     assert bench.quiet()
     _assertNoThread()
@@ -284,7 +284,7 @@ def test_a_closed_scene_is_said_once_and_ends_the_watching(bench: Bench) -> None
     bench.strokes.paint(CENTER, 7)
     count = len(bench.told)
     slicer.mrmlScene.Clear(0)
-    assert bench.told[count:] == [nothingBut("The scene was closed: no segment is followed any more.")]
+    assert bench.told[count:] == [nothingBut("The scene was closed, so the figures are no longer updated.")]
     assert not bench.readouts.isWatching
     assert bench.quiet()
     _assertNoThread()
@@ -305,7 +305,7 @@ def test_an_empty_segmentation_of_a_network_is_named(bench: Bench) -> None:
     found = bench.watch(
         {"teacher": np.zeros(SHAPE, np.uint8), "student_1": ball(7), "student_2": np.zeros(SHAPE, bool)}
     )
-    assert found.message == "Found nothing in this scan: teacher, student 2."
+    assert found.message == "These networks found nothing in this scan: teacher, student 2."
     assert found.changedShare is None
     assert found.changedMl == found.volumeMl
     assert found.networks[0] == NetworkReadout("teacher", 0, 0, None, None)
@@ -337,7 +337,7 @@ def test_another_grid_is_compared_on_the_scans_and_said(bench: Bench) -> None:
     bench.volume.SetOrigin(10.4, -20.3, 30.7)
     found = bench.watch(NETWORKS)
     assertTrue(dataclasses.replace(found, message=""), bench.array(), NETWORKS)
-    assert found.message == "The segmentation has another grid than the scan: it is compared on the scan's."
+    assert found.message == "The segmentation and the scan have different grids. The scan's grid is used."
 
 
 def test_an_emptied_segment_on_another_grid_is_empty(bench: Bench) -> None:

@@ -122,7 +122,7 @@ def test_two_rounds_and_the_second_is_better_on_unseen_phantoms(
 
 def _refusals(session: Session, study: Study) -> None:
     """What can be wrong with the current model is a sentence, and nothing is lost."""
-    with pytest.raises(InputError, match="There is no model of this name"):
+    with pytest.raises(InputError, match="There is no model with this name"):
         session.makeCurrent("../002")
     run = study.folder / "runs" / "001"
     whole = (run / "checkpoints" / "last.pt").read_bytes()
@@ -155,9 +155,9 @@ def test_the_opinion_is_accepted_from_the_console_whole_and_where_sure(session: 
     session.useAsLabel(case.caseId, case.node, case.segmentId)
     origin = session.study.case(case.caseId).origin
     assert origin is not None and origin.model == "001"
-    with pytest.raises(InputError, match="It has no such segment"):
+    with pytest.raises(InputError, match="The segmentation has no such segment"):
         session.accept(case.caseId, case.node, "another")
-    with pytest.raises(InputError, match="predictions are not edited"):
+    with pytest.raises(InputError, match="a prediction, which cannot be edited"):
         session.accept(case.caseId, session.showPrediction(case.caseId), case.segmentId)
 
 
@@ -262,7 +262,7 @@ def test_another_cases_prediction_does_not_become_a_label(session: Session, tmp_
     case = makePredictedCase(session, tmp_path / "study")
     teacher = session.showPrediction(case.caseId)
     other = session.cases.add(slicer.util.addVolumeFromArray(np.arange(1000, dtype=np.int16).reshape(10, 10, 10)))
-    with pytest.raises(InputError, match="The prediction Scan teacher is that of another case"):
+    with pytest.raises(InputError, match="The prediction Scan teacher belongs to another case"):
         session.useAsLabel(other.id, teacher, teacher.GetSegmentation().GetNthSegmentID(0))
 
 
@@ -285,7 +285,7 @@ def test_a_case_without_prediction_and_label_is_outlined_in_an_empty_segment(
     slicer.util.updateSegmentBinaryLabelmapFromArray(label, node, segmentId, volume)
     used = session.useAsLabel("case_001", node, segmentId)
     assert (used.role, used.origin.model) == ("labeled", None)  # type: ignore[union-attr]
-    with pytest.raises(InputError, match="There is no model to go on from. Train first"):
+    with pytest.raises(InputError, match="There is no model to retrain. Train one first"):
         session.retrain()
     with pytest.raises(InputError, match="There is no model yet"):
         session.suggest()

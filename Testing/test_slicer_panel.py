@@ -290,7 +290,7 @@ def test_closing_the_scene_leaves_training_alone_and_leaving_slicer_offers_the_r
     again, _frame = openPanel()
     assert again.ui.studyFolderButton.text == str(tmp_path / "Studie Vorhöfe"), "The last study is opened again."
     assert again.ui.resumeButton.enabled
-    assert "Resume goes on with it" in again.ui.trainMessageLabel.text
+    assert "Press Resume to continue it" in again.ui.trainMessageLabel.text
     again.cleanup()
 
 
@@ -399,7 +399,7 @@ def test_a_python_that_cannot_be_started_is_said_of_the_device(panel: Any, monke
     panel.deviceProbe.showInstead("")
     monkeypatch.setattr(panel.deviceProbe, "_probe", refuse)
     panel.deviceProbe.probe()
-    assert panel.ui.deviceLabel.text == "Not known: Slicer's Python cannot be started."
+    assert panel.ui.deviceLabel.text == "Unknown: Slicer's Python cannot be started."
     monkeypatch.setattr(panel.deviceProbe, "_probe", answer)
     panel.deviceProbe.probe()
     assert len(asked) == 1, "It is asked again the next time."
@@ -670,7 +670,7 @@ def test_an_empty_scene_and_a_scan_in_a_transform_are_sentences(panel: Any, phan
 
     panel.ui.studyFolderButton.directory = str(tmp_path / "study")
     panel.ui.addFromSceneButton.click()
-    assert panel.ui.inputsMessageLabel.text.startswith("Scene: There is no scan in it")
+    assert panel.ui.inputsMessageLabel.text.startswith("Scene: Wanted scans that are not in the study yet, found none")
     volume = slicer.util.loadVolume(str(load_cohort(phantoms / "cohort.json").unlabeled[0].image))
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Moved")
     volume.SetAndObserveTransformNodeID(transform.GetID())
@@ -757,7 +757,7 @@ def test_labels_that_come_in_as_scans_are_said(panel: Any, tmp_path: Path) -> No
     assert len(panel.logic.study.cases) == 4
     said = panel.ui.inputsMessageLabel.text
     assert said == (
-        "Added as scans, although their names look like labels: p1_label, p2-mask. If they are, remove them."
+        "Added as scans, although their names look like labels: p1_label, p2-mask. Remove those that are labels."
     )
 
 
@@ -782,7 +782,7 @@ def test_a_double_click_loads_and_shows_a_case_and_removing_deletes_nothing(
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", asked.append)
     panel.ui.removeButton.click()
     assert len(panel.logic.study.cases) == 6
-    assert asked == ["Take 1 case(s) out of the study? No file is deleted."]
+    assert asked == ["Remove 1 case(s) from the study? No file is deleted."]
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text: True)
     panel.ui.removeButton.click()
     assert len(panel.logic.study.cases) == 5
@@ -926,7 +926,7 @@ def test_a_segment_becomes_a_label(filled: Any) -> None:
     filled.ui.labelSelector.setCurrentSegmentID(segmentId)
     filled.caseTable.select(["case_003"])
     filled.ui.useLabelButton.click()
-    assert "is that of the case Phantom phantom-01." in filled.ui.inputsMessageLabel.text
+    assert "belongs to the case Phantom phantom-01." in filled.ui.inputsMessageLabel.text
     import slicer
 
     own = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
@@ -963,7 +963,7 @@ def test_of_a_segmentation_that_is_chosen_the_left_atrium_is_chosen_where_it_can
     selector.setCurrentNode(own)
     filled.caseTable.select(["case_001"])
     filled.ui.useLabelButton.click()
-    assert "No segment of it is chosen. Choose the left atrium's." in filled.ui.inputsMessageLabel.text
+    assert "No segment is chosen. Choose the segment of the left atrium." in filled.ui.inputsMessageLabel.text
 
 
 def test_another_cases_label_does_not_stay_chosen(filled: Any) -> None:
@@ -1039,10 +1039,10 @@ def test_a_model_that_was_not_judged_is_said_when_its_study_is_opened(panel: Any
     study.chooseRun(runs[0])
     panel.openStudy(str(study.folder))
     said = "Model 002 has not been evaluated on the validation cases yet. Press Resume to evaluate it."
-    assert panel.ui.trainMessageLabel.text == f"{said} Until then model 001 stays the current one."
+    assert panel.ui.trainMessageLabel.text == f"{said} Until then, model 001 stays current."
     assert panel.ui.resumeButton.enabled
     tips = [panel.ui.roundsTable.item(row, 0).toolTip() for row in range(2)]
-    assert "no validation cases" in tips[0] and "Not judged on its 1 validation cases yet" in tips[1]
+    assert "no validation cases" in tips[0] and "Not evaluated on its 1 validation cases yet" in tips[1]
 
 
 def test_a_wrong_setting_and_a_failed_training_are_sentences(filled: Any) -> None:
@@ -1160,13 +1160,13 @@ def test_a_case_whose_label_is_gone_is_shown_all_the_same_and_that_is_said(fille
     slicer.mrmlScene.RemoveNode(filled.logic.cases.labelSource("case_001")[0])
     filled.logic.study.case("case_001").label.file.unlink()
     view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
-    with pytest.raises(InputError, match="The label's file .* is gone"):
+    with pytest.raises(InputError, match="The label's file .* was not found"):
         filled.logic.showCase("case_001")
     assert view.GetBackgroundVolumeID() == volume.GetID()
     filled.showCase("case_002")
     filled.doubtTour._places = [(0.0, 0.0, 0.0)]
     filled.showCase("case_001")
-    assert "is gone" in filled.ui.inputsMessageLabel.text
+    assert "was not found" in filled.ui.inputsMessageLabel.text
     assert (filled._shownCase, filled.doubtTour._places) == ("case_001", ())
     assert filled.ui.labelSelector.currentNode() is None, "Another case's label must not stay chosen."
 
@@ -1206,7 +1206,7 @@ def test_missing_software_is_said_and_installed_on_a_click(panel: Any, monkeypat
     assert len(asked) == 1 and panel.ui.dependenciesLabel.text == before
     chosen = str(ROOT / "docs")
     panel.ui.installOfflineButton.click()
-    assert "There is no wheel in it for" in panel.ui.dependenciesLabel.text
+    assert "It has no wheels for" in panel.ui.dependenciesLabel.text
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text: True)
     panel.ui.installButton.click()
     assert "extension PyTorch is not installed. Install it in the Extensions Manager" in panel.ui.dependenciesLabel.text

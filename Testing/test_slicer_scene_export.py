@@ -138,7 +138,7 @@ def test_an_empty_a_missing_and_a_foreign_segment_are_refused(core: SlicerCore) 
     outlines, segmentId = segmentation(node, np.zeros((12, 14, 16), bool))
     with pytest.raises(InputError, match="Outlines: The segment Left atrium is empty"):
         labelImage(outlines, segmentId, node)
-    with pytest.raises(InputError, match="The segment is not there any more"):
+    with pytest.raises(InputError, match="The segment no longer exists"):
         labelImage(outlines, "gone", node)
     with pytest.raises(InputError, match="No segmentation is chosen"):
         labelImage(None, "", node)
@@ -183,7 +183,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_half_file(core: SlicerCore, tmp
     # No file may grow beyond this: to a writer the same as a disk without room.
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
-        with pytest.raises(InputError, match="case_001.nrrd cannot be written .* See that there is room on the disk"):
+        with pytest.raises(InputError, match="case_001.nrrd cannot be written .* Check the free disk space"):
             writeScan(node, tmp_path / "scans" / "case_001.nrrd")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

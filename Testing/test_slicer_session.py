@@ -140,7 +140,7 @@ def test_what_cannot_be_done_yet_says_what_comes_first(session: Session, tmp_pat
     with pytest.raises(InputError, match="No study is open. Choose a folder"):
         session.addFromScene()
     session.openStudy(tmp_path / "s")
-    with pytest.raises(InputError, match="There is no model yet. Train first"):
+    with pytest.raises(InputError, match="There is no model yet. Train one first"):
         session.predict()
     with pytest.raises(InputError, match="No training of this study can be resumed"):
         session.resume()
@@ -224,7 +224,7 @@ def test_an_edit_goes_into_the_study_that_it_was_made_in_and_not_into_its_copy(
     assert told == [str(tmp_path / "copy")]
     assert study.case("case_001").label.file.read_bytes() != before
     # The scene's is not the copy's: the person decides.
-    with pytest.raises(InputError, match="To keep the scene's, choose it under Label"):
+    with pytest.raises(InputError, match="To keep the label in the scene, choose it under Label"):
         session.cases.refreshLabels()
     assert copy.case("case_001").label.file.read_bytes() == before
 
@@ -252,7 +252,7 @@ def test_a_folder_that_goes_while_the_model_looks_at_the_scans_is_said(
 def test_a_scan_that_is_gone_is_said_by_its_case(session: Session, tmp_path: Path) -> None:
     session.openStudy(tmp_path / "s")
     session.study.addScan(tmp_path / "gone.nrrd")
-    with pytest.raises(InputError, match="case_001: The scan's file gone.nrrd is gone. Put it back"):
+    with pytest.raises(InputError, match="case_001: The scan's file gone.nrrd was not found. Put it back"):
         session.cases.load("case_001")
 
 
@@ -470,7 +470,7 @@ def test_a_label_that_says_not_which_segment_is_refused_and_leaves_nothing_in_th
         session.cases.loadLabel("case_001")
     assert core.scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
     file.unlink()
-    with pytest.raises(InputError, match="case_001: The label's file label.nii.gz is gone"):
+    with pytest.raises(InputError, match="case_001: The label's file label.nii.gz was not found"):
         session.cases.loadLabel("case_001")
 
 
@@ -559,7 +559,7 @@ def test_a_label_that_the_study_refuses_replaces_no_file_and_is_none_in_the_scen
     others.setState(first.id, "flagged")
     before = first.label.file.read_bytes()
     for case in (first, second):
-        with pytest.raises(InputError, match="The study was changed by another Slicer meanwhile"):
+        with pytest.raises(InputError, match="The study was changed by another Slicer"):
             session.useAsLabel(case.id, *teachers[1:])
     assert first.label.file.read_bytes() == before and not (study.folder / "labels" / "earlier").exists()
     assert not (study.folder / "labels" / f"{second.id}.seg.nrrd").exists()

@@ -165,7 +165,7 @@ def test_what_another_slicer_has_changed_is_not_replaced(study: Study, tmp_path:
     study.addScan(tmp_path / "a.nrrd")
     other = Study.at(study.folder)
     other.addScan(tmp_path / "b.nrrd")
-    with pytest.raises(InputError, match="changed by another Slicer meanwhile.*Choose its folder again"):
+    with pytest.raises(InputError, match="changed by another Slicer.*Choose its folder again"):
         study.setState("case_001", "flagged")
     assert study.case("case_001").state == "not started", "What is shown is what is saved."
     assert Study.at(study.folder).cases == other.cases
@@ -196,7 +196,7 @@ def test_a_study_that_cannot_be_read_for_a_moment_is_waited_for_and_then_told_as
     study.addScan(tmp_path / "a.nrrd")
     refusals = 1000
     for attempt in (lambda: study.addScan(tmp_path / "b.nrrd"), lambda: Study.at(study.folder)):
-        with pytest.raises(InputError, match="cannot be read now .Permission denied.. Close the program that holds it"):
+        with pytest.raises(InputError, match="cannot be read now .Permission denied.. Close the program that uses it"):
             attempt()
     refusals = 0
     assert Study.at(study.folder).cases == study.cases

@@ -279,8 +279,8 @@ def test_what_cannot_be_found_is_said_in_a_sentence(case: PredictedCase, tmp_pat
     for volume, node, sentence in (
         (None, case.node, "Scan: No source volume is chosen."),
         (case.volume, None, "Segmentation: None is chosen."),
-        (case.volume, teacher, "predictions are not edited."),
-        (slicer.util.addVolumeFromArray(np.zeros((3, 3, 3), np.int16), name="Other"), case.node, "is no case of"),
+        (case.volume, teacher, "a prediction, which cannot be edited."),
+        (slicer.util.addVolumeFromArray(np.zeros((3, 3, 3), np.int16), name="Other"), case.node, "is not a case of"),
     ):
         with pytest.raises(InputError, match=sentence):
             findOpinion(logic, volume, node)
@@ -291,7 +291,9 @@ def test_what_cannot_be_found_is_said_in_a_sentence(case: PredictedCase, tmp_pat
     case.node.SetAndObserveTransformNodeID(None)
     folder = logic.study.predictions / case.caseId
     folder.rename(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="was not predicted yet. Predict it in the module Left Atrium Co-Learning"):
+    with pytest.raises(
+        InputError, match="has not been predicted yet. Predict it in the module Left Atrium Co-Learning"
+    ):
         findOpinion(logic, case.volume, case.node)
     logic.closeStudy()
     with pytest.raises(InputError, match="Study: No study is open."):
@@ -301,7 +303,7 @@ def test_what_cannot_be_found_is_said_in_a_sentence(case: PredictedCase, tmp_pat
 def test_a_teacher_that_found_nothing_is_said(case: PredictedCase) -> None:
     scan = case.logic.study.case(case.caseId).scan
     writePrediction(case.logic, case.caseId, scan, np.zeros(SHAPE, bool), case.uncertainty)
-    with pytest.raises(InputError, match="The teacher has found no left atrium in it."):
+    with pytest.raises(InputError, match="The teacher found no left atrium in this case."):
         findOpinion(case.logic, case.volume, case.node)
 
 

@@ -229,9 +229,9 @@ def test_another_cases_scan_does_not_lend_its_prediction(two: Two) -> None:
     two.panel.correctSection._widget.setSourceVolumeNode(two.secondVolume)
     two.panel.correctSection._widget.activeEffect().self().onAccept()
     assert np.array_equal(two.first.voxels(), before)
-    with pytest.raises(InputError, match="is that of the case Scan"):
+    with pytest.raises(InputError, match="belongs to the case Scan"):
         logic.accept(two.second.id, two.first.node, two.first.segmentId)
-    with pytest.raises(InputError, match="is that of the case Scan"):
+    with pytest.raises(InputError, match="belongs to the case Scan"):
         logic.measure(two.first.node, two.first.segmentId, two.secondVolume)
 
 
@@ -287,7 +287,7 @@ def test_places_of_another_studys_case_of_the_same_id_are_not_jumped_to(two: Two
     two.panel.logic.openStudy(tmp_path / "B")
     effect.onNextDoubt()
     assert not effect._tour._places
-    assert "no case of the study" in effect.messageLabel.text
+    assert "not a case of the study" in effect.messageLabel.text
 
 
 def test_the_panel_follows_a_study_that_the_console_opens(two: Two, tmp_path: Path) -> None:

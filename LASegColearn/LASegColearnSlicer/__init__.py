@@ -1,1 +1,1 @@
-"""The Slicer side of LASegColearn: studies, the engine as a child process. It imports torch nowhere."""
+"""The Slicer side of LASegColearn: studies, and the engine as a child process. It never imports torch."""

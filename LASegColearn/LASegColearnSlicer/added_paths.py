@@ -1,4 +1,4 @@
-"""Folders, cohort files and scans that a person adds to a study, and what may have been left out or mistaken."""
+"""Adds folders, cohort files and scans to a study, with notes on what may be wrong or missing."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _MOST_NAMES = 4
 
 
 def addPaths(study: Study, paths: Sequence[Path]) -> str:
-    """Add all that can be added; returns what a person should know about it, empty if nothing.
+    """Add everything that can be added; return notes for the user, empty if there are none.
 
     Raises
     ------
     InputError
-        Naming all paths that could not be added.
+        Names all paths that could not be added.
     """
     problems: list[Problem] = []
     present = {case.id for case in study.cases}
@@ -41,21 +41,21 @@ def addPaths(study: Study, paths: Sequence[Path]) -> str:
 
 
 def namedLikeLabels(cases: Sequence[StudyCase]) -> str:
-    """Which of the cases that were added as scans may be labels; empty if none."""
+    """A note on cases that were added as scans but may be labels; empty if there are none."""
     doubtful = [
         case.name
         for case in cases
         if case.label is None and (is_named_like_a_label(case.scan) or is_named_like_a_label(Path(case.name)))
     ]
-    text = _("Added as scans, although their names look like labels: {names}. If they are, remove them.")
+    text = _("Added as scans, although their names look like labels: {names}. Remove those that are labels.")
     return text.format(names=someOf(doubtful)) if doubtful else ""
 
 
 def notUsedAsLabels(names: Sequence[str]) -> str:
-    """Which label maps and segmentations of the scene are no case's label; empty if there are none."""
+    """A note on label maps and segmentations of the scene that are no case's label; empty if there are none."""
     text = _(
         "Not used as labels: {names}. To use one, select its case in the table, choose it under Label and press Use as "
-        "label; before that convert a label map to a segmentation (right-click it in Data)."
+        "label. First convert a label map to a segmentation (right-click it in Data)."
     )
     return text.format(names=someOf(names)) if names else ""
 
@@ -83,7 +83,7 @@ def _addPath(study: Study, path: Path) -> None:
 
 @contextmanager
 def _warningsOf(part: str) -> Iterator[list[str]]:
-    """The warnings of a part of the engine, for the panel alone: names must not get into Slicer's log."""
+    """Collect the warnings of a part of the engine for the panel only: case names must not get into Slicer's log."""
     warned: list[str] = []
     handler, logger = logging.Handler(logging.WARNING), logging.getLogger(part)
     handler.emit = lambda record: warned.append(record.getMessage())  # type: ignore[method-assign]

@@ -25,7 +25,7 @@ class CasePredictions:
     Parameters
     ----------
     study, cases, display
-        Return those of the study that is open now.
+        Return those of the currently open study.
     """
 
     def __init__(
@@ -37,15 +37,15 @@ class CasePredictions:
         self._study = study
         self._cases = cases
         self._display = display
-        # Of the case that was looked at last: when its files were written, and what is in them.
+        # Cache for the last case: the modification times of its files, and their masks.
         self._masks: tuple[tuple[tuple[Path, int], ...], dict[str, np.ndarray]] | None = None
 
     def exists(self, caseId: str) -> bool:
-        """Whether the case was predicted; its segmentation is what the engine writes last."""
+        """Whether the case has a complete prediction: the engine writes the segmentation last."""
         return (self._study().predictions / caseId / _SEGMENTATION).exists()
 
     def masks(self, caseId: str) -> dict[str, np.ndarray]:
-        """The masks on the scan's grid, read-only, bool (k, j, i), by network; the teacher's first.
+        """The masks by network, the teacher first; read-only, bool (k, j, i) on the scan's grid.
 
         Raises
         ------
@@ -53,13 +53,13 @@ class CasePredictions:
             If the case was not predicted, or a file of the prediction is damaged.
         """
         if not self.exists(caseId):
-            raise InputError(Problem(caseId, "It was not predicted.", "Predict the case first."))
+            raise InputError(Problem(caseId, "It has not been predicted yet.", "Predict the case first."))
         folder = self._study().predictions / caseId
         files = {"teacher": folder / _SEGMENTATION}
         for file in sorted(folder.glob(network_file("*"))):
             files[file.name.removeprefix("network-").removesuffix(".seg.nrrd")] = file
         written = tuple((file, file.stat().st_mtime_ns) for file in files.values() if file.exists())
-        # Choosing a segment asks for them several times, and large ones take a second to read.
+        # Cached, because choosing a segment requests them several times, and large ones take a second to read.
         if self._masks is None or self._masks[0] != written:
             try:
                 masks = {name: sitk.GetArrayFromImage(sitk.ReadImage(file)) > 0 for name, file in files.items()}
@@ -71,7 +71,7 @@ class CasePredictions:
         return dict(self._masks[1])
 
     def show(self, caseId: str, *, surface: bool = True) -> Any:
-        """The segmentation node of the prediction; loaded unless it is in the scene already.
+        """The segmentation node of the prediction; loaded unless it is already in the scene.
 
         Raises
         ------
@@ -94,7 +94,7 @@ class CasePredictions:
         return node
 
     def doubtfulPlaces(self, caseId: str) -> list[tuple[float, float, float]]:
-        """Places (R, A, S in mm) of high uncertainty, that of the largest region first.
+        """Places (R, A, S in mm) of high uncertainty, one per region, largest region first.
 
         Raises
         ------
@@ -107,7 +107,7 @@ class CasePredictions:
         self.show(caseId)
         node = self._display().uncertaintyNode(caseId)
         if node is None:
-            raise InputError(Problem(caseId, "It has no uncertainty.", "Predict the case again."))
+            raise InputError(Problem(caseId, "Its prediction has no uncertainty.", "Predict the case again."))
         matrix = vtk.vtkMatrix4x4()
         node.GetIJKToRASMatrix(matrix)
         # Arrays are k, j, i.

@@ -1,4 +1,4 @@
-"""The panel's table of cases: one row a case, role and state to choose from, the teacher's figures."""
+"""The panel's table of cases: one row per case, with role and state to choose, and the teacher's figures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from LASegColearnSlicer.study import Role, State, StudyCase
 _SCAN, _ROLE, _LABEL, _STATE, _FIRST_FIGURE = range(5)
 
 
-# Each text is written out, for the tools that collect what is to be translated.
+# Each text is written out, so that translation tools find it.
 @lru_cache
 def _roleTexts() -> dict[Role, str]:
     return {
@@ -38,14 +38,14 @@ def _stateTexts() -> dict[State, str]:
 
 
 class CaseTable:
-    """Fills a QTableWidget and tells what is chosen in it.
+    """Fills a QTableWidget and reports the choices made in it.
 
     Parameters
     ----------
     table
         The widget, with ten columns.
     onRole, onState
-        Called with a case's id and what was chosen; they raise nothing, and call :meth:`show` if it was refused.
+        Called with a case's id and the choice. They raise nothing, and call :meth:`show` if the choice was refused.
     """
 
     def __init__(self, table: Any, onRole: Callable[[str, str], None], onState: Callable[[str, str], None]) -> None:
@@ -53,7 +53,7 @@ class CaseTable:
         self._onRole = onRole
         self._onState = onState
         self._ids: list[str] = []
-        # What the texts of each row are of.
+        # What each row shows now.
         self._shown: dict[int, tuple[StudyCase, str | None, bool]] = {}
         self._wheel = _WheelFilter()
         table.verticalHeader().setVisible(False)
@@ -63,14 +63,14 @@ class CaseTable:
     def show(
         self, cases: Sequence[StudyCase], model: str | None = None, learned: Collection[str] = frozenset()
     ) -> None:
-        """Show these cases; rows are only made anew where there are other cases than before.
+        """Show these cases; rows are only rebuilt if the cases are different.
 
         Parameters
         ----------
         model
-            Name of the run whose model is the current one; what an earlier one asked for is marked.
+            Name of the run with the current model; suggestions of other models are marked.
         learned
-            Ids of the cases whose figures are of a model that has learned from their labels.
+            Ids of the cases that were predicted by a model that has learned from their labels.
         """
         ids = [case.id for case in cases]
         if ids != self._ids:
@@ -122,7 +122,7 @@ class CaseTable:
     def _fill(self, row: int, case: StudyCase, model: str | None, isLearnedFrom: bool) -> None:
         self._table.cellWidget(row, _ROLE).setCurrentIndex(list(_roleTexts()).index(case.role))
         self._table.cellWidget(row, _STATE).setCurrentIndex(list(_stateTexts()).index(case.state))
-        # Texts of hundreds of cases take a while, and this is called by nearly everything.
+        # Updating hundreds of rows takes a while, and nearly every action calls this.
         shown = (case, model, isLearnedFrom)
         if self._shown.get(row) == shown:
             return
@@ -140,7 +140,7 @@ class CaseTable:
 
 
 class _WheelFilter(qt.QWidget):
-    """Scrolling through the table must not change what it passes over."""
+    """Ignores the mouse wheel, so that scrolling through the table does not change roles and states."""
 
     def eventFilter(self, _watched: Any, event: Any) -> bool:
         if event.type() == qt.QEvent.Wheel:
@@ -150,12 +150,12 @@ class _WheelFilter(qt.QWidget):
 
 
 def figureTexts(case: StudyCase, isLearnedFrom: bool = False) -> list[tuple[str, str]]:
-    """Volume, uncertainty, agreement, Dice and 95HD of a case as text, each with what it says.
+    """Volume, uncertainty, agreement, Dice and 95HD of a case as text, each with its explanation.
 
     Parameters
     ----------
     isLearnedFrom
-        Whether the model that they are of has learned from the case's label, whatever role it has now.
+        Whether the model that predicted the case has learned from its label, regardless of its current role.
     """
     figures = case.figures
     agreement = (figures.get("agreement") or {}).get("mean")
@@ -173,7 +173,7 @@ def figureTexts(case: StudyCase, isLearnedFrom: bool = False) -> list[tuple[str,
 
 
 def _labelTip(case: StudyCase) -> str:
-    """The label's file, since when it is one, and which model it was made from."""
+    """The label's file, when it became the label, and which model it was made from."""
     if case.label is None:
         return ""
     lines = [case.label.file.name]
@@ -185,7 +185,7 @@ def _labelTip(case: StudyCase) -> str:
 
 
 def _suggestionTexts(case: StudyCase, model: str | None) -> tuple[str, str]:
-    """Place in the order of annotation, and why."""
+    """Place in the suggested order of annotation, and the reason."""
     if case.suggested is None or case.role != "unlabeled":
         return "", ""
     if case.suggested.run == model:
@@ -195,5 +195,5 @@ def _suggestionTexts(case: StudyCase, model: str | None) -> tuple[str, str]:
 
 
 def numberText(value: float | None, digits: int) -> str:
-    """A figure for a table; empty where there is none."""
+    """A figure for a table; empty if there is none."""
     return "" if value is None else f"{value:.{digits}f}"

@@ -30,7 +30,7 @@ class CaseViews:
         Returns
         -------
         tuple
-            The volume node, and what is wrong with the label's or the prediction's files, None if nothing is.
+            The volume node, and an error in the label's or prediction's files, or None.
 
         Raises
         ------
@@ -54,7 +54,7 @@ class CaseViews:
             except InputError as error:
                 wrong += error.problems
         doubt = session.display.uncertaintyNode(caseId) if uncertainty else None
-        # Those of other studies and of removed cases as well: over this scan they would pass for its own.
+        # Also hide those of other studies and of removed cases: the user could take them for this case's.
         for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
             if isOfACase(node) and node.GetDisplayNode() is not None:
                 node.GetDisplayNode().SetVisibility(node in shown)
@@ -65,12 +65,12 @@ class CaseViews:
         return volume, InputError(wrong) if wrong else None
 
     def _center(self, caseId: str, wasShown: bool, hasSurface: bool) -> None:
-        """Move the views to a case; a case that was shown already stays where it is.
+        """Move the views to a case, unless it was already shown.
 
         The 3D views are empty until there is a first surface, so they are moved when it appears.
         """
         views = slicer.app.layoutManager()
-        # There is none without a main window.
+        # There is no layout manager without a main window.
         if views is None:
             return
         if not wasShown:

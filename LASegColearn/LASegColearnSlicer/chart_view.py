@@ -1,4 +1,4 @@
-"""Which chart Slicer's plot view shows, and when it appears by itself."""
+"""Which chart Slicer's plot view shows, and when it appears automatically."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _SECONDS_BETWEEN_PLOTS = 1.0
 
 
 class ChartView:
-    """Draws the curves while a training runs, and shows the chart that is chosen.
+    """Draws the curves of a running training, and shows the chosen chart.
 
     Parameters
     ----------
     comboBox
-        Where the chart is chosen.
+        Combo box to choose the chart.
     plots
-        What draws them.
+        Draws the charts.
     mayShow
-        Whether the layout may change now: never under the hands of a person who edits, or works in another module.
+        Whether the layout may change now: not while the user edits, or works in another module.
     """
 
     def __init__(self, comboBox: Any, plots: TrainingPlots, mayShow: Callable[[], bool]) -> None:
@@ -40,11 +40,11 @@ class ChartView:
         comboBox.connect("activated(int)", lambda index: self.show())
 
     def showWithNextCurves(self) -> None:
-        """A training was asked for: show its curves as soon as there are some, once."""
+        """Show the curves of a new training once, as soon as there are some."""
         self._isWanted = True
 
     def onEvent(self, progress: TrainingProgress, event: dict[str, Any]) -> None:
-        """Draw what a training has reached, not more often than a person can see."""
+        """Update the curves at each validation, and on progress at most once per second."""
         due = event["event"] == "progress" and time.monotonic() - self._drawn > _SECONDS_BETWEEN_PLOTS
         if not due and event["event"] != "validated":
             return

@@ -1,4 +1,4 @@
-"""The panel's section Correct: what to annotate next, Slicer's Segment Editor, and figures while one edits."""
+"""The panel's section Correct: what to annotate next, Slicer's Segment Editor, and figures during editing."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class CorrectSection:
     logic
         The module's logic.
     tellingErrors
-        Context in which errors become the section's message.
+        Context that shows errors as the section's message.
     showCase
-        Shows a case in the views, by its id, and returns what of it cannot be shown; raises :class:`InputError` where
-        its scan cannot.
+        Shows the case with this id in the views and returns an error in its label or prediction; raises
+        :class:`InputError` if its scan cannot be shown.
     shownCase
-        The id of the case that is shown, None if there is none.
+        Returns the id of the shown case; None if there is none.
     """
 
     def __init__(
@@ -88,17 +88,17 @@ class CorrectSection:
         TeacherOutline.restoreSaved(slicer.mrmlScene)
 
     def onPredicted(self) -> None:
-        """What is edited is compared with the newest prediction."""
+        """Compare the edited segment with the newest prediction."""
         self._follow()
 
     def onStudyChanged(self) -> None:
-        """Nobody goes on painting into a case of the study that was left."""
+        """Close the editor, so that nothing is painted into a case of the previous study."""
         self._logic.unfollowSegment(self._show)
         self._show(None)
         self.editor.leave()
 
     def onShow(self, caseId: str) -> None:
-        """Before a case is shown: nobody paints into another case's segment over its scan."""
+        """Close the editor before another case is shown, so that nothing is painted over the wrong scan."""
         if self.editor.chosen[2] is not self._logic.cases.volumeNode(caseId):
             self.editor.leave()
 
@@ -109,20 +109,20 @@ class CorrectSection:
 
     def isAtWorkOn(self, caseId: str) -> bool:
         """Whether an effect is active on the scan of this case."""
-        # Not the node's name of it, which stays where the editor asks about a segmentation of surfaces and gets a no.
+        # Not the effect name in the node: it stays if the user declines to convert a segmentation of surfaces.
         return self.isAtWork and self.editor.chosen[2] is self._logic.cases.volumeNode(caseId)
 
     def correct(self, caseId: str) -> None:
-        """Show a case, and edit its label, or a copy of the teacher's segmentation, beside the teacher's outline.
+        """Show a case and edit its label, or a copy of the teacher's segmentation, together with the teacher's outline.
 
-        Of a case that has neither an empty segment is edited.
+        If the case has neither, an empty segment is edited.
 
         Raises
         ------
         InputError
-            If a file is gone.
+            If a file is missing.
         """
-        # Where it raises, another case's scan is still shown: nobody shall paint into this case over that.
+        # If this raises, another case's scan is still shown: do not start editing this case over it.
         notShown = self._showCase(caseId)
         node, segmentId = self._logic.segmentToCorrect(caseId)
         node.GetDisplayNode().SetVisibility(True)
@@ -137,28 +137,28 @@ class CorrectSection:
             raise notShown
 
     def useEdited(self) -> str:
-        """Make the edited segment the label of its case; returns what is to be said.
+        """Make the edited segment the label of its case; return a message for the user.
 
         Raises
         ------
         InputError
-            If nothing is edited, the scan is no case, or the segment cannot be used.
+            If nothing is edited, the scan is not a case, or the segment cannot be used.
         """
         segmentation, segmentId, volume = self.editor.chosen
         if segmentation is None or volume is None:
             raise InputError(Problem(_("Label"), _("Nothing is edited."), _("Select a case and press Correct.")))
         case = self._logic.cases.caseOf(volume)
         if case is None:
-            cause = _("The scan is no case of the study.")
+            cause = _("The scan is not a case of the study.")
             raise InputError(Problem(volume.GetName(), cause, _("Add it under Inputs first.")))
         used = self._logic.useAsLabel(case.id, segmentation, segmentId)
         text = _("{name} is labeled now. Label a few more cases, then retrain.")
         if used.role == "validation":
-            text = _("{name} is labeled now. It stays a validation case, which is not trained on.")
+            text = _("{name} is labeled now. It stays a validation case and is not trained on.")
         return text.format(name=used.name)
 
     def suggest(self, device: str, onEvent: Callable[[dict[str, Any]], None], onDone: Any) -> None:
-        """Ask the model which case to annotate next. Raises :class:`InputError` if there is none, or no model."""
+        """Ask the model which case to annotate next. Raises :class:`InputError` without such a case or a model."""
 
         def tell(event: dict[str, Any]) -> None:
             if event["event"] == "predicting":
@@ -169,8 +169,8 @@ class CorrectSection:
         self._logic.suggest(device=device, onEvent=tell, onDone=onDone)
 
     def suggestion(self, outcome: EngineOutcome) -> str:
-        """What the model asks for first, as a sentence; empty if it could not say."""
-        # Some may have got a label since the model was asked.
+        """The model's first suggestion as a sentence; empty if there is none."""
+        # Some cases may have been labeled since.
         asked = [case for case in self._logic.study.cases if case.suggested is not None and case.role == "unlabeled"]
         if outcome.state is not EngineState.FINISHED or not asked:
             return ""
@@ -178,7 +178,7 @@ class CorrectSection:
         return _("Annotate {name} next. {reason}").format(name=first.name, reason=first.suggested.reason)
 
     def _onChosen(self) -> None:
-        """Another case may be chosen in the editor's own lists: nobody shall paint into it over this one's scan."""
+        """Show the case chosen in the editor's own lists, so that nothing is painted over the wrong scan."""
         segmentation, _segmentId, volume = self.editor.chosen
         if self._isEntered and segmentation is not None and volume is not None and self._logic.hasStudy:
             case = self._logic.cases.caseOf(volume)
@@ -194,7 +194,7 @@ class CorrectSection:
         self._follow()
 
     def _follow(self) -> None:
-        """Show the figures of what is edited now."""
+        """Show the figures of the edited segment."""
         if not self._isEntered:
             return
         segmentation, segmentId, volume = self.editor.chosen
@@ -204,7 +204,7 @@ class CorrectSection:
             return
         try:
             self._logic.followSegment(self._show, segmentation, segmentId, volume)
-        except Exception as error:  # noqa: BLE001 - it is told; what was told before stays where nothing is wrong
+        except Exception as error:  # noqa: BLE001 - shown to the user; otherwise the previous message stays
             self._logic.unfollowSegment(self._show)
             self._show(None)
             with self._tellingErrors():

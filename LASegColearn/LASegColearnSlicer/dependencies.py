@@ -1,4 +1,4 @@
-"""The packages that the engine needs and Slicer does not ship: what is missing, and installing it when asked."""
+"""The packages that the engine needs and Slicer does not ship: find and install the missing ones."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any
 
 from LASegColearnLib.errors import InputError, Problem
 
-# Earlier ones can be made to run code by a checkpoint: CVE-2025-32434, CVE-2026-24747.
+# In earlier versions, a malicious checkpoint can run code: CVE-2025-32434, CVE-2026-24747.
 TORCH_VERSION = ">=2.10"
 TORCH = f"torch{TORCH_VERSION}"
-# What Slicer ships or the PyTorch extension chose: an installation must leave these as they are.
+# Shipped with Slicer or chosen by the PyTorch extension: an installation must not change these.
 _KEPT = ("numpy", "scipy", "SimpleITK", "requests", "pillow", "packaging", "torch", "torchvision")
-# What those packages need in turn, for a folder of wheels.
+# Packages that these need in turn, for a folder of wheels.
 _INDIRECT = {
     "torch": ("filelock", "fsspec", "Jinja2", "MarkupSafe", "mpmath", "networkx", "sympy", "typing-extensions"),
     "matplotlib": ("contourpy", "cycler", "fonttools", "kiwisolver", "pyparsing", "python-dateutil", "six"),
@@ -30,16 +30,17 @@ PipInstall = Callable[[list[str]], Any]
 
 
 class Dependencies:
-    """What is missing, and how it gets there.
+    """Finds missing packages and installs them.
 
     Parameters
     ----------
     requirementsFile
-        The list of packages beside PyTorch.
+        The list of packages other than PyTorch.
     pipInstall
         Installs with pip's arguments: ``slicer.util.pip_install`` in Slicer.
     installTorch
-        Installs PyTorch in the build for this machine; returns None if it did not. Slicer's extension PyTorch has it.
+        Installs the PyTorch build for this machine and returns None if it failed: Slicer's extension PyTorch. None if
+        the extension is not installed.
     """
 
     def __init__(self, requirementsFile: Path, pipInstall: PipInstall, installTorch: Callable[[], Any] | None) -> None:
@@ -48,37 +49,37 @@ class Dependencies:
         self._installTorch = installTorch
 
     def missing(self) -> list[str]:
-        """The requirements that are not met, PyTorch first; nothing is imported to find out."""
+        """The unmet requirements, PyTorch first; found without importing the packages."""
         importlib.invalidate_caches()
         return [requirement for requirement in (TORCH, *self._requirements) if not _isMet(requirement)]
 
     def impossible(self) -> bool:
-        """Whether PyTorch is missing and no version of it that would do exists for this Slicer."""
-        # Slicer for the Mac is built for Intel's processors, also on Apple's; PyTorch's last one for these is 2.2.
+        """Whether PyTorch is missing and there is no suitable version for this Slicer."""
+        # Slicer for Mac is built for Intel processors, even on Apple silicon. The last PyTorch for Intel Macs is 2.2.
         return sys.platform == "darwin" and platform.machine() == "x86_64" and TORCH in self.missing()
 
     def sentence(self) -> str:
-        """What is missing, for the person; empty if nothing is."""
+        """A text for the user about missing packages; empty if nothing is missing."""
         missing = self.missing()
         if not missing:
             return ""
         if self.impossible():
             return (
-                "There is no PyTorch for Slicer on a Mac, so it cannot train or predict here. Do that on the command "
-                "line, as the README tells, on this Mac if its processor is Apple's, else on another computer: what it "
-                "writes can be opened here."
+                "There is no PyTorch for Slicer on a Mac, so it cannot train or predict here. Use the command line, as "
+                "described in the README: on this Mac if it has Apple silicon, otherwise on another computer. The "
+                "results can be opened here."
             )
         names = ", ".join(_name(requirement) for requirement in missing)
-        size = "several hundred MB, with a GPU some GB" if TORCH in missing else "some tens of MB"
+        size = "several hundred MB, several GB with a GPU" if TORCH in missing else "some tens of MB"
         text = f"Training and prediction need software that is not installed yet: {names} ({size})."
         present = {_name(requirement): _version(_name(requirement)) for requirement in missing}
         replaced = ", ".join(f"{name} {version}" for name, version in present.items() if version is not None)
         if replaced:
-            text += f" The present {replaced} is too old and will be replaced, also for other extensions that use it."
+            text += f" The installed {replaced} is too old and will be replaced, also for other extensions that use it."
         return text
 
     def install(self) -> None:
-        """Install what is missing, from the internet: PyTorch by Slicer's extension for it, the others by pip.
+        """Install missing packages from the internet: PyTorch with Slicer's extension PyTorch, the others with pip.
 
         Raises
         ------
@@ -99,49 +100,49 @@ class Dependencies:
         rest = [requirement for requirement in self.missing() if requirement != TORCH]
         if rest:
             self._pip(rest, [])
-        self._checkAllThere("Look at the Python console for the reason, and try again.")
+        self._checkAllThere("See the Python console for the reason, then try again.")
 
     def installFrom(self, folder: Path) -> None:
-        """Install what is missing from a folder of wheels, without the internet.
+        """Install missing packages from a folder of wheels, without internet access.
 
         Raises
         ------
         InputError
-            Naming the packages that the folder lacks, before anything is installed; or if pip failed.
+            If the folder lacks packages, which are named before anything is installed, or if pip failed.
         """
         missing = self.missing()
         lacking = [name for name in self.wheelsNeeded() if not _hasWheel(folder, name)]
         if lacking:
-            cause = f"There is no wheel in it for: {', '.join(lacking)}."
-            raise InputError(Problem(folder.name, cause, "Put them there; the list tells how to get them."))
+            cause = f"It has no wheels for: {', '.join(lacking)}."
+            raise InputError(Problem(folder.name, cause, "Put them there. Press List to see how to get them."))
         if missing:
             self._pip(missing, ["--no-index", "--find-links", str(folder)])
-        self._checkAllThere("See that the wheels are for this system and this version of Python.")
+        self._checkAllThere("Check that the wheels are for this system and this version of Python.")
 
     def wheelsNeeded(self) -> list[str]:
-        """Names of all packages, direct and indirect, that are not there yet."""
+        """Names of all missing packages, direct and indirect."""
         direct = [_name(requirement) for requirement in self.missing()]
         indirect = [name for package in direct for name in _INDIRECT.get(package, ()) if not _isMet(name)]
         return list(dict.fromkeys([*direct, *indirect]))
 
     def howToGetWheels(self) -> str:
-        """The exact list, and the command that fetches it on a computer with internet."""
+        """The exact list, and the command to download it on a computer with internet access."""
         versions = [f"{name}=={v}" for name in ("numpy", "scipy") if (v := _version(name)) is not None]
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
         wanted = [*(f'"{requirement}"' for requirement in self.missing()), *versions]
         return (
             f"Needed: {', '.join(self.wheelsNeeded())}.\n\n"
-            f"On a computer with internet, the same system ({platform.system()}, {platform.machine()}) and Python "
-            f"{python}:\n\npython -m pip download --only-binary=:all: --dest wheels {' '.join(wanted)}\n\n"
-            "For an NVIDIA GPU under Windows add --extra-index-url with the address that pytorch.org gives for your "
-            "CUDA. "
-            "Carry the folder wheels to this computer and choose it."
+            f"On a computer with internet access, the same system ({platform.system()}, {platform.machine()}) and "
+            f"Python {python}, run:\n\npython -m pip download --only-binary=:all: --dest wheels {' '.join(wanted)}\n\n"
+            "For an NVIDIA GPU on Windows, add --extra-index-url with the address that pytorch.org gives for your "
+            "CUDA version. "
+            "Copy the folder wheels to this computer and choose it."
         )
 
     def _pip(self, requirements: Sequence[str], options: list[str]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             constraints = Path(folder) / "constraints.txt"
-            # One that is too old is to be replaced, not kept, and with PyTorch what fits one version of it.
+            # Packages that are too old are replaced. With PyTorch also torchvision, which fits only one version of it.
             replaced = {_name(requirement) for requirement in requirements}
             replaced |= {"torchvision"} if "torch" in replaced else set()
             found = {name: version for name in _KEPT if (version := _version(name)) is not None}
@@ -152,13 +153,13 @@ class Dependencies:
     def _do(self, install: Callable[[], Any]) -> None:
         try:
             install()
-        # pip and the extension raise what they like.
+        # pip and the extension can raise any exception.
         except Exception as error:  # noqa: BLE001
-            remedy = "Check the internet connection and the room on the disk; the Python console has the details."
+            remedy = "Check the internet connection and the free disk space. The Python console has the details."
             if "torch" in sys.modules:
-                # Windows does not let go of what is loaded.
+                # Windows cannot replace files that are loaded.
                 remedy = "Restart Slicer and press Install before anything else. If it fails again: " + remedy
-            raise InputError(Problem("Install", "The installation did not succeed.", remedy)) from error
+            raise InputError(Problem("Install", "The installation failed.", remedy)) from error
 
     def _checkAllThere(self, remedy: str) -> None:
         missing = self.missing()

@@ -1,4 +1,4 @@
-"""The line *Will use* of the panel: on what a training would run."""
+"""The line *Will use* of the panel: the device that a training would use."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _MILLISECONDS_BEFORE_PROBE = 300
 
 
 class DeviceProbe:
-    """Asks a child process what would be used; PyTorch is never imported in Slicer.
+    """Asks a child process which device would be used; PyTorch is never imported in Slicer.
 
     Parameters
     ----------
     comboBox
-        Where the device is chosen.
+        Combo box to choose the device.
     label
-        Where the answer is shown.
+        Shows the answer.
     probe
-        The logic's method of this name.
+        The logic's method `probe`.
     onFailed
-        Called with what the engine has written, if it failed.
+        Called with the engine's output if the check failed.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class DeviceProbe:
         self._probe = probe
         self._onFailed = onFailed
         self._process: EngineProcess | None = None
-        # The device whose description is shown, or being asked for.
+        # The device whose description is shown or requested.
         self._described = ""
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
@@ -45,11 +45,11 @@ class DeviceProbe:
         self._timer.connect("timeout()", self.probe)
 
     def probeSoon(self) -> None:
-        """Ask when the choice has settled."""
+        """Ask after a short delay, when the choice has settled."""
         self._timer.start()
 
     def probe(self) -> None:
-        """Ask now, unless the answer is shown already."""
+        """Ask now, unless the answer is already shown."""
         device = self._comboBox.currentText
         if device in ("", self._described):
             return
@@ -60,10 +60,10 @@ class DeviceProbe:
             self._process = self._probe(device, self._onEvent, self._onDone)
         except OSError:
             self._described = ""
-            self._label.text = _("Not known: Slicer's Python cannot be started.")
+            self._label.text = _("Unknown: Slicer's Python cannot be started.")
 
     def end(self) -> None:
-        """End the process and hear its last word now, so that it cannot write over what is shown next."""
+        """End the process and handle its last events now, so that they cannot overwrite what is shown next."""
         self._timer.stop()
         if self._process is not None:
             self._process.kill()
@@ -71,7 +71,7 @@ class DeviceProbe:
         self._process = None
 
     def showInstead(self, text: str) -> None:
-        """Show another text; what a training would use is asked for again the next time."""
+        """Show another text, and ask for the device again next time."""
         self.end()
         self._described = ""
         self._label.text = text
@@ -81,7 +81,7 @@ class DeviceProbe:
 
     def _onDone(self, outcome: EngineOutcome) -> None:
         if outcome.state is EngineState.FAILED:
-            # It is asked again the next time.
+            # Ask again next time.
             self._described = ""
             self._label.text = outcome.message or _("The check failed, see Details")
             self._onFailed(outcome.details)

@@ -1,4 +1,4 @@
-"""From one doubtful place of a case to the next, in the slice views."""
+"""Moves the slice views from one doubtful place of a case to the next."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Place = tuple[float, float, float]
 
 
 class DoubtTour:
-    """Moves the slice views from place to place; after the last comes the first.
+    """Moves the slice views from place to place, and starts over after the last.
 
     Parameters
     ----------
     find
-        Returns a case's doubtful places in RAS and mm, the largest first, by its id.
+        Returns the doubtful places of the case with this id, in RAS and mm, largest first.
     """
 
     def __init__(self, find: Callable[[str], Sequence[Place]]) -> None:
@@ -25,11 +25,11 @@ class DoubtTour:
         self._at = -1
 
     def startAnew(self) -> None:
-        """Look for the places again at the next step: another case is shown, or another prediction of it."""
+        """Find the places again at the next step, because another case or prediction is shown."""
         self._places, self._at = (), -1
 
     def step(self, caseId: str, by: int = 1) -> str:
-        """Move the views so many places on, and say which it is; empty where nothing is doubtful.
+        """Move the views by this many places and return a text on the place; empty if nothing is doubtful.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Where a prediction is doubtful: connected regions of high uncertainty, the largest first."""
+"""Where a prediction is doubtful: connected regions of high uncertainty, largest first."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 from scipy import ndimage
 
 THRESHOLD = 0.5
-# Every surface has a shell of doubt; only where it is thicker than this on both sides is there something to look at.
+# Every surface has a shell of uncertain voxels. Only places deeper than this in a region are worth a look.
 SHELL_MM = 1.5
 
 
 def doubtfulPlaces(
     uncertainty: np.ndarray, spacing: Sequence[float], *, threshold: float = THRESHOLD, shell: float = SHELL_MM
 ) -> list[tuple[int, ...]]:
-    """One voxel, the innermost, of each doubtful region.
+    """The innermost voxel of each doubtful region.
 
     Parameters
     ----------
@@ -26,19 +26,19 @@ def doubtfulPlaces(
     threshold
         Uncertainty above which a voxel is doubtful.
     shell
-        Voxels nearer than this, in mm, to one that is not doubtful count as the shell that every surface has. Where
-        there is nothing else, the shell itself is taken.
+        Voxels closer than this, in mm, to a voxel that is not doubtful count as the shell that every surface has. The
+        shell is used only if there is nothing else.
 
     Returns
     -------
     list
-        Indices of voxels, the one of the largest region first; none if nothing is doubtful.
+        Indices of the voxels, largest region first; empty if nothing is doubtful.
     """
     doubtful = uncertainty > threshold
     if not doubtful.any():
         return []
-    # Of a whole scan what follows would take gigabytes and many seconds. One voxel more on each side, and distances are
-    # the same.
+    # Crop first: on a whole scan, the rest would take gigabytes and many seconds. A margin of one voxel keeps the
+    # distances the same.
     box = [slice(max(side.start - 1, 0), side.stop + 1) for side in ndimage.find_objects(doubtful.astype(np.uint8))[0]]
     doubtful = doubtful[tuple(box)]
     depth = ndimage.distance_transform_edt(doubtful, sampling=spacing)
@@ -55,6 +55,6 @@ def doubtfulPlaces(
 
 
 def _innermost(depth: np.ndarray) -> np.ndarray:
-    """Index of the deepest voxel; where several are as deep, of the one in their middle."""
+    """Index of the deepest voxel; of several, the one closest to their center."""
     deepest = np.argwhere(depth == depth.max())
     return np.asarray(deepest[np.argmin(((deepest - deepest.mean(axis=0)) ** 2).sum(axis=1))])

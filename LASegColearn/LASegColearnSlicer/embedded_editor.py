@@ -1,4 +1,4 @@
-"""Slicer's Segment Editor inside of the module's panel."""
+"""Slicer's Segment Editor inside the module's panel."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _NODE_CLASS = "vtkMRMLSegmentEditorNode"
 
 
 class EmbeddedEditor(VTKObservationMixin):
-    """Keeps a segment editor widget to the rules that Slicer has for embedding one.
+    """Embeds a segment editor widget according to Slicer's rules.
 
-    Its settings are in a node of its own, not in the Segment Editor module's: two widgets that share a node both
-    activate an effect that is chosen in one of them, shown or not, and each would paint and hear the keys.
+    Its settings are in a separate node, not in that of the Segment Editor module: if two widgets share a node, both
+    activate an effect chosen in one of them, even if hidden, and both would paint and react to keys.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class EmbeddedEditor(VTKObservationMixin):
     tag
         Singleton tag of its node.
     onChosen
-        Called when another segmentation, segment or scan has been chosen, in the editor or by :meth:`edit`.
+        Called when another segmentation, segment or scan was chosen, in the editor or with :meth:`edit`.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class EmbeddedEditor(VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self._onChosen = onChosen
         self._told: tuple[Any, ...] = ()
-        # The editor notes a segmentation, its segment and its scan one after another: they are told when all are.
+        # The editor sets segmentation, segment and scan one after another. Report them when all are set.
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(0)
@@ -58,49 +58,49 @@ class EmbeddedEditor(VTKObservationMixin):
 
     @property
     def chosen(self) -> tuple[Any | None, str, Any | None]:
-        """Segmentation, segment and scan that are chosen; the segment is empty where the segmentation lacks it."""
+        """The chosen segmentation, segment and scan; the segment is empty if it is not in the segmentation."""
         node = self.node
         if node is None:
             return None, "", None
         segmentation = node.GetSegmentationNode()
         if segmentation is None:
             return None, "", node.GetSourceVolumeNode()
-        # The editor keeps the segment of before where a segmentation has none.
+        # If a segmentation has no segments, the editor keeps the previous segment id.
         segmentId = node.GetSelectedSegmentID() or ""
         there = bool(segmentId) and segmentation.GetSegmentation().GetSegment(segmentId) is not None
         return segmentation, segmentId if there else "", node.GetSourceVolumeNode()
 
     def setup(self) -> None:
-        """Once, from the panel's `setup`."""
-        # Before the scene: what the widget selects when it gets the scene is kept in the node.
+        """Called once, by the panel's `setup`."""
+        # Before setting the scene, because the widget then makes a choice, which is stored in the node.
         self._selectNode()
         self._widget.setMRMLScene(self._scene)
         self._widget.setMaximumNumberOfUndoStates(_UNDO_STATES)
-        # The panel says which scan is shown. By itself the editor puts the one that was edited last into the views of
-        # another case, with each new layout and each scene that is read.
+        # The panel decides which scan is shown. The editor would show the last edited scan with each new layout and
+        # each scene that is read, even over another case.
         self._widget.setAutoShowSourceVolumeNode(False)
-        # As the start-up module the panel is there before the effects of extensions are (Slicer's SegmentEditor.py).
+        # If this is the start-up module, the panel exists before the effects of extensions (Slicer's SegmentEditor.py).
         self._effects.connect("effectRegistered(QString)", self._onEffectRegistered)
 
     def cleanup(self) -> None:
-        """Once, from the panel's `cleanup`."""
+        """Called once, by the panel's `cleanup`."""
         self._effects.disconnect("effectRegistered(QString)", self._onEffectRegistered)
         self._timer.stop()
         self._timer.disconnect("timeout()", self._tell)
         self.removeObservers()
-        # Reload keeps the hidden widget: it must not answer to the nodes beside the new one.
+        # After Reload, the old widget still exists, hidden: it must not react to the nodes together with the new one.
         self._widget.setSegmentationNode(None)
         self._widget.setMRMLSegmentEditorNode(None)
 
     def enter(self, *, hearKeys: bool = True) -> None:
-        """When the panel is entered; without ``hearKeys`` where the editor is out of sight."""
+        """Called when the panel is entered; ``hearKeys`` is False if the editor is not visible."""
         self._selectNode()
         self._widget.updateWidgetFromMRML()
         if hearKeys:
             self._widget.installKeyboardShortcuts()
 
     def onCollapsed(self, collapsed: bool) -> None:
-        """When the editor is folded away, or opened, while the panel is entered: nobody paints unseen."""
+        """Called when the editor is collapsed or expanded in the entered panel: a hidden editor must not paint."""
         if collapsed:
             self._widget.setActiveEffect(None)
             self._widget.uninstallKeyboardShortcuts()
@@ -108,34 +108,34 @@ class EmbeddedEditor(VTKObservationMixin):
             self._widget.installKeyboardShortcuts()
 
     def exit(self) -> None:
-        """When the panel is left: the views belong to another module."""
+        """Called when the panel is left: the views belong to another module."""
         self._widget.setActiveEffect(None)
         self._widget.uninstallKeyboardShortcuts()
         self._widget.removeViewObservations()
 
     def onSceneStartClose(self) -> None:
-        """Before the scene is closed."""
+        """Called before the scene is closed."""
         self._widget.setSegmentationNode(None)
         self._widget.removeViewObservations()
 
     def onSceneEndClose(self) -> None:
-        """After the scene was closed, while the panel is entered; its node has lost what it held."""
+        """Called after the scene was closed while the panel is entered; the node has lost its content."""
         self._selectNode()
         self._widget.updateWidgetFromMRML()
 
     def onSceneEndImport(self) -> None:
-        """After a scene was read, whether the panel is entered or not: it may have brought a node."""
+        """Called after a scene was read, even if the panel is not entered: it may contain a node of the editor."""
         self._selectNode()
 
     def edit(self, segmentationNode: Any, segmentId: str, volumeNode: Any) -> None:
-        """Choose what is edited, and on which scan; an effect that was active is not any more."""
+        """Choose the segment to edit and its scan, and deactivate the active effect."""
         self._widget.setActiveEffect(None)
         self._widget.setSegmentationNode(segmentationNode)
         self._widget.setSourceVolumeNode(volumeNode)
         self._widget.setCurrentSegmentID(segmentId)
 
     def leave(self) -> None:
-        """No effect is active any more, and nothing is chosen that one could be started on by a button or a key."""
+        """Deactivate the effect and choose no segmentation, so that no button or key can start another one."""
         self._widget.setActiveEffect(None)
         self._widget.setSegmentationNode(None)
 
@@ -144,11 +144,11 @@ class EmbeddedEditor(VTKObservationMixin):
         self._widget.setActiveEffectByName(EFFECT)
 
     def _onNode(self, _caller: Any, _event: str) -> None:
-        # Its signals tell only of a segment that is clicked, not of one that is added or reached by a key.
+        # The widget's signals only report a clicked segment, not one that was added or selected with a key.
         if self._scene.IsClosing():
             return
         segmentation, segmentId, volume = self.chosen
-        # By their ids: nodes that are held here would stay after they are deleted.
+        # Compared by id: references would keep deleted nodes alive.
         chosen = (segmentation and segmentation.GetID(), segmentId, volume and volume.GetID())
         if chosen != self._told:
             self._told = chosen
@@ -156,7 +156,7 @@ class EmbeddedEditor(VTKObservationMixin):
 
     def _tell(self) -> None:
         if self._scene.IsBatchProcessing():
-            # While a scene is read nothing is to be loaded.
+            # Nothing must be loaded while a scene is being read.
             self._timer.start()
             return
         if self._onChosen is not None:
@@ -172,8 +172,8 @@ class EmbeddedEditor(VTKObservationMixin):
             node.UnRegister(None)
             node.SetSingletonTag(self._tag)
             node = self._scene.AddNode(node)
-        # It may be of a scene that was saved while an effect was active. Nobody has chosen it now, and the panel may be
-        # out of sight or not be there yet. Before the widget sees it, which would activate the effect.
+        # The scene may have been saved with an active effect. The user did not choose it now, and the panel may be
+        # hidden or not exist yet. Clear it before the widget gets the node, which would activate the effect.
         node.SetActiveEffectName("")
         self._widget.setMRMLSegmentEditorNode(node)
         if not self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self._onNode):

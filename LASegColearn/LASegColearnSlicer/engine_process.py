@@ -1,4 +1,4 @@
-"""The engine as a child process: started, listened to, asked to stop, ended with all its children."""
+"""The engine as a child process: start it, read its events, ask it to stop, end it with all its children."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from typing import Any, Protocol
 from LASegColearnLib.child_process import event_in
 from LASegColearnLib.quoting import QUOTED, quote
 
-# What one look at the queue may take, so that Slicer's window never waits for a talkative child.
+# Limit for one poll of the queue, so that a child that writes a lot never blocks Slicer's window.
 _SECONDS_A_POLL = 0.01
 _MILLISECONDS_BETWEEN_POLLS = 100
 _LINES_KEPT = 200
-# What a child that is cancelled has at least.
+# A cancelled child has at least this long to save.
 SECONDS_TO_SAVE = 3.0
 
 
 class EngineState(Enum):
-    """Where a child process is in its life."""
+    """The state of a child process."""
 
     RUNNING = "running"
     STOPPING = "stopping"
@@ -40,7 +40,7 @@ class EngineState(Enum):
 
 
 class Timer(Protocol):
-    """What is used of `qt.QTimer`."""
+    """The methods of `qt.QTimer` that are used."""
 
     def setInterval(self, milliseconds: int) -> None: ...
 
@@ -52,7 +52,7 @@ class Timer(Protocol):
 
 
 class EngineTimer(Timer, Protocol):
-    """What is used of it for a process that ends."""
+    """A timer that can also be disconnected when the process has ended."""
 
     def disconnect(self, signal: str, receiver: Callable[[], None]) -> object: ...
 
@@ -64,11 +64,11 @@ class EngineOutcome:
     Attributes
     ----------
     state
-        ``FINISHED``, ``STOPPED`` (it was asked to, and can go on later) or ``FAILED``.
+        ``FINISHED``, ``STOPPED`` (on request; it can be resumed later) or ``FAILED``.
     message
-        A sentence for the person where it failed, else empty.
+        A sentence for the user if it failed, otherwise empty.
     details
-        The last lines of what it wrote, for the Details button.
+        The last lines of its output, for the Details button.
     """
 
     state: EngineState
@@ -79,22 +79,22 @@ class EngineOutcome:
 class EngineProcess:
     """One verb of the engine in a child process that cannot block or crash Slicer.
 
-    Lines are read in a thread and handed on by :meth:`poll` in the thread that calls it, which a timer does.
+    A thread reads the lines. :meth:`poll`, usually called by a timer, passes them on in the thread of its caller.
 
     Parameters
     ----------
     arguments
-        As on the command line, without ``--events`` and ``--parent``, which are added; paths are absolute.
+        As on the command line, with absolute paths. ``--events`` and ``--parent`` are added.
     onEvent
         Called with each event, a dictionary with ``"event"``.
     onDone
         Called once with the outcome.
     stopFile
-        File that asks the verb to save and end (``<run>/stop``); without one only :meth:`kill` ends it.
+        File that asks the verb to save and end (``<run>/stop``); without one, only :meth:`kill` ends it.
     timer
-        Calls :meth:`poll` in the main thread; ``qt.QTimer()`` in Slicer, none for callers that poll themselves.
+        Calls :meth:`poll` in the main thread; ``qt.QTimer()`` in Slicer, None if the caller polls itself.
     isBusy
-        While this is so, the timer hands nothing on.
+        While this returns True, the timer does not poll.
 
     Examples
     --------
@@ -143,7 +143,7 @@ class EngineProcess:
             encoding="utf-8",
             errors="replace",
             env=_environment(),
-            # Python looks for modules where it is started first, which may be a folder of somebody else's files.
+            # Python first looks for modules in the working directory, which may otherwise contain other people's files.
             cwd=engineFolder(),
             **options,
         )
@@ -154,7 +154,7 @@ class EngineProcess:
             self._timer.start()
 
     def poll(self) -> None:
-        """Hand on what has arrived since the last call, for some milliseconds at most; end what was given its time."""
+        """Pass on new lines, for some milliseconds at most; end the child if its time to save is over."""
         until = time.monotonic() + _SECONDS_A_POLL
         while time.monotonic() < until and self.isRunning:
             try:
@@ -174,9 +174,9 @@ class EngineProcess:
             self.poll()
 
     def wait(self, seconds: float | None = None, idle: Callable[[], None] = lambda: None) -> bool:
-        """Poll until the child has ended or the time is over; returns whether it has ended.
+        """Poll until the child has ended or the time is over; return whether it has ended.
 
-        ``idle`` is called between the polls, so that a window can be drawn meanwhile.
+        ``idle`` is called between the polls, so that a window can be redrawn.
         """
         until = None if seconds is None else time.monotonic() + seconds
         while self.isRunning and (until is None or time.monotonic() < until):
@@ -191,11 +191,11 @@ class EngineProcess:
 
     @property
     def canSave(self) -> bool:
-        """Whether the child saves what it has done when it is asked to stop."""
+        """Whether the child saves its work when it is asked to stop."""
         return self._stopFile is not None
 
     def askToStop(self) -> None:
-        """Ask the child to save and end after its iteration; it can be resumed."""
+        """Ask the child to save and end after the current iteration; it can be resumed."""
         if not self.isRunning:
             return
         self.state = EngineState.STOPPING
@@ -204,23 +204,23 @@ class EngineProcess:
                 self._stopFile.parent.mkdir(parents=True, exist_ok=True)
                 self._stopFile.touch()
             except OSError:
-                # Where it cannot be asked it cannot save either.
+                # A child that cannot be asked to stop cannot save either.
                 self._deadline = time.monotonic()
 
     def cancel(self, seconds: float = SECONDS_TO_SAVE) -> None:
-        """Ask the child to save and end; so many seconds after the first time it is ended with all its children."""
+        """Ask the child to save and end; after this time, counted from the first call, end it with all its children."""
         self.askToStop()
         if self._deadline is None:
             self._deadline = time.monotonic() + (seconds if self._stopFile is not None else 0.0)
 
     def kill(self) -> None:
-        """End the child and all its children now. What the engine has saved stays whole."""
+        """End the child and all its children now. Files that the engine has saved stay intact."""
         if self._process is None or not self.isRunning:
             return
         self.state = EngineState.STOPPING
         if os.name == "nt":
             command = ["taskkill", "/PID", str(self._process.pid), "/T", "/F"]
-            # Without a window of its own, which would show for a moment.
+            # Otherwise a console window would appear for a moment.
             hidden = getattr(subprocess, "CREATE_NO_WINDOW", 0)
             subprocess.run(command, capture_output=True, check=False, creationflags=hidden)
             return
@@ -241,11 +241,11 @@ class EngineProcess:
     def _end(self, code: int) -> None:
         if self._timer is not None:
             self._timer.stop()
-            # Its connection would keep this, and all that listens to it, as long as Slicer runs.
+            # The connection would keep this object and its listeners alive as long as Slicer runs.
             self._timer.disconnect("timeout()", self._pollUnlessBusy)
             self._timer = None
         if self._stopFile is not None:
-            # The engine removes it when it sees it; one that was killed has not. The disk may be gone.
+            # The engine removes the file when it sees it, but not if it was killed. The disk may be disconnected.
             with suppress(OSError):
                 self._stopFile.unlink(missing_ok=True)
         asked = self.state is EngineState.STOPPING
@@ -258,12 +258,12 @@ class EngineProcess:
 
 
 def engineFolder() -> Path:
-    """The folder that the engine's package lies in."""
+    """The folder that contains the engine's package."""
     return Path(__file__).resolve().parent.parent
 
 
 def _interpreter() -> list[str]:
-    """Slicer's Python; it is a launcher, whose child is the interpreter."""
+    """Slicer's Python: a launcher, which starts the interpreter as its child."""
     return [shutil.which("PythonSlicer") or sys.executable]
 
 
@@ -273,7 +273,7 @@ def _environment() -> dict[str, str]:
 
 
 def _read(process: subprocess.Popen[str], lines: queue.SimpleQueue[str | int]) -> None:
-    """In a thread: each line, and the exit code as the last item."""
+    """Put each line into the queue, then the exit code; runs in a thread."""
     for line in process.stdout or ():
         lines.put(line.rstrip("\n"))
     lines.put(process.wait())
@@ -283,6 +283,6 @@ def _sentence(code: int) -> str:
     if os.name != "nt" and code in (-signal.SIGKILL, 128 + signal.SIGKILL):
         return (
             "The operating system ended the training, most likely because memory ran out. Close other programs and "
-            "press Resume; or set committee to 1, batch_parts to 2, or fewer filters, under Advanced and press Train."
+            "press Resume. Or, under Advanced, set committee to 1, batch_parts to 2, or fewer filters, and press Train."
         )
     return f"The engine ended unexpectedly (exit code {code}). Everything saved before is intact; see Details."

@@ -1,4 +1,4 @@
-"""The one task of the engine that runs for a study, and who wants to know of it."""
+"""The running task of the engine for a study, and its listeners."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from LASegColearnSlicer.engine_process import (
 
 OnEvent = Callable[[dict[str, Any]], None]
 OnDone = Callable[[EngineOutcome], None]
-# A closed Slicer waits this long for its engine.
+# Slicer waits this long for its engine when it is closed.
 _SECONDS_TO_CLOSE = 4.5
 
 
@@ -27,9 +27,9 @@ class EngineRunner:
     Parameters
     ----------
     isBusy
-        Whether a scene is being read: Slicer's progress bar lets timers through, and nodes added then end up amiss.
+        Whether a scene is being read: timers fire during Slicer's progress bar, but adding nodes then goes wrong.
     makeTimer
-        Makes a timer that hands on the engine's events, ``qt.QTimer`` in Slicer; without one only waiting does.
+        Makes a timer that passes on the engine's events, ``qt.QTimer`` in Slicer. Without one, only waiting does.
     idle
         Called while waiting, so that Slicer stays responsive.
     """
@@ -48,7 +48,7 @@ class EngineRunner:
         self._listeners: list[Callable[[], None]] = []
 
     def onChanged(self, listener: Callable[[], None]) -> None:
-        """Call a listener whenever a task was started or has ended."""
+        """Register a listener that is called whenever a task was started or has ended."""
         self._listeners.append(listener)
 
     @property
@@ -57,13 +57,13 @@ class EngineRunner:
 
     @property
     def canPause(self) -> bool:
-        """Whether what runs can be stopped and resumed later: a training that was not asked to stop yet."""
+        """Whether the running task can be paused: only a training that was not asked to stop yet."""
         return self._process is not None and self._process.state is EngineState.RUNNING and self._process.canSave
 
     def checkIdle(self) -> None:
-        """Raises :class:`InputError` while a task runs."""
+        """Raise :class:`InputError` while a task runs."""
         if self.isRunning:
-            raise InputError(Problem("Engine", "A task is still running.", "Cancel it or wait until it is done."))
+            raise InputError(Problem("Engine", "A task is still running.", "Cancel it or wait until it has ended."))
 
     def start(self, arguments: list[str], onEvent: OnEvent, onDone: OnDone, stopFile: Path | None = None) -> None:
         """Start a verb. Raises :class:`InputError` if Slicer's Python cannot be started."""
@@ -77,27 +77,27 @@ class EngineRunner:
         self._notify()
 
     def probe(self, device: str, onEvent: OnEvent, onDone: OnDone) -> EngineProcess:
-        """Ask a child process whether PyTorch works and on what it would compute; independent of what runs."""
+        """Ask a child process whether PyTorch works and which device it would use; also possible during a task."""
         process = self._engine(["device", "--device", device], onEvent, onDone)
         process.start()
         return process
 
     def end(self, onDone: OnDone | None, outcome: EngineOutcome) -> None:
-        """A task is over, with all that it has started: tell who asked for it, and the listeners."""
+        """Notify the caller and the listeners that a task has ended, including all tasks that it started."""
         self._outcome = outcome
         notify(onDone, outcome)
         self._notify()
 
     def awaited(self, wait: bool) -> EngineOutcome | None:
-        """With ``wait`` the outcome, when the task has ended; else None at once."""
+        """If ``wait``, wait for the task and return its outcome; otherwise return None immediately."""
         if not wait:
             return None
         self.wait()
         return self._outcome
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until the task has ended or the time is over; returns whether it has ended."""
-        # One verb may start the next when it is done.
+        """Wait until the task has ended or the time is over; return whether it has ended."""
+        # One verb may start another when it ends.
         while self.isRunning:
             assert self._process is not None
             if not self._process.wait(seconds, self._idle):
@@ -110,13 +110,13 @@ class EngineRunner:
             self._process.askToStop()
 
     def cancel(self, secondsAnIteration: float) -> None:
-        """Ask the engine to save, and end it with all its children after three iterations' time, at least 3 s."""
+        """Ask the engine to save; end it and all its children after the time of three iterations, at least 3 s."""
         if self._process is not None:
-            # It looks between iterations; one on a slow processor takes longer than anyone waits without reason.
+            # The engine only checks for the request between iterations, which take long on a slow processor.
             self._process.cancel(max(SECONDS_TO_SAVE, 3.0 * secondsAnIteration))
 
     def close(self, secondsAnIteration: float) -> None:
-        """End what runs, and wait for that for less than 5 s; a training whose iteration takes longer saves later."""
+        """Stop the running task, waiting less than 5 s; a training whose iteration takes longer saves later."""
         if self.isRunning:
             self.cancel(secondsAnIteration)
             self.wait(_SECONDS_TO_CLOSE)

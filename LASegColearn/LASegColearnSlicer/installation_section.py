@@ -1,4 +1,4 @@
-"""The panel's section for what training needs and Slicer does not ship."""
+"""The panel's section for software that training needs and Slicer does not ship."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from LASegColearnSlicer.dependencies import TORCH_VERSION, Dependencies
 
 
 class InstallationSection:
-    """Says what is missing and installs it; hidden when nothing is missing.
+    """Shows what is missing and installs it; hidden if nothing is missing.
 
     Parameters
     ----------
     ui
         The panel's widgets.
     requirements
-        The file of requirements.
+        The requirements file.
     onChanged
-        Called after an installation, whether it was made or not.
+        Called after an installation, whether it succeeded or not.
     """
 
     def __init__(self, ui: Any, requirements: Path, onChanged: Callable[[], None]) -> None:
@@ -38,7 +38,7 @@ class InstallationSection:
         ui.wheelsButton.connect("clicked()", self.onWheels)
 
     def show(self) -> str:
-        """Say what is missing, or hide the section; returns what was said."""
+        """Show what is missing, or hide the section; return the shown text."""
         sentence = self.dependencies.sentence()
         self._ui.dependenciesCollapsibleButton.setVisible(bool(sentence))
         self._ui.dependenciesLabel.text = sentence
@@ -48,7 +48,7 @@ class InstallationSection:
         return sentence
 
     def onInstall(self) -> None:
-        question = _("Install it now? Slicer does not respond until the installation is done.")
+        question = _("Install it now? Slicer does not respond until the installation has finished.")
         if slicer.util.confirmOkCancelDisplay(f"{self.dependencies.sentence()} {question}"):
             self._install(self.dependencies.install)
 
@@ -59,7 +59,7 @@ class InstallationSection:
 
     def onWheels(self) -> None:
         slicer.util.infoDisplay(
-            _("Files for a computer without internet"), detailedText=self.dependencies.howToGetWheels()
+            _("Files for a computer without internet access"), detailedText=self.dependencies.howToGetWheels()
         )
 
     def _install(self, install: Callable[[], None]) -> None:
@@ -74,7 +74,7 @@ class InstallationSection:
 
 
 def _torchInstaller() -> Callable[[], Any] | None:
-    """Slicer's extension PyTorch, which knows the build for this machine; None where it is not installed."""
+    """The installer of Slicer's extension PyTorch, which knows the build for this machine; None if not installed."""
     try:
         import PyTorchUtils
     except ImportError:

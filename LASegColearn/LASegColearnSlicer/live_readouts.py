@@ -1,4 +1,4 @@
-"""Figures of the segment that is being edited, against the networks' segmentations, soon after each stroke."""
+"""Compares the edited segment with the networks' segmentations, soon after each stroke."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from LASegColearnSlicer.engine_process import Timer
 from LASegColearnSlicer.segment_voxels import SegmentVoxels, segmentVoxels
 
 TEACHER = "teacher"
-# One stroke is several events.
+# One stroke causes several events.
 _MILLISECONDS_OF_QUIET = 30
 _MILLISECONDS_BETWEEN_POLLS = 5
-# An application that keeps Python's lock while it waits for events would never let the thread run: each poll gives it
-# this long.
+# If the application holds Python's lock while it waits for events, the thread would never run. So each poll gives it
+# this much time.
 _SECONDS_FOR_THE_THREAD = 0.003
 
 
 @dataclass(frozen=True)
 class NetworkReadout:
-    """The edited segment against one network's segmentation.
+    """The edited segment compared with one network's segmentation.
 
     Attributes
     ----------
     name
-        As the references were named: ``teacher``, ``student_1``, ``student_2``.
+        Name of the reference: ``teacher``, ``student_1``, ``student_2``.
     dice, jaccard
         0 to 1, or None if there is nothing to compare.
     hd95Mm, asdMm
@@ -48,19 +48,19 @@ class NetworkReadout:
 
 @dataclass(frozen=True)
 class Readouts:
-    """All figures of the edited segment at one moment; what there is none of is None, never NaN.
+    """All figures of the edited segment at one moment; missing figures are None, never NaN.
 
     Attributes
     ----------
     volumeMl
         Volume of the segment on the scan's grid, in mL.
     changedShare, changedMl
-        What is in the segment and not in the teacher's segmentation or the other way round: as a share of the teacher's
-        volume, and in mL.
+        What is in only one of the segment and the teacher's segmentation: as a share of the teacher's volume, and in
+        mL.
     networks
-        One for each reference, in their order.
+        One for each reference, in the same order.
     message
-        What a person should know, in a sentence, or an empty text.
+        A sentence for the user, or an empty text.
     """
 
     volumeMl: float | None
@@ -74,10 +74,10 @@ Listener = Callable[[Readouts], None]
 
 
 class LiveReadouts:
-    """Follows one segment and tells its figures some hundredths of a second after each change.
+    """Follows one segment and reports its figures some hundredths of a second after each change.
 
-    Voxels are copied in the main thread, the figures are computed in one other thread, and listeners are called in the
-    main thread. Only the figures of the newest change are told. All methods are for the main thread.
+    Voxels are copied in the main thread, figures are computed in one other thread, and listeners are called in the main
+    thread. Only the figures of the newest change are reported. Call all methods in the main thread.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class LiveReadouts:
         self._watched: _Watched | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._job: Future[Readouts] | None = None
-        # What was told last, or will be.
+        # The voxels whose figures were reported last, or are being computed.
         self._voxels: SegmentVoxels | None = None
         self.current: Readouts | None = None
 
@@ -108,28 +108,28 @@ class LiveReadouts:
         return self._watched is not None
 
     def addListener(self, listener: Listener) -> None:
-        """Call this with each new :class:`Readouts`, in the main thread."""
+        """Register a listener that is called with each new :class:`Readouts`, in the main thread."""
         self._listeners.append(listener)
 
     def removeListener(self, listener: Listener) -> None:
-        """Call it no more; one that was not added is no error."""
+        """Remove a listener; one that was not added is ignored."""
         if listener in self._listeners:
             self._listeners.remove(listener)
 
     def watch(
         self, segmentationNode: Any, segmentId: str, volumeNode: Any, references: Mapping[str, np.ndarray]
     ) -> None:
-        """Follow this segment from now on, and no other. What is wrong with it is told to the listeners, not raised.
+        """Follow only this segment from now on. Errors are reported to the listeners, not raised.
 
         Parameters
         ----------
         segmentationNode, segmentId
-            The segment that is edited.
+            The edited segment.
         volumeNode
             Its scan.
         references
             The networks' segmentations on the scan's grid, (k, j, i), 0 outside; the teacher's is named ``teacher``.
-            They are copied. Without any, only the volume is told.
+            They are copied. Without any, only the volume is reported.
         """
         self._forget()
         copies = {name: np.asarray(mask) > 0 for name, mask in references.items()}
@@ -139,7 +139,7 @@ class LiveReadouts:
         self._quiet.start()
 
     def stop(self) -> None:
-        """Follow nothing any more. The thread ends, at the latest when it has finished what it is at."""
+        """Stop following. The thread ends, at the latest after its current computation."""
         self._forget()
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
@@ -157,8 +157,8 @@ class LiveReadouts:
         import slicer
 
         segmentation, transformed = slicer.vtkSegmentation, slicer.vtkMRMLTransformableNode.TransformModifiedEvent
-        # The first stroke in an empty segment and undo do not modify the source representation. The node's events wait
-        # for the end of a batch, the segmentation's own do not.
+        # The first stroke in an empty segment and Undo do not cause SourceRepresentationModified. The node's events
+        # wait for the end of a batch, those of its segmentation do not.
         edits = (
             segmentation.SourceRepresentationModified,
             segmentation.SegmentModified,
@@ -175,7 +175,7 @@ class LiveReadouts:
         self._observers.append((subject, subject.AddObserver(event, receiver)))
 
     def _onEdited(self, _caller: Any, _event: Any) -> None:
-        # Starting a timer that runs starts its time anew: the last event counts.
+        # Starting a running timer restarts it, so the last event counts.
         self._quiet.start()
 
     def _onNodeRemoved(self, _caller: Any, _event: Any) -> None:
@@ -184,12 +184,12 @@ class LiveReadouts:
             return
         for node, what in ((watched.segmentationNode, "segmentation"), (watched.volumeNode, "scan")):
             if node.GetScene() is None:
-                cause = f"The {what} is not in the scene any more."
+                cause = f"The {what} is no longer in the scene."
                 self._end(str(Problem(node.GetName(), cause, "Choose another one.")))
                 return
 
     def _onSceneClosed(self, _caller: Any, _event: Any) -> None:
-        self._end("The scene was closed: no segment is followed any more.")
+        self._end("The scene was closed, so the figures are no longer updated.")
 
     def _end(self, message: str) -> None:
         names = () if self._watched is None else self._watched.comparison.names
@@ -197,7 +197,7 @@ class LiveReadouts:
         self._tell(_without(names, message))
 
     def _take(self) -> None:
-        """After the quiet: copy the voxels and have them compared."""
+        """Copy the voxels and start the comparison when no further events arrive."""
         self._quiet.stop()
         watched = self._watched
         if watched is None:
@@ -212,7 +212,7 @@ class LiveReadouts:
                 self._tell(said)
             return
         if self._voxels is not None and voxels.isSame(self._voxels):
-            # A new color is an event, and so is a mere export to an array, such as a listener may make.
+            # Unchanged: a new color also causes an event, and so does an export to an array by a listener.
             return
         self._drop()
         self._voxels = voxels
@@ -222,7 +222,7 @@ class LiveReadouts:
         self._poll.start()
 
     def _drop(self) -> None:
-        """Want nothing of what is computed: what has not begun never does, and the other's result is not told."""
+        """Discard the current computation: cancel it if it has not started, otherwise ignore its result."""
         self._poll.stop()
         if self._job is not None:
             self._job.cancel()
@@ -242,7 +242,7 @@ class LiveReadouts:
             self._tell(job.result())
         elif self._watched is not None:
             self._voxels = None
-            # Such as too little memory: the segment can still be edited, and the next stroke tries again.
+            # For example too little memory. The segment can still be edited, and the next stroke tries again.
             logging.error("The readouts cannot be computed.", exc_info=error)
             message = f"The figures cannot be computed ({type(error).__name__}); Slicer's log has the details."
             self._tell(_without(self._watched.comparison.names, message))
@@ -256,7 +256,7 @@ class LiveReadouts:
 def readoutsOf(
     segmentationNode: Any, segmentId: str, volumeNode: Any, references: Mapping[str, np.ndarray]
 ) -> Readouts:
-    """The figures of a segment as it is now; parameters as of :meth:`LiveReadouts.watch`.
+    """The figures of a segment as it is now; for the parameters, see :meth:`LiveReadouts.watch`.
 
     Raises
     ------
@@ -278,7 +278,7 @@ class _Watched:
 
 
 class _Comparison:
-    """The references of one scan; prepared in the thread, when the first voxels come."""
+    """The references of one scan; prepared in the thread when the first voxels arrive."""
 
     def __init__(self, references: Mapping[str, np.ndarray]) -> None:
         self._references = references
@@ -293,8 +293,8 @@ class _Comparison:
                 raise InputError(Problem(_words(name), cause, "Predict the scan again."))
 
     def readouts(self, voxels: SegmentVoxels) -> Readouts:
-        """In the thread: all figures."""
-        # A scan's spacing can be set while it is watched.
+        """Compute all figures; runs in the thread."""
+        # A scan's spacing can change while it is watched.
         if self._prepared is None or self._prepared[0] != voxels.spacing:
             self._prepared = voxels.spacing, ReferenceMetrics(self._references, voxels.spacing)
         compared = self._prepared[1]
@@ -323,8 +323,8 @@ def _message(voxels: SegmentVoxels, metrics: Mapping[str, Metrics]) -> str:
         return "The segment is empty."
     empty = [_words(name) for name, found in metrics.items() if not found.reference_volume_ml]
     if empty:
-        return f"Found nothing in this scan: {', '.join(empty)}."
-    return "" if voxels.sameGrid else "The segmentation has another grid than the scan: it is compared on the scan's."
+        return f"These networks found nothing in this scan: {', '.join(empty)}."
+    return "" if voxels.sameGrid else "The segmentation and the scan have different grids. The scan's grid is used."
 
 
 def _without(names: tuple[str, ...], message: str) -> Readouts:
@@ -336,7 +336,7 @@ def _words(name: str) -> str:
 
 
 def _sizes(shape: tuple[int, ...]) -> str:
-    """Of an array (k, j, i), as Slicer shows them."""
+    """Size of an array (k, j, i) as text, in Slicer's order."""
     return "×".join(str(side) for side in reversed(shape))
 
 

@@ -8,7 +8,7 @@ from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrappe
 
 from LASegColearnLib.methods import method_names
 
-# The first of each is the default.
+# The first entry of each list is the default.
 _PRESETS = ["cpu", "paper", "demo"]
 _METHODS = method_names()
 _DEVICES = ["auto", "cuda", "mps", "cpu"]
@@ -24,11 +24,11 @@ class PanelParameters:
     preset, method, device, minutes, byIterations, iterations
         How to train.
     changedSettings
-        What was changed in the table of settings, and of which preset, as JSON.
+        Changes in the table of settings and their preset, as JSON.
     retrainMinutes
         Length of a retraining; 0: a third of the current model's training, or the same if that was a retraining.
     showSurface, showUncertainty
-        What of a prediction is shown.
+        Which parts of a prediction are shown.
     """
 
     studyFolder: str = ""
@@ -45,9 +45,9 @@ class PanelParameters:
 
 
 def replaceUnknownChoices(node: Any) -> list[str]:
-    """Replace choices that this installation does not know by the defaults, and return which were replaced.
+    """Replace choices that this installation does not know with the defaults, and return the replaced ones.
 
-    Slicer does not check what it reads, and raises when a combo box has no such text (guiConnectors.py).
+    Slicer does not check what it reads, and raises an error if a combo box has no such text (guiConnectors.py).
     """
     unknown = {name: getattr(node, name) for name, known in _CHOICES.items() if getattr(node, name) not in known}
     for name in unknown:

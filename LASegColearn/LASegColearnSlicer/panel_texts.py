@@ -1,4 +1,4 @@
-"""What the panel says about a study: why something cannot be done yet, and how good the current model is."""
+"""Texts of the panel about a study: why an action is not possible yet, and how good the current model is."""
 
 from __future__ import annotations
 
@@ -59,15 +59,15 @@ def timeEstimate(cases: Sequence[StudyCase], model: RunFolder | None, minutes: f
     Parameters
     ----------
     model
-        The current model's run, whose speed is the best guess; None if there is none.
+        The current model's run, whose speed gives the best estimate; None if there is none.
     minutes, iterations
-        The length that is chosen; without minutes it is counted in iterations.
+        The chosen length; if minutes is None, iterations counts.
     """
     count = sum(case.role != "left out" for case in cases)
     if not count:
         return ""
     if minutes is not None:
-        text = _("{n} cases. Training takes {m} min, and the first time a few seconds more for each scan.")
+        text = _("{n} cases. Training takes {m} min, plus a few seconds for each scan the first time.")
         return text.format(n=count, m=f"{minutes:g}")
     pace = None if model is None else knownProgress(model).secondsAnIteration
     if pace is None:
@@ -77,12 +77,12 @@ def timeEstimate(cases: Sequence[StudyCase], model: RunFolder | None, minutes: f
 
 
 def validationNote(cases: Sequence[StudyCase], holdout: float) -> str:
-    """What a training without validation cases leads to, which cannot be undone; empty where there are some.
+    """The lasting consequence of training without validation cases; empty if there are some.
 
     Parameters
     ----------
     holdout
-        The setting of this name.
+        The setting "holdout".
     """
     roles = [case.role for case in cases]
     if "validation" in roles or "labeled" not in roles:
@@ -90,7 +90,7 @@ def validationNote(cases: Sequence[StudyCase], holdout: float) -> str:
     labeled = roles.count("labeled")
     count = number_held_out(labeled, holdout)
     if count:
-        text = _("No case has the role validation: {n} of the {of} labeled ones will be held out for it.")
+        text = _("No case has the role validation: {n} of the {of} labeled cases will be held out for validation.")
         return text.format(n=count, of=labeled)
     return _(
         "No case has the role validation, so the accuracy will stay unknown. Cases that are trained on now cannot be "
@@ -99,8 +99,8 @@ def validationNote(cases: Sequence[StudyCase], holdout: float) -> str:
 
 
 def notEvaluatedYet(session: Session) -> str:
-    """That the newest model was not compared with the one before, and what follows; empty where that was done."""
-    # The study may have been closed while its training was ending.
+    """A note that the newest model was not compared with the previous one yet; empty if it was."""
+    # The study may have been closed while its training ended.
     if not session.hasStudy:
         return ""
     run, current = session.unjudgedRun, session.study.currentRun
@@ -108,16 +108,16 @@ def notEvaluatedYet(session: Session) -> str:
         return ""
     text = _("Model {run} has not been evaluated on the validation cases yet. Press Resume to evaluate it.")
     text = text.format(run=run.path.name)
-    stays = _("Until then model {run} stays the current one.").format(run=current.path.name)
+    stays = _("Until then, model {run} stays current.").format(run=current.path.name)
     return text if current == run else f"{text} {stays}"
 
 
 def verdictOnNewestModel(session: Session) -> str:
-    """Whether the newest model is better than the one before, and which one is current; empty if unknown."""
+    """Whether the newest model is better than the previous one, and which one is current; empty if unknown."""
     current, rounds = session.study.currentRun, session.rounds
     if current is None or not rounds or not rounds[-1].verdict:
         return ""
-    kept = _("Model {run} is the current one; select another and press Make current to use that.")
+    kept = _("Model {run} is current. To use another, select it and press Make current.")
     return f"{rounds[-1].verdict} {kept.format(run=current.path.name)}"
 
 
@@ -126,12 +126,12 @@ def modelText(progress: TrainingProgress, name: str) -> str:
     text = _("Training {name}, {n} iterations").format(name=name, n=progress.iteration)
     dice = progress.lastDice
     if dice is None:
-        return text + _("; accuracy unknown, since there are no validation cases")
+        return text + _("; accuracy unknown, because there are no validation cases")
     return text + _("; Dice {d}, validation cases: {n}").format(d=f"{dice:.3f}", n=progress.validationCases)
 
 
 def withNames(text: str, cases: Sequence[StudyCase]) -> str:
-    """A message of the engine, which knows ids alone, with the names that the table shows: "patient 7 (case_007)"."""
+    """Add the names in the table to a message of the engine, which knows only ids: "patient 7 (case_007)"."""
     names = {case.id: case.name for case in cases}
     return re.sub(
         r"\bcase_\d+\b", lambda found: f"{names[found[0]]} ({found[0]})" if found[0] in names else found[0], text

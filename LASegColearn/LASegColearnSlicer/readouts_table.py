@@ -1,4 +1,4 @@
-"""The live readouts as a table, a row for each network, and a line of text."""
+"""The live readouts as a table with one row per network, and as a line of text."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from LASegColearnSlicer.live_readouts import NetworkReadout, Readouts
 
 
 class ReadoutsTable:
-    """Fills a QTableWidget with readouts; its height is that of its rows.
+    """Fills a QTableWidget with readouts and fits its height to the rows.
 
     Parameters
     ----------
     table
-        The widget; columns and headers are made here.
+        The widget; this class makes its columns and headers.
     """
 
     def __init__(self, table: Any) -> None:
@@ -35,7 +35,7 @@ class ReadoutsTable:
         self._build(0)
 
     def show(self, readouts: Readouts | None) -> None:
-        """Show these figures; without any the table has no rows."""
+        """Show these figures; None empties the table."""
         networks = () if readouts is None else readouts.networks
         if self._table.rowCount != len(networks):
             self._build(len(networks))
@@ -45,7 +45,7 @@ class ReadoutsTable:
                 self._table.item(row, column).setText(text)
 
     def summary(self, readouts: Readouts | None) -> str:
-        """Volume, and how much of the teacher's was changed, as a line; or what a person should know instead."""
+        """A line with the volume and the change from the teacher's segmentation, or the message instead."""
         if readouts is None or readouts.volumeMl is None:
             return "" if readouts is None else readouts.message
         text = _("{volume:.1f} mL").format(volume=readouts.volumeMl)
@@ -72,7 +72,7 @@ def _columns() -> list[tuple[str, str]]:
     return [
         (_("Dice"), _("Overlap of the edited segment and the network's segmentation, 0 to 1")),
         (_("Jaccard"), _("Intersection over union, 0 to 1")),
-        (_("95HD mm"), _("95 % of the distances between the two surfaces are below this, in mm")),
+        (_("95HD mm"), _("95 % of the distances between the two surfaces are smaller than this, in mm")),
         (_("ASD mm"), _("Mean distance from the edited segment's surface to the network's, in mm")),
     ]
 

@@ -1,4 +1,4 @@
-"""Errors as sentences where a person sees them, instead of tracebacks."""
+"""Shows errors to the user as sentences, instead of tracebacks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from LASegColearnLib.errors import InputError, sentence_for
 
 @contextmanager
 def reportingErrors(say: Callable[[str], None]) -> Iterator[None]:
-    """What goes wrong in this block becomes a sentence; the traceback of what was not foreseen goes to Slicer's log."""
+    """Report errors in this block as a sentence; tracebacks of unexpected errors go to Slicer's log."""
     try:
         yield
     except InputError as error:
         say(str(error))
-    except Exception as error:  # noqa: BLE001 - a clinician gets a sentence
+    except Exception as error:  # noqa: BLE001 - shown to the user as a sentence
         logging.exception("LASegColearn")
         say(sentence_for(error))

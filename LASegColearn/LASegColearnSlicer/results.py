@@ -1,4 +1,4 @@
-"""A case's prediction in the scene: the teacher's segmentation and its uncertainty, on the scan they belong to."""
+"""A case's prediction in the scene: the teacher's segmentation and its uncertainty, placed on their scan."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from LASegColearnSlicer.segment_voxels import placedVoxelsDigest, voxelsDigest
 CASE_ATTRIBUTE = "LASegColearn.caseId"
 KIND_ATTRIBUTE = "LASegColearn.kind"
 STUDY_ATTRIBUTE = "LASegColearn.study"
-# Name of the run whose model made a segmentation; of a segment that was made from one it is a tag.
+# Name of the run whose model made a segmentation. Segments made from it carry the name as a tag.
 MODEL_ATTRIBUTE = "LASegColearn.model"
-# Which prediction a segmentation shows, and the voxels that it had when it was loaded, with their places.
+# Which prediction a segmentation shows, and a digest of its voxels and their positions when it was loaded.
 PREDICTION_ATTRIBUTE = "LASegColearn.prediction"
 _PLACED_ATTRIBUTE = "LASegColearn.placedVoxels"
-# In scenes of early versions, without the places.
+# The same without the positions, in scenes of early versions.
 _VOXELS_ATTRIBUTE = "LASegColearn.voxels"
-# Where a scan lay when it became the case, and an uncertainty when it was loaded.
+# Position of a scan when it became the case, or of an uncertainty volume when it was loaded.
 GRID_ATTRIBUTE = "LASegColearn.grid"
 SCAN, _TEACHER, _UNCERTAINTY = "scan", "teacher", "uncertainty"
-# A copy of one of these that somebody has made in Data.
+# A copy of one of these that the user made in Data.
 CLONE = "clone"
-# Below this the scan is shown as it is; an uncertainty of 1 is a coin toss.
+# Below this uncertainty, the scan is not colored; 1 means undecided.
 _LEAST_SHOWN = 0.3
 _COLORS = ("vtkMRMLColorTableNodeFileInferno.txt", "vtkMRMLColorTableNodeIron")
 
 
 class PredictionDisplay:
-    """Shows what the engine has written for a case, and takes it away again.
+    """Shows what the engine has written for a case, and removes it again.
 
-    Only nodes that this class made are ever replaced or removed, and of those none that was edited since: it becomes a
-    segmentation of the user's, and such a one is never touched.
+    Only nodes that this class made are replaced or removed. An edited one becomes a segmentation of the user and is
+    never touched again.
 
     Parameters
     ----------
     scene
         The scene, ``slicer.mrmlScene`` in Slicer.
     loadSegmentation
-        From a file to a segmentation node; ``slicer.util.loadSegmentation`` in Slicer.
+        Loads a file as a segmentation node; ``slicer.util.loadSegmentation`` in Slicer.
     loadVolume
-        From a file to a scalar volume node; ``slicer.util.loadVolume`` in Slicer.
+        Loads a file as a scalar volume node; ``slicer.util.loadVolume`` in Slicer.
     study
-        Identity of the study, so that another study's case of the same id is another case.
+        Identity of the study, to distinguish cases of different studies with the same id.
     """
 
     def __init__(self, scene: Any, loadSegmentation: Any, loadVolume: Any, study: str = "") -> None:
@@ -66,7 +66,7 @@ class PredictionDisplay:
         caseId
             The case's id in the study.
         folder
-            Folder with ``segmentation.seg.nrrd``, ``figures.json`` and, if it was asked for, ``uncertainty.nrrd``.
+            Folder with ``segmentation.seg.nrrd``, ``figures.json`` and, if requested, ``uncertainty.nrrd``.
         surface
             Make the closed surface for the 3D view.
 
@@ -81,7 +81,7 @@ class PredictionDisplay:
             If the prediction is missing, or Slicer cannot load it.
         """
         file, figures = folder / "segmentation.seg.nrrd", folder / "figures.json"
-        # Slicer's reader ends Slicer on a file that is cut short; the engine writes the segmentation last and whole.
+        # A truncated file would crash Slicer. The engine writes the segmentation last and completely.
         segmentation = self._loadSegmentation(file) if file.exists() and figures.exists() else None
         if segmentation is None:
             raise RuntimeError(f"{caseId}: The prediction is missing or incomplete. Predict the case again.")
@@ -105,7 +105,7 @@ class PredictionDisplay:
             except RuntimeError:
                 removeNode(segmentation)
                 raise
-        # Only when the new ones are there.
+        # Only after the new nodes were loaded.
         for node in earlier:
             self._takeAway(node, voxels)
         return segmentation
@@ -117,21 +117,20 @@ class PredictionDisplay:
         segmentation.GetDisplayNode().SetVisibility3D(wanted)
 
     def remove(self, caseId: str) -> None:
-        """Take the case's prediction out of the scene; its files stay."""
+        """Remove the case's prediction from the scene; its files stay."""
         self.releaseClones(caseId)
         for node in self._nodes(caseId):
             self._takeAway(node, None)
 
     def releaseClones(self, caseId: str) -> None:
-        """Clones of a prediction, which Slicer gives the prediction's attributes, are the user's own."""
+        """Mark clones of a prediction as the user's own: Slicer copies the prediction's attributes to them."""
         for kind in (_TEACHER, _UNCERTAINTY):
             for clone in nodesOf(self._scene, self._study, caseId, kind)[1:]:
                 clone.SetAttribute(KIND_ATTRIBUTE, CLONE)
 
     def isCurrent(self, caseId: str, folder: Path) -> bool:
-        """Whether the prediction in this folder is in the scene, whole, as the engine made it and where it made it."""
-        # One that was painted into, or whose segment was deleted, is no prediction any more; nor is one that was moved,
-        # as Slicer does with all that is under a scan whose transform is hardened.
+        """Whether the prediction in this folder is in the scene, complete, unedited and not moved."""
+        # Hardening a scan's transform also moves everything under the scan in the subject hierarchy.
         teacher = self.teacherNode(caseId)
         if not self.isNewest(caseId, folder) or _wasEdited(teacher, None):
             return False
@@ -140,7 +139,7 @@ class PredictionDisplay:
         return not any(_wasMoved(node, scan) for node in shown if node is not None)
 
     def isNewest(self, caseId: str, folder: Path) -> bool:
-        """Whether what is in the scene was loaded from the prediction in this folder, all of it."""
+        """Whether the scene contains all nodes of the prediction in this folder."""
         teacher = self.teacherNode(caseId)
         if teacher is None or (teacher.GetAttribute(PREDICTION_ATTRIBUTE) or "") != _identity(folder):
             return False
@@ -151,14 +150,14 @@ class PredictionDisplay:
         return next(filter(hasVoxels, nodesOf(self._scene, self._study, caseId, _UNCERTAINTY)), None)
 
     def teacherNode(self, caseId: str) -> Any | None:
-        """The case's segmentation by the teacher, if it is in the scene."""
+        """The teacher's segmentation of the case, if it is in the scene."""
         return next(iter(nodesOf(self._scene, self._study, caseId, _TEACHER)), None)
 
     def _showUncertainty(self, file: Path, volumeNode: Any, caseId: str) -> None:
         node = self._loadVolume(file)
         if node is None:
             raise RuntimeError(f"{caseId}: The uncertainty cannot be loaded. Predict the case again.")
-        # Slicer would save it anew beside its file, under the name that it has in the scene.
+        # Otherwise Slicer would save the node again next to its file, under its name in the scene.
         forgetFile(node)
         self._mark(node, caseId, _UNCERTAINTY)
         node.SetAttribute(GRID_ATTRIBUTE, json.dumps(gridOf(node)))
@@ -185,15 +184,15 @@ class PredictionDisplay:
         legend.SetNumberOfLabels(3)
 
     def _takeAway(self, node: Any, successor: str | None) -> None:
-        """Remove a node, but keep a segmentation that was edited; a successor's voxels say as well that it was not."""
+        """Remove a node, but keep an edited segmentation; one with the voxels of its successor counts as unedited."""
         if node.GetAttribute(KIND_ATTRIBUTE) != _TEACHER or not _wasEdited(node, successor):
             removeNode(node)
             return
         node.RemoveAttribute(KIND_ATTRIBUTE)
-        # Of a scene that was saved: its successor has its name, and would be saved where it is.
+        # After its scene was saved, the node has a file. The successor gets the same name and would be saved there.
         forgetFile(node)
         node.SetName(f"{node.GetName()} edited")
-        # In Data it is found; over the new one it would only be in the way.
+        # The user can find it in Data. Shown over the new one, it would only be in the way.
         if node.GetDisplayNode() is not None:
             node.GetDisplayNode().SetVisibility(False)
 
@@ -211,7 +210,7 @@ class PredictionDisplay:
 
 
 def _identity(folder: Path) -> str:
-    """Tells one prediction of a case from another; of the same run there can be several. Empty if there is none."""
+    """Identifies a prediction of a case, since one run can make several; empty if there is none."""
     files = [folder / name for name in ("segmentation.seg.nrrd", "figures.json")]
     if not all(file.exists() for file in files):
         return ""
@@ -219,14 +218,14 @@ def _identity(folder: Path) -> str:
 
 
 def _wasMoved(node: Any, scan: Any | None) -> bool:
-    """Whether a node is in a transform that its scan is not in, or an uncertainty lies elsewhere than it did."""
+    """Whether a node has another transform than its scan, or an uncertainty volume was moved since it was loaded."""
     known = node.GetAttribute(GRID_ATTRIBUTE)
     apart = node.GetTransformNodeID() != (None if scan is None else scan.GetTransformNodeID())
     return apart or (bool(known) and not liesWhere(node, known))
 
 
 def liesWhere(volumeNode: Any, grid: str) -> bool:
-    """Whether a volume lies where this attribute of it says."""
+    """Whether a volume lies at the position in this attribute value."""
     return np.allclose(json.loads(grid), gridOf(volumeNode), rtol=0, atol=GRID_TOLERANCE)
 
 
@@ -242,26 +241,26 @@ def _wasEdited(segmentation: Any, successor: str | None) -> bool:
 
 
 def markNode(node: Any, study: str, caseId: str, kind: str) -> None:
-    """Say in a node's attributes, which a saved scene keeps, what it is to which case."""
+    """Store in a node's attributes, which a saved scene keeps, the case and the kind of the node."""
     node.SetAttribute(STUDY_ATTRIBUTE, study)
     node.SetAttribute(CASE_ATTRIBUTE, caseId)
     node.SetAttribute(KIND_ATTRIBUTE, kind)
 
 
 def nodesOf(scene: Any, study: str, caseId: str, kind: str) -> list[Any]:
-    """The nodes that are this to the case."""
+    """The nodes of this kind that belong to the case."""
     wanted = {STUDY_ATTRIBUTE: study, CASE_ATTRIBUTE: caseId, KIND_ATTRIBUTE: kind}
     nodes = [scene.GetNthNode(index) for index in range(scene.GetNumberOfNodes())]
     return [node for node in nodes if all((node.GetAttribute(name) or "") == value for name, value in wanted.items())]
 
 
 def hasVoxels(volumeNode: Any) -> bool:
-    """Whether a volume has its image; of a scene that is opened without the file, the node is there and that is not."""
+    """Whether a volume has its image: if a scene is opened without the file, there is only the node."""
     return volumeNode.GetImageData() is not None
 
 
 def removeNode(node: Any) -> None:
-    """Take a node out of the scene with how it is displayed and where it is stored, which would stay there."""
+    """Remove a node from the scene, including its display and storage nodes, which would otherwise stay."""
     scene = node.GetScene()
     displays = [node.GetNthDisplayNode(index) for index in range(node.GetNumberOfDisplayNodes())]
     for gone in (*displays, node.GetStorageNode(), node):
@@ -270,14 +269,14 @@ def removeNode(node: Any) -> None:
 
 
 def forgetFile(node: Any) -> None:
-    """Let a saved scene keep the node in a file of its own, and neither write nor read the one that it is from."""
+    """Make a saved scene store the node in a new file, instead of the file that it was loaded from."""
     storage = node.GetStorageNode()
     if storage is not None:
         node.GetScene().RemoveNode(storage)
 
 
 def markModel(segmentationNode: Any, segmentId: str, model: str | None) -> None:
-    """Note which model a segment was made from: with the segment, so that Undo takes it back, and others have none."""
+    """Store the model that a segment was made from. A tag of the segment, so that it is undone with the segment."""
     segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
     if model:
         segment.SetTag(MODEL_ATTRIBUTE, model)
@@ -292,15 +291,15 @@ def modelOf(segmentationNode: Any, segmentId: str) -> str | None:
     model = vtk.reference("")
     if segmentationNode.GetSegmentation().GetSegment(segmentId).GetTag(MODEL_ATTRIBUTE, model):
         return str(model)
-    # A prediction itself, or what an earlier version has copied.
+    # A prediction itself, or a copy made by an earlier version.
     return segmentationNode.GetAttribute(MODEL_ATTRIBUTE) or None
 
 
 def isOfACase(node: Any) -> bool:
-    """Whether a node is a case's scan, label, corrected copy or prediction, of whatever study."""
+    """Whether a node is the scan, label, corrected copy or prediction of a case of any study."""
     return bool(node.GetAttribute(STUDY_ATTRIBUTE)) and node.GetAttribute(KIND_ATTRIBUTE) not in (None, CLONE)
 
 
 def isOurs(node: Any) -> bool:
-    """Whether a node was made by a prediction."""
+    """Whether a node belongs to a prediction."""
     return node.GetAttribute(KIND_ATTRIBUTE) in (_TEACHER, _UNCERTAINTY)

@@ -1,4 +1,4 @@
-"""The rounds of a study: each training, what it started from, and how good its model is on cases not trained on."""
+"""The rounds of a study: each training, the model it started from, and its figures on cases not trained on."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ class Round:
     when
         When it was started, local time, ISO 8601 to the second.
     startedFrom
-        Name of the run whose model it went on from; None for one that started anew.
+        Name of the run whose model it started from; None if it started from scratch.
     labeled, unlabeled
         How many cases it was trained on.
     newLabels
-        Ids of the cases that were labeled and had not been in the run it started from.
+        Ids of the labeled cases that were not labeled in the run it started from.
     cases
-        On how many cases, not trained on, its model was judged; 0 before it was.
+        Number of cases, not trained on, that its model was judged on; 0 if not judged yet.
     validation
-        How many validation cases its training had to judge it on; kept in the run's own cohort alone.
+        Number of validation cases in the training's cohort; stored only there.
     means
-        Means over them: ``dice`` and ``jaccard`` 0 to 1, ``hd95`` and ``asd`` in mm.
+        Means over `cases`: ``dice`` and ``jaccard`` 0 to 1, ``hd95`` and ``asd`` in mm.
     against
-        Name of the run whose model was the current one when it was started, None if there was none.
+        Name of the run whose model was current when it was started; None if there was none.
     comparison
-        Its Dice against that model's, on the same cases; None before it was judged.
+        Its Dice compared with that model's on the same cases; None if not judged yet.
     leftOut
-        Ids of the validation cases on which it could not be judged, since one of the two models was trained on them.
+        Ids of the validation cases that could not be used, because one of the two models was trained on them.
     undefined
-        In how many cases nothing was found, so that they are not in the means of ``hd95`` and ``asd``.
+        Number of cases with an empty segmentation, which are not in the means of ``hd95`` and ``asd``.
     """
 
     run: str
@@ -67,7 +67,7 @@ class Round:
 
     @property
     def verdict(self) -> str:
-        """Whether it is better than the run that it was compared with, as a sentence; empty where nothing tells."""
+        """A sentence on whether it is better than the run it was compared with; empty if it was not compared."""
         if self.comparison is None:
             return ""
         return sentence(self.comparison, f"model {self.run}", f"model {self.against}")
@@ -76,7 +76,7 @@ class Round:
 def startRound(
     run: RunFolder, startedFrom: RunFolder | None, against: RunFolder | None, labeled: Sequence[str], unlabeled: int
 ) -> Round:
-    """Note down a training that is about to start."""
+    """Record a training that is about to start."""
     earlier = set() if startedFrom is None else _idsIn(startedFrom, "labeled")
     begun = Round(
         run=run.path.name,
@@ -92,7 +92,7 @@ def startRound(
 
 
 def judgeRound(run: RunFolder, event: dict[str, Any]) -> Round | None:
-    """Add what the engine's event ``judged`` says; None if nothing is known of the run."""
+    """Record the results in the engine's event ``judged``; returns None if the run has no record."""
     begun = readRound(run)
     if begun is None:
         return None
@@ -110,7 +110,7 @@ def judgeRound(run: RunFolder, event: dict[str, Any]) -> Round | None:
 
 
 def judgeEarlier(run: RunFolder, event: dict[str, Any]) -> None:
-    """Note what the same event says of the model that it was compared with, as of the same cases and their labels."""
+    """Record the results in the same event for the earlier model, so that both refer to the same cases and labels."""
     known = readRound(run)
     if known is not None and event["earlier_means"] is not None:
         means, undefined = event["earlier_means"], event["earlier_undefined"]
@@ -119,11 +119,11 @@ def judgeEarlier(run: RunFolder, event: dict[str, Any]) -> None:
 
 
 def readRound(run: RunFolder) -> Round | None:
-    """What is known of a run; None if it was not made here, or its note is damaged."""
+    """The record of a run; None if it was not made here, or its record is damaged."""
     try:
         content = json.loads((run.path / _FILE).read_text(encoding="utf-8"))
         comparison = content["comparison"]
-        # The training may have held some out for validation, and says so in its own cohort.
+        # The training may have held some labeled cases out for validation; its own cohort says which.
         used = _idsIn(run, "labeled")
         if used:
             content["labeled"] = len(used)
@@ -142,15 +142,15 @@ def readRound(run: RunFolder) -> Round | None:
 
 
 def learnedFrom(run: RunFolder) -> set[str]:
-    """Ids of the cases whose labels a run's model has learned from, or one that it went on from."""
+    """Ids of the cases whose labels a run's model, or any model it was trained from, has learned from."""
     return {caseId for one in _withForebears(run) for caseId in _idsIn(one, "labeled")}
 
 
 def trainedOn(run: RunFolder) -> set[str]:
-    """Ids of all cases that a run's model was trained on, with or without their labels, or one that it went on from."""
+    """Ids of all cases, with or without labels, that a run's model or any model it started from was trained on."""
     found = learnedFrom(run)
     for one in _withForebears(run):
-        # A method that learns from labels alone never sees the others. What is not known counts as seen.
+        # A method that needs only labels never sees the unlabeled cases. If the method is unknown, assume that it does.
         needsUnlabeled = True
         with suppress(OSError, InputError, KeyError):
             needsUnlabeled = fewest_cases(Settings.read(one.settings).method)[1] > 0
@@ -160,7 +160,7 @@ def trainedOn(run: RunFolder) -> set[str]:
 
 
 def _withForebears(run: RunFolder) -> Iterator[RunFolder]:
-    """The run, the one whose model it went on from, and so on."""
+    """The run, the run whose model it started from, and so on."""
     seen: set[str] = set()
     while run.path.name not in seen:
         seen.add(run.path.name)
@@ -172,12 +172,12 @@ def _withForebears(run: RunFolder) -> Iterator[RunFolder]:
 
 
 def isToBeJudged(run: RunFolder) -> bool:
-    """Whether there are cases that say how good a run's model is, once it is trained."""
+    """Whether a run has validation cases to judge its model on after the training."""
     return bool(_idsIn(run, "validation"))
 
 
 def canBeJudged(run: RunFolder) -> bool:
-    """Whether those cases' files are here as well, which a run from another computer may have left behind."""
+    """Whether the files of these cases exist: those of a run from another computer may be missing."""
     try:
         validation = load_cohort(run.cohort).validation
         files = [file for case in validation for file in (case.image, case.label) if file is not None]
@@ -187,7 +187,7 @@ def canBeJudged(run: RunFolder) -> bool:
 
 
 def _idsIn(run: RunFolder, role: str) -> set[str]:
-    """Ids of the cases that a run has in this role; as it says itself, since it may have held some out."""
+    """Ids of the cases with this role in the run's own cohort, since the training may have held some out."""
     try:
         content = json.loads(run.cohort.read_text(encoding="utf-8"))
         return {case["id"] for case in content[role]}

@@ -1,4 +1,4 @@
-"""The panel's table of rounds: a row for each model, with its figures on cases that it was not trained on."""
+"""The panel's table of rounds: one row per model, with its figures on cases it was not trained on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RoundsTable:
         table.setWordWrap(False)
 
     def show(self, rounds: Sequence[Round], current: str | None) -> None:
-        """Show these rounds, the one whose model is the current one marked."""
+        """Show these rounds, with the one of the current model marked."""
         runs = [one.run for one in rounds]
         if runs != self._runs:
             self._table.setRowCount(0)
@@ -76,16 +76,16 @@ def _tip(one: Round) -> str:
     if one.newLabels:
         lines.append(_("New labels: {cases}").format(cases=", ".join(one.newLabels)))
     if one.cases:
-        lines.append(_("Figures of {n} validation cases").format(n=one.cases))
+        lines.append(_("Figures for {n} validation cases").format(n=one.cases))
     elif one.validation:
-        lines.append(_("Not judged on its {n} validation cases yet").format(n=one.validation))
+        lines.append(_("Not evaluated on its {n} validation cases yet").format(n=one.validation))
     else:
-        lines.append(_("Accuracy unknown, since there are no validation cases"))
+        lines.append(_("Accuracy unknown, because there are no validation cases"))
     if one.undefined:
         text = _("Empty segmentations: {n}. They are not included in the means of 95HD and ASD")
         lines.append(text.format(n=one.undefined))
     if one.leftOut:
-        text = _("Left out, since one of the two models was trained on them: {cases}")
+        text = _("Left out, because one of the two models was trained on them: {cases}")
         lines.append(text.format(cases=", ".join(one.leftOut)))
     if one.verdict:
         lines.append(one.verdict)

@@ -17,7 +17,7 @@ def registerSampleData() -> None:
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
         category="LASegColearn",
         sampleName="LeftAtriumPhantoms",
-        # Required even where nothing is downloaded; only the thumbnail and the custom downloader are used.
+        # Required although nothing is downloaded; only the thumbnail and the custom downloader are used.
         uris="file:LeftAtriumPhantoms",
         fileNames="LeftAtriumPhantoms.nrrd",
         nodeNames="LeftAtriumPhantoms",

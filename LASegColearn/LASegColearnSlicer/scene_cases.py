@@ -1,4 +1,4 @@
-"""Which node of the scene is which case of the study; by attributes, which a saved scene keeps."""
+"""Links nodes of the scene with cases of the study, by attributes, which a saved scene keeps."""
 
 from __future__ import annotations
 
@@ -50,18 +50,18 @@ from LASegColearnSlicer.study import LabelSource, State, Study, StudyCase
 
 _LABEL, _CORRECTED = "label", "corrected"
 _SEGMENT_ATTRIBUTE = "LASegColearn.segment"
-# What the label's file held when the node had the same.
+# Digest of the label's file when the node and the file had the same content.
 _FILE_ATTRIBUTE = "LASegColearn.labelFile"
-# What was drawn when the node and the file held the same label.
+# Digest of the node's voxels when the node and the file had the same content.
 _VOXELS_ATTRIBUTE = "LASegColearn.labelVoxels"
-# The segment's state when the study had the same.
+# The segment's state when the segment and the study had the same state.
 _STATE_ATTRIBUTE = "LASegColearn.labelState"
 _LEFT_ATRIUM_CODE, _TISSUE_CODE = "SCT^82471001", "SCT^85756007"
-# What the engine reads from where it is; other formats (DICOM series) are exported.
+# Formats that the engine reads in place; others (DICOM series) are exported.
 READABLE_SUFFIXES = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
-# And what Slicer reads as segmentations (qSlicerSegmentationsReader).
+# Of these, the formats that Slicer reads as segmentations (qSlicerSegmentationsReader).
 _SLICERS_SEGMENTATIONS = (".nrrd", ".nii", ".nii.gz")
-# In the order of Slicer's own numbers of segment states.
+# In the order of Slicer's numbers for segment states.
 _STATES: tuple[State, ...] = ("not started", "in progress", "completed", "flagged")
 
 
@@ -75,7 +75,7 @@ class Candidate:
 
 
 class SceneCases:
-    """Brings scans and labels from the scene into a study, and a study's scans into the scene.
+    """Adds scans and labels of the scene to a study, and loads a study's scans and labels into the scene.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class SceneCases:
     study
         The study.
     loadVolume, loadSegmentation
-        From a file to a scalar volume node, and to a segmentation node.
+        Load a file as a scalar volume node, and as a segmentation node.
     """
 
     def __init__(self, scene: Any, study: Study, loadVolume: Any, loadSegmentation: Any) -> None:
@@ -101,7 +101,7 @@ class SceneCases:
         """The case whose scan a volume is."""
         marked = volumeNode.GetAttribute(CASE_ATTRIBUTE)
         case = next((case for case in self._study.cases if case.id == marked), None)
-        # A copy of the volume has the mark as well.
+        # A clone of the volume has the same attribute.
         return case if case is not None and self.volumeNode(case.id) is volumeNode else None
 
     def labelSource(self, caseId: str) -> tuple[Any, str] | None:
@@ -113,7 +113,7 @@ class SceneCases:
         return None
 
     def correctedSegment(self, caseId: str) -> tuple[Any, str] | None:
-        """Segmentation node and segment id in which a prediction of the case is being corrected, if there is one."""
+        """Segmentation node and segment id in which the case is being corrected, if they are in the scene."""
         for node in nodesOf(self._scene, self._study.identity, caseId, _CORRECTED):
             segmentId = node.GetAttribute(_SEGMENT_ATTRIBUTE) or ""
             if node.GetSegmentation().GetSegment(segmentId) is not None:
@@ -121,12 +121,12 @@ class SceneCases:
         return None
 
     def markCorrected(self, segmentationNode: Any, caseId: str, segmentId: str) -> None:
-        """Note that a prediction of the case is corrected in this segment."""
+        """Record that the case is corrected in this segment."""
         markNode(segmentationNode, self._study.identity, caseId, _CORRECTED)
         segmentationNode.SetAttribute(_SEGMENT_ATTRIBUTE, segmentId)
 
     def forgetCorrected(self, caseId: str) -> None:
-        """The segment in which the case was corrected, if there is one, is from now on one as others are."""
+        """Treat the segment in which the case was corrected, if there is one, like any other from now on."""
         for node in nodesOf(self._scene, self._study.identity, caseId, _CORRECTED):
             node.RemoveAttribute(KIND_ATTRIBUTE)
 
@@ -136,25 +136,25 @@ class SceneCases:
         return [self._candidate(volume) for volume in volumes if self.caseOf(volume) is None]
 
     def unusedLabels(self) -> list[str]:
-        """Names of the scene's label map volumes, and of its segmentations that are no case's label or prediction."""
+        """Names of the scene's label map volumes, and of its segmentations that belong to no case."""
         labelMaps = self._nodes("vtkMRMLLabelMapVolumeNode")
         segmentations = [node for node in self._nodes("vtkMRMLSegmentationNode") if not isOurs(node)]
         unused = [node for node in (*labelMaps, *segmentations) if node.GetAttribute(CASE_ATTRIBUTE) is None]
         return [node.GetName() for node in unused if not node.GetHideFromEditors()]
 
     def add(self, volumeNode: Any, segmentationNode: Any | None = None, segmentId: str | None = None) -> StudyCase:
-        """Add a volume of the scene, with a segment as its label or without.
+        """Add a volume of the scene as a case, with or without a segment as its label.
 
         Raises
         ------
         InputError
-            If the volume or the segment cannot be used; then nothing was added.
+            If the volume or the segment cannot be used; nothing is added then.
         """
         checkScan(volumeNode)
         present = self.caseOf(volumeNode)
         if present is not None:
-            raise InputError(Problem(present.id, "The scan is in the study already.", "Use the case that is there."))
-        # Before anything is written.
+            raise InputError(Problem(present.id, "The scan is already in the study.", "Use the existing case."))
+        # Check before anything is written.
         self._study.checkUnchanged()
         caseId = self._study.nextId
         if segmentationNode is not None:
@@ -172,16 +172,16 @@ class SceneCases:
         return self._study.case(case.id)
 
     def setLabel(self, caseId: str, segmentationNode: Any, segmentId: str) -> None:
-        """Make a segment the label of a case; the label it had before is kept in ``labels/earlier``.
+        """Make a segment the label of a case; the previous label is kept in ``labels/earlier``.
 
         Raises
         ------
         InputError
-            If the segment cannot be used, or is in a segmentation that another case of the study has for its label, or
-            the study was moved or changed by another Slicer; then nothing has changed.
+            If the segment cannot be used, its segmentation belongs to another case, or the study was moved or changed
+            by another Slicer; nothing is changed then.
         """
         self.checkOwner(caseId, segmentationNode)
-        # Before the label's file is replaced: it may be the other Slicer's.
+        # Check before the label's file is replaced: another Slicer may have written it.
         self._study.checkUnchanged()
         volume = self.load(caseId)
         file = self._study.folder / "labels" / f"{caseId}.seg.nrrd"
@@ -190,16 +190,16 @@ class SceneCases:
             earlier = self._study.folder / "labels" / "earlier"
             earlier.mkdir(exist_ok=True)
             kept = earlier / f"{caseId}-{_lastNumber(earlier, caseId) + 1:03}.seg.nrrd"
-            # Whole or not at all: the disk may be full.
+            # Completely or not at all: the disk may be full.
             with replacing(kept) as temporary:
                 shutil.copy2(file, temporary)
         writeLabel(segmentationNode, segmentId, volume, file)
         source = LabelSource(file.absolute(), SEGMENT_NAME)
         self._study.setLabel(caseId, source, modelOf(segmentationNode, segmentId))
-        # Only now: a label in the scene that the study does not have would stand in the way of the study's own.
+        # Only after the study has the label: otherwise the scene could have a label that hides the study's own.
         for node in nodesOf(self._scene, self._study.identity, caseId, _LABEL):
             node.RemoveAttribute(KIND_ATTRIBUTE)
-        # What was loaded from there would be saved there with the scene, over the label that has replaced it.
+        # Nodes loaded from this file would otherwise overwrite the new label when the scene is saved.
         for node in self._nodes("vtkMRMLSegmentationNode"):
             if _isStoredIn(node, file):
                 forgetFile(node)
@@ -210,7 +210,7 @@ class SceneCases:
         self.setState(caseId, "flagged" if self._isFlagged(caseId) else "completed")
 
     def _isFlagged(self, caseId: str) -> bool:
-        """Whether a case, or its label's segment in Slicer's own list, is flagged as one to look at again."""
+        """Whether a case is flagged, or its label's segment in Slicer's list of segments."""
         import slicer
 
         source = self.labelSource(caseId)
@@ -219,7 +219,7 @@ class SceneCases:
         return self._study.case(caseId).state == "flagged" or status == _STATES.index("flagged")
 
     def checkOwner(self, caseId: str, segmentationNode: Any) -> None:
-        """Refuse another case's segmentation: scans of two patients overlap, so that nobody would notice.
+        """Refuse another case's segmentation: scans of two patients overlap, so the mistake would go unnoticed.
 
         Raises
         ------
@@ -236,19 +236,24 @@ class SceneCases:
             raise InputError(
                 Problem(
                     caseId,
-                    f"The segmentation {segmentationNode.GetName()} is that of the case {name}.",
-                    "Choose this case's own, or outline the left atrium in a new segmentation.",
+                    f"The segmentation {segmentationNode.GetName()} belongs to the case {name}.",
+                    "Choose this case's own segmentation, or outline the left atrium in a new one.",
                 )
             )
 
     def refreshLabels(self, caseIds: Collection[str] | None = None) -> list[str]:
-        """Write the labels that were edited in the scene since, all or those of these cases; returns their cases' ids.
+        """Write labels that were edited in the scene since they were written; return the ids of their cases.
+
+        Parameters
+        ----------
+        caseIds
+            Only the labels of these cases; None: all.
 
         Raises
         ------
         InputError
-            Naming all such cases after the others were written: if a label cannot be used any more, for example because
-            its segment was emptied, or its file is newer than the scene, which was saved before.
+            Names all cases whose label cannot be written, after the others were written: the label can no longer be
+            used, for example because its segment is empty, or its file is newer than the scene.
         """
         changed: list[str] = []
         problems: list[Problem] = []
@@ -260,27 +265,27 @@ class SceneCases:
                 except InputError as error:
                     problems += error.problems
                 except OSError as error:
-                    # The others' edits are written all the same, where they can be.
+                    # Still write the edited labels of the other cases.
                     problems.append(Problem(case.id, sentence_for(error), "Its edited label was not written."))
         if problems:
             raise InputError(problems)
         return changed
 
     def _refreshLabel(self, case: StudyCase) -> bool:
-        """Write a case's label if it was edited in the scene since; raises InputError if it cannot be."""
+        """Write a case's label if it was edited in the scene; raises InputError if it cannot be written."""
         source = self.labelSource(case.id)
         if source is None or case.label is None or case.role not in ("labeled", "validation"):
             return False
         image = labelImage(*source, self.load(case.id))
         newer = _isNewer(case.label.file, source[0])
-        # A file may hold more than this label, or hold it on another grid.
+        # Compared by digest, because the file may have more segments, or another grid.
         untouched = not newer and source[0].GetAttribute(_VOXELS_ATTRIBUTE) == placedVoxelsDigest(source[0])
         if case.label.file.exists() and (untouched or _sameVoxels(case.label.file, image)):
             return False
         if newer:
             cause = f"The label of {case.name} in the study's folder is newer than the one in the scene."
             remedy = (
-                "To keep the scene's, choose it under Label and press Use as label; to keep the one in the "
+                "To keep the label in the scene, choose it under Label and press Use as label. To keep the one in the "
                 f"folder, remove the segmentation {source[0].GetName()} from the scene."
             )
             raise InputError(Problem(case.id, cause, remedy))
@@ -288,9 +293,9 @@ class SceneCases:
         return True
 
     def readStates(self) -> None:
-        """Take over the states that segments were given in Slicer's Segment Editor since the study had the same.
+        """Copy segment states that were changed in Slicer's Segment Editor into the study.
 
-        Of other segments, as an older scene has them, the study knows better, and they get its state.
+        Other segments, for example those of an older scene, get the study's state.
         """
         import slicer
 
@@ -303,12 +308,12 @@ class SceneCases:
             known = source[0].GetAttribute(_STATE_ATTRIBUTE)
             if known == str(number):
                 self._tellSegment(case.id, case.state)
-            # A segment that nobody has given a state tells nothing.
+            # 0 means that the segment was never given a state.
             elif 0 < number < len(_STATES):
                 self.setState(case.id, _STATES[number])
 
     def setState(self, caseId: str, state: State) -> None:
-        """Change a case's state, in the scene's segment as well."""
+        """Change the state of a case and of its segment in the scene."""
         if self._study.case(caseId).state != state:
             self._study.setState(caseId, state)
         self._tellSegment(caseId, state)
@@ -331,17 +336,17 @@ class SceneCases:
         Raises
         ------
         InputError
-            If its file is gone or cannot be read, or the node lies elsewhere than it did when it became the case.
+            If its file is missing or cannot be read, or the node was moved since it became the case.
         """
         node, case = self.volumeNode(caseId), self._study.case(caseId)
         if node is not None:
             known = node.GetAttribute(GRID_ATTRIBUTE)
-            # Scenes of early versions do not say.
+            # Scenes of early versions do not have this attribute.
             if known and not liesWhere(node, known):
                 raise InputError(
                     Problem(
                         case.name,
-                        "The scan was moved or resampled in the scene, but its file was not: labels would not lie on "
+                        "The scan was moved or resampled in the scene, but its file was not: labels would not match "
                         "it.",
                         "Remove the scan from the scene, then show the case again.",
                     )
@@ -351,9 +356,9 @@ class SceneCases:
             raise InputError(
                 Problem(
                     caseId,
-                    f"The scan's file {case.scan.name} is gone.",
-                    "Put it back, or put a copy of it into the folder scans of the study and open the study again; or "
-                    "remove the case.",
+                    f"The scan's file {case.scan.name} was not found.",
+                    "Put it back, or put a copy into the study's folder scans and open the study again, or remove the "
+                    "case.",
                 )
             )
         node = self._loadVolume(case.scan)
@@ -361,14 +366,14 @@ class SceneCases:
             raise InputError(Problem(caseId, f"Slicer cannot read {case.scan.name}.", "Convert it to NRRD."))
         empty = next(iter(nodesOf(self._scene, self._study.identity, caseId, SCAN)), None)
         if empty is not None:
-            # Of a scene that knows the file at an earlier place. What refers to it finds its voxels again.
+            # A saved scene refers to an earlier location of the file. Fill its node, to keep references to it valid.
             _takeVoxels(empty, node)
             removeNode(node)
             node = empty
-        # Early versions took a file's whole name.
+        # Early versions used the file name with its suffix.
         node.SetName(stem(case.scan) if case.name == case.scan.name else case.name)
         if node.GetName() != stem(case.scan):
-            # Slicer would save it anew beside its file, under the name that it has in the scene.
+            # Otherwise Slicer would save the node again next to its file, under its name in the scene.
             forgetFile(node)
         self._markScan(node, caseId)
         return node
@@ -383,18 +388,18 @@ class SceneCases:
         Raises
         ------
         InputError
-            If its file is gone or cannot be read, or does not say which segment is the label.
+            If its file is missing or cannot be read, or it is unclear which segment is the label.
         """
         source, case = self.labelSource(caseId), self._study.case(caseId)
         if source is not None or case.label is None:
             return None if source is None else source[0]
         file, segment = case.label.file, case.label.segment
         if not file.exists():
-            cause = f"The label's file {file.name} is gone."
+            cause = f"The label's file {file.name} was not found."
             raise InputError(Problem(caseId, cause, "Put it back, or choose another label."))
         volume = self.load(caseId)
         node, segmentId = self._labelOfSlicer(file, segment) or self._labelOfEngine(caseId, file, segment, volume)
-        # Slicer would write it there without a word to the study, or anew beside it, under its name in the scene.
+        # Otherwise Slicer would overwrite the file without the study's knowledge, or save a copy next to it.
         forgetFile(node)
         node.SetName(f"{volume.GetName()} label")
         node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
@@ -406,7 +411,7 @@ class SceneCases:
         return node
 
     def _labelOfSlicer(self, file: Path, segment: str | None) -> tuple[Any, str] | None:
-        """A label as Slicer reads it, with all else that is in the file; None where that does not tell the segment."""
+        """A label as Slicer reads it, with everything else in the file; None if the segment is ambiguous."""
         node = self._loadSegmentation(file) if file.name.lower().endswith(_SLICERS_SEGMENTATIONS) else None
         if node is None:
             return None
@@ -417,7 +422,7 @@ class SceneCases:
         return node, segmentId
 
     def _labelOfEngine(self, caseId: str, file: Path, segment: str | None, volumeNode: Any) -> tuple[Any, str]:
-        """A label as the engine reads it: of formats that Slicer knows not as segmentations, by a value or an id."""
+        """A label as the engine reads it: from formats that Slicer cannot read as segmentations, or by value or id."""
         mask, _ = read_label(file, segment, scanImage(volumeNode), caseId)
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "label.seg.nrrd"
@@ -447,7 +452,7 @@ class SceneCases:
         return (parent or self._namesake(segmentation)) is volume
 
     def _namesake(self, segmentation: Any) -> Any | None:
-        """The scan that a segmentation read from a file of its own is named after: A of A.seg, A_label, A-la."""
+        """The scan that a segmentation is named after, e.g. scan A for A.seg, A_label or A-la; None if ambiguous."""
         name = segmentation.GetName() or ""
         scans = [
             node
@@ -474,7 +479,7 @@ class SceneCases:
 
 
 def leftAtriumSegment(segmentationNode: Any) -> str | None:
-    """The segment that is the left atrium: by terminology, by name, or the only one that is said to be nothing else."""
+    """The left atrium segment: by terminology, by name, or the only segment unless it is something else."""
     segmentation = segmentationNode.GetSegmentation()
     ids = [segmentation.GetNthSegmentID(index) for index in range(segmentation.GetNumberOfSegments())]
     for segmentId in ids:
@@ -486,12 +491,12 @@ def leftAtriumSegment(segmentationNode: Any) -> str | None:
     if len(ids) != 1:
         return None
     terminology = segmentation.GetSegment(ids[0]).GetTerminology() or ""
-    # Slicer says tissue of a segment that nobody has chosen anything for.
+    # Tissue is Slicer's default terminology.
     return None if "SCT^" in terminology and _TISSUE_CODE not in terminology else str(ids[0])
 
 
 def _segmentNamed(segmentationNode: Any, name: str | None) -> str | None:
-    """The segment of this name, or the only one; None where the engine has to tell."""
+    """The segment with this name, or the only one; None if the engine has to decide."""
     segmentation = segmentationNode.GetSegmentation()
     ids = [segmentation.GetNthSegmentID(index) for index in range(segmentation.GetNumberOfSegments())]
     found = [str(one) for one in ids if name is None or segmentation.GetSegment(one).GetName() == name]
@@ -499,14 +504,14 @@ def _segmentNamed(segmentationNode: Any, name: str | None) -> str | None:
 
 
 def _lastNumber(folder: Path, caseId: str) -> int:
-    """The largest number that a case's file has here; 0 if there is none."""
-    # Not their count: where the oldest was deleted that is the newest one's number.
+    """The largest number of a case's files in this folder; 0 if there is none."""
+    # Not the count: if the oldest file was deleted, the count is already the number of the newest one.
     numbers = (file.name.removeprefix(f"{caseId}-").partition(".")[0] for file in folder.glob(f"{caseId}-*"))
     return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
 
 def _unchangedFile(volumeNode: Any) -> Path | None:
-    """The file a volume was loaded from, if the engine can read it and the volume was not changed since."""
+    """The file a volume was loaded from, if the engine can read it and the volume is unchanged."""
     storage = volumeNode.GetStorageNode()
     if storage is None or not storage.GetFileName() or volumeNode.GetModifiedSinceRead():
         return None
@@ -514,12 +519,12 @@ def _unchangedFile(volumeNode: Any) -> Path | None:
     readable = file.name.lower().endswith(READABLE_SUFFIXES) and storage.GetNumberOfFileNames() <= 1
     if not readable or not file.is_file() or _isTemporary(file):
         return None
-    # A scan can be loaded centered, or without its axes; labels are drawn on it as it lies in the scene.
+    # A scan can be loaded centered, or without its axes. Labels refer to its position in the scene.
     return file if hasGridOf(file, volumeNode) else None
 
 
 def _isTemporary(file: Path) -> bool:
-    """Whether Slicer deletes the file some day, as it does with what was unpacked or made for a look."""
+    """Whether the file is in Slicer's temporary folder, which Slicer empties."""
     import slicer
 
     application = getattr(slicer, "app", None)
@@ -527,7 +532,7 @@ def _isTemporary(file: Path) -> bool:
 
 
 def _takeVoxels(volumeNode: Any, loaded: Any) -> None:
-    """Give a volume without voxels those of another, and no file to save them to."""
+    """Give a volume without voxels those of another volume, without its file."""
     import vtk
 
     matrix = vtk.vtkMatrix4x4()
@@ -539,11 +544,11 @@ def _takeVoxels(volumeNode: Any, loaded: Any) -> None:
 
 
 def _isNewer(file: Path, segmentationNode: Any) -> bool:
-    """Whether a label's file was changed since the node had the same voxels; False where nothing tells."""
+    """Whether a label's file was changed since the node had the same voxels; False if unknown."""
     known = segmentationNode.GetAttribute(_FILE_ATTRIBUTE)
     if not known or not file.exists():
         return False
-    # Slicer itself reads and saves this node there, so what changed the file is in the node.
+    # If Slicer saves this node to the file, the file's changes come from the node.
     return not _isStoredIn(segmentationNode, file) and _voxelsHash(file) != known
 
 
@@ -555,7 +560,7 @@ def _isStoredIn(node: Any, file: Path) -> bool:
 
 
 def _voxelsHash(file: Path) -> str:
-    """A number for the voxels of a label's file, whatever its compression; empty if it cannot be read."""
+    """A digest of the voxels in a label's file, independent of compression; empty if it cannot be read."""
     import SimpleITK as sitk
 
     try:

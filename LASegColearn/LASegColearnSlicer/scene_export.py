@@ -1,4 +1,4 @@
-"""Scans and segments of the scene as files for the engine: voxels and grid, and nothing else of the header."""
+"""Writes scans and segments of the scene as files for the engine: voxels and grid, no other header fields."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.itk_names import image_reader
 from LASegColearnLib.segmentation_files import write_segmentation, write_volume
 
-# A label of which more lies outside of the scan was drawn on another scan.
+# A label with a smaller share inside the scan was drawn on another scan.
 _LEAST_INSIDE = 0.5
-# In mm: what rounding in a header can move a corner of a scan by.
+# How far rounding in a header can move a corner of a scan, in mm.
 GRID_TOLERANCE = 0.01
 
 
 def checkScan(volumeNode: Any) -> None:
-    """Raise :class:`InputError` if a volume of the scene cannot be a case's scan, and say what to do."""
+    """Raise :class:`InputError` if a volume of the scene cannot be a case's scan."""
     if volumeNode is None:
         raise InputError(Problem("Scan", "No volume is chosen.", "Load a scan and choose it."))
     name = volumeNode.GetName()
     if volumeNode.GetImageData() is None or volumeNode.GetImageData().GetNumberOfPoints() == 0:
         raise InputError(Problem(name, "The volume is empty.", "Load the scan again."))
     if volumeNode.GetImageData().GetNumberOfScalarComponents() != 1:
-        raise InputError(Problem(name, "Wanted one value a voxel, found a color image.", "Choose the MR scan itself."))
+        raise InputError(
+            Problem(name, "Wanted one value per voxel, found a color image.", "Choose the MR scan itself.")
+        )
     if volumeNode.IsA("vtkMRMLLabelMapVolumeNode"):
         raise InputError(
             Problem(
@@ -36,12 +38,12 @@ def checkScan(volumeNode: Any) -> None:
         )
     if isFrameOfSequence(volumeNode):
         cause = "It shows the current frame of a sequence, so its voxels change with the frame."
-        raise InputError(Problem(name, cause, "In Data, clone it at the frame that is wanted, and choose the clone."))
+        raise InputError(Problem(name, cause, "In Data, clone it at the frame that you want, and choose the clone."))
     checkTransform(volumeNode)
 
 
 def isFrameOfSequence(volumeNode: Any) -> bool:
-    """Whether a volume stands for whatever frame of a sequence is shown (vtkMRMLSequenceBrowserNode)."""
+    """Whether a volume shows the current frame of a sequence (vtkMRMLSequenceBrowserNode)."""
     scene = volumeNode.GetScene()
     count = 0 if scene is None else scene.GetNumberOfNodesByClass("vtkMRMLSequenceBrowserNode")
     browsers = [scene.GetNthNodeByClass(number, "vtkMRMLSequenceBrowserNode") for number in range(count)]
@@ -49,7 +51,7 @@ def isFrameOfSequence(volumeNode: Any) -> bool:
 
 
 def scanImage(volumeNode: Any) -> sitk.Image:
-    """A volume's voxels on its grid, with no other field of its header.
+    """A volume's voxels on its grid, without other header fields.
 
     Raises
     ------
@@ -68,7 +70,7 @@ def labelImage(segmentationNode: Any, segmentId: str, volumeNode: Any) -> sitk.I
     Raises
     ------
     InputError
-        If the segment is not there, is empty, lies outside of the scan, or is in a transform that is not hardened.
+        If the segment is missing, is empty, lies outside of the scan, or is in a transform that is not hardened.
     """
     import slicer
 
@@ -78,15 +80,19 @@ def labelImage(segmentationNode: Any, segmentId: str, volumeNode: Any) -> sitk.I
     checkTransform(segmentationNode)
     name = segmentationNode.GetName()
     if not segmentId:
-        raise InputError(Problem(name, "No segment of it is chosen.", "Choose the left atrium's."))
+        raise InputError(Problem(name, "No segment is chosen.", "Choose the segment of the left atrium."))
     segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
     if segment is None:
-        raise InputError(Problem(name, "The segment is not there any more.", "Choose another segment."))
+        raise InputError(Problem(name, "The segment no longer exists.", "Choose another segment."))
     checkVoxels(segmentationNode, segmentId)
     drawnVoxels = voxelCount(segmentationNode, segmentId)
     if not drawnVoxels:
         raise InputError(
-            Problem(name, f"The segment {segment.GetName()} is empty.", "Outline the left atrium, or choose another.")
+            Problem(
+                name,
+                f"The segment {segment.GetName()} is empty.",
+                "Outline the left atrium, or choose another segment.",
+            )
         )
     onScan = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, segmentId, volumeNode) > 0
     drawn = voxelVolume(segmentationNode, segmentId) * drawnVoxels
@@ -96,19 +102,31 @@ def labelImage(segmentationNode: Any, segmentId: str, volumeNode: Any) -> sitk.I
 
 
 def writeScan(volumeNode: Any, file: Path) -> None:
-    """Write a volume as NRRD, whole or not at all. Raises :class:`InputError` as :func:`scanImage` and for the disk."""
+    """Write a volume as NRRD, completely or not at all.
+
+    Raises
+    ------
+    InputError
+        Like :func:`scanImage`, or if the file cannot be written.
+    """
     image = scanImage(volumeNode)
     _written(file, lambda: write_volume(file, image))
 
 
 def writeLabel(segmentationNode: Any, segmentId: str, volumeNode: Any, file: Path) -> None:
-    """Write one segment on its scan's grid. Raises :class:`InputError` as :func:`labelImage` and for the disk."""
+    """Write one segment on its scan's grid.
+
+    Raises
+    ------
+    InputError
+        Like :func:`labelImage`, or if the file cannot be written.
+    """
     image = labelImage(segmentationNode, segmentId, volumeNode)
     _written(file, lambda: write_segmentation(file, image))
 
 
 def hasGridOf(file: Path, volumeNode: Any) -> bool:
-    """Whether a file's voxels lie where a volume's do; False if its header, or its name, cannot be read."""
+    """Whether a file and a volume have the same grid; False if the file's header, or its name, cannot be read."""
     try:
         reader = image_reader(file)
         reader.ReadImageInformation()
@@ -127,14 +145,14 @@ def hasGridOf(file: Path, volumeNode: Any) -> bool:
 
 
 def gridOf(volumeNode: Any) -> list[list[float]]:
-    """Where the first and the last voxel of each axis of a volume lie, in RAS and mm."""
+    """Positions of the first voxel of a volume and of the last one along each axis, in RAS and mm."""
     sides = volumeNode.GetImageData().GetDimensions()
     corners = [(0, 0, 0), *(tuple(side - 1 if a == axis else 0 for a in range(3)) for axis, side in enumerate(sides))]
     return [_toRAS(volumeNode, corner).tolist() for corner in corners]
 
 
 def _toRAS(volumeNode: Any, index: tuple[int, ...]) -> np.ndarray:
-    """Where a voxel (i, j, k) of a volume lies, in RAS and mm."""
+    """Position of a voxel (i, j, k) of a volume, in RAS and mm."""
     import vtk
 
     matrix = vtk.vtkMatrix4x4()
@@ -143,7 +161,7 @@ def _toRAS(volumeNode: Any, index: tuple[int, ...]) -> np.ndarray:
 
 
 def _image(array: np.ndarray, volumeNode: Any) -> sitk.Image:
-    """Voxels (k, j, i) on the volume's grid; RAS, as the scene has it, becomes LPS, as files have it."""
+    """Voxels (k, j, i) on the volume's grid, converted from RAS in the scene to LPS in files."""
     import vtk
 
     image = sitk.GetImageFromArray(np.ascontiguousarray(array))
@@ -158,7 +176,7 @@ def _image(array: np.ndarray, volumeNode: Any) -> sitk.Image:
 
 
 def voxelCount(segmentationNode: Any, segmentId: str) -> int:
-    """Voxels of a segment on its own grid; the scan that the grid came from may be gone from the scene."""
+    """Number of voxels of a segment on its own grid, so that its scan need not be in the scene."""
     import slicer
     from vtk.util.numpy_support import vtk_to_numpy
 
@@ -169,14 +187,14 @@ def voxelCount(segmentationNode: Any, segmentId: str) -> int:
 
 
 def checkInside(segmentationNode: Any, segmentId: str, volumeNode: Any, drawn: float, inside: float) -> None:
-    """Raise :class:`InputError` if too little of a segment's volume lies inside of the scan.
+    """Raise :class:`InputError` if too little of a segment's volume lies inside the scan.
 
-    ``drawn`` is the volume of all of the segment and ``inside`` that of its part in the scan, in one unit.
+    ``drawn`` is the volume of the whole segment and ``inside`` that of its part in the scan, in the same unit.
     """
     if inside < _LEAST_INSIDE * drawn:
         segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
         cause = f"Most of the segment {segment.GetName()} lies outside of the scan {volumeNode.GetName()}."
-        remedy = "It belongs to another scan, or one of the two was moved: choose again."
+        remedy = "It belongs to another scan, or one of the two was moved. Choose again."
         raise InputError(Problem(segmentationNode.GetName(), cause, remedy))
 
 
@@ -191,22 +209,22 @@ def voxelVolume(segmentationNode: Any, segmentId: str) -> float:
 
 
 def checkVoxels(segmentationNode: Any, segmentId: str) -> None:
-    """Raise :class:`InputError` if a segment has no voxels of its own, but a surface."""
+    """Raise :class:`InputError` if a segment is stored as a surface instead of voxels."""
     if segmentationNode.GetBinaryLabelmapInternalRepresentation(segmentId) is None:
         segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
         cause = f"The segment {segment.GetName()} is a surface, not voxels."
-        remedy = "In Segmentations, under Representations, make the binary labelmap the source."
+        remedy = "In the module Segmentations, under Representations, make the binary labelmap the source."
         raise InputError(Problem(segmentationNode.GetName(), cause, remedy))
 
 
 def checkTransform(node: Any) -> None:
-    """Raise :class:`InputError` if a node is in a transform, which its voxels do not show."""
+    """Raise :class:`InputError` if a node is in a transform, which its voxels do not include."""
     if node.GetParentTransformNode() is not None:
         raise InputError(
             Problem(
                 node.GetName(),
                 "It is inside a transform that is not hardened.",
-                "In Data, move it out of the transform; what is not a case yet can also be hardened there.",
+                "In Data, move it out of the transform. If it is not a case yet, you can also harden it there.",
             )
         )
 
@@ -216,5 +234,5 @@ def _written(file: Path, write: Any) -> None:
         write()
     except (OSError, RuntimeError) as error:
         cause = f"{file.name} cannot be written into the study's folder."
-        remedy = "See that there is room on the disk and that the folder is yours to write to."
+        remedy = "Check the free disk space, and that you may write to the folder."
         raise InputError(Problem(file.parent.parent.name, cause, remedy)) from error

@@ -1,4 +1,4 @@
-"""Figures of the segment that is edited, for all who show them."""
+"""Reports the figures of the edited segment to all listeners."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class SegmentFollowing:
     Parameters
     ----------
     makeTimer
-        Makes a timer, ``qt.QTimer`` in Slicer; without one nothing can be followed.
+        Makes a timer, ``qt.QTimer`` in Slicer; without one, nothing can be followed.
     """
 
     def __init__(self, makeTimer: Callable[[], Any] | None) -> None:
@@ -26,7 +26,7 @@ class SegmentFollowing:
     def follow(
         self, listener: Listener, segmentationNode: Any, segmentId: str, volumeNode: Any, references: Callable[[], Any]
     ) -> None:
-        """Tell a listener the segment's figures now and after each change.
+        """Call a listener with the segment's figures now and after each change.
 
         Parameters
         ----------
@@ -36,21 +36,23 @@ class SegmentFollowing:
         Raises
         ------
         InputError
-            If there is no timer, and what ``references`` raises.
+            If there is no timer, or if ``references`` raises it.
         """
         if self._makeTimer is None:
-            raise InputError(Problem("Readouts", "Nothing is followed without a timer.", "Call measure instead."))
+            raise InputError(
+                Problem("Readouts", "A segment cannot be followed without a timer.", "Call measure instead.")
+            )
         if self._readouts is None:
             self._readouts = LiveReadouts(self._makeTimer)
         if listener not in self._listeners:
             self._readouts.addListener(listener)
             self._listeners.append(listener)
-        # If this fails, what was followed before must not go on being told as this segment's.
+        # Stop first: if the rest fails, the previous segment's figures must not be reported as this one's.
         self._readouts.stop()
         self._readouts.watch(segmentationNode, segmentId, volumeNode, references())
 
     def unfollow(self, listener: Listener) -> None:
-        """Tell this listener no more; with the last one, nothing is computed any more."""
+        """Stop calling this listener; without listeners, nothing is computed."""
         self._listeners = [one for one in self._listeners if one != listener]
         if self._readouts is not None:
             self._readouts.removeListener(listener)
@@ -58,6 +60,6 @@ class SegmentFollowing:
                 self._readouts.stop()
 
     def stop(self) -> None:
-        """Follow nothing."""
+        """Stop following."""
         if self._readouts is not None:
             self._readouts.stop()

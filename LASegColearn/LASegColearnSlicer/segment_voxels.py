@@ -1,4 +1,4 @@
-"""A segment's voxels on its scan's grid, fast enough for each stroke, and without a node added to the scene."""
+"""A segment's voxels on its scan's grid: fast enough for each stroke, without adding a node to the scene."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnSlicer.scene_export import checkInside, checkScan, checkTransform, checkVoxels, voxelVolume
 
-# Parts of a voxel by which a labelmap's grid may be off the scan's, as rounding in files makes it.
+# Allowed difference between a labelmap's grid and the scan's, in voxels, for rounding in files.
 _GRID_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
 class SegmentVoxels:
-    """A copy of a segment's voxels, for another thread as well.
+    """A copy of a segment's voxels, which another thread can use.
 
     Attributes
     ----------
@@ -27,11 +27,11 @@ class SegmentVoxels:
     start
         First voxel of the box, (k, j, i).
     shape
-        Of the scan, (k, j, i).
+        Shape of the scan, (k, j, i).
     spacing
-        Of the scan, in mm along k, j and i.
+        Spacing of the scan, in mm along k, j and i.
     sameGrid
-        Whether the labelmap has the scan's grid; if not, each voxel of the scan has the label nearest to it.
+        Whether the labelmap has the scan's grid; if not, each voxel of the scan has the nearest label.
     """
 
     mask: np.ndarray
@@ -41,7 +41,7 @@ class SegmentVoxels:
     sameGrid: bool
 
     def isSame(self, other: SegmentVoxels) -> bool:
-        """Whether these are the voxels of another copy."""
+        """Whether another copy has the same voxels."""
         return (self.start, self.shape, self.spacing, self.sameGrid) == (
             other.start,
             other.shape,
@@ -51,12 +51,12 @@ class SegmentVoxels:
 
 
 def segmentVoxels(segmentationNode: Any, segmentId: str, volumeNode: Any) -> SegmentVoxels:
-    """Copy a segment's voxels on the grid of its scan; an empty segment has none.
+    """Copy a segment's voxels on the grid of its scan; none for an empty segment.
 
     Raises
     ------
     InputError
-        If a node or the segment is not there, is in a transform, has no voxels but a surface, or lies outside of the
+        If a node or the segment is missing, is in a transform, is a surface instead of voxels, or lies outside of the
         scan.
     """
     checkScan(volumeNode)
@@ -65,7 +65,7 @@ def segmentVoxels(segmentationNode: Any, segmentId: str, volumeNode: Any) -> Seg
     checkTransform(segmentationNode)
     segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
     if segment is None:
-        cause = "The segment is not there any more."
+        cause = "The segment no longer exists."
         raise InputError(Problem(segmentationNode.GetName(), cause, "Choose another segment."))
     checkVoxels(segmentationNode, segmentId)
     labelmap = segmentationNode.GetBinaryLabelmapInternalRepresentation(segmentId)
@@ -73,7 +73,7 @@ def segmentVoxels(segmentationNode: Any, segmentId: str, volumeNode: Any) -> Seg
 
 
 def voxelsDigest(segmentationNode: Any) -> str:
-    """A number for the voxels of all segments of a node, the same wherever their arrays begin and end."""
+    """A digest of the voxels of all segments of a node, independent of the extents of their arrays."""
     digest = hashlib.sha256()
     segmentation = segmentationNode.GetSegmentation()
     for index in range(segmentation.GetNumberOfSegments()):
@@ -95,7 +95,7 @@ def voxelsDigest(segmentationNode: Any) -> str:
 
 
 def placedVoxelsDigest(segmentationNode: Any) -> str:
-    """As :func:`voxelsDigest`, and another number where they lie elsewhere, as after a transform that was hardened."""
+    """Like :func:`voxelsDigest`, but also depends on the position, which hardening a transform changes."""
     import vtk
 
     digest = hashlib.sha256(voxelsDigest(segmentationNode).encode())
@@ -134,7 +134,7 @@ def _onGrid(segmentationNode: Any, segmentId: str, labelmap: Any, volumeNode: An
 
 
 def _equal(labelmap: Any, value: int) -> np.ndarray:
-    """Where a labelmap, which several segments may share, has a value: a copy, boolean (k, j, i)."""
+    """Where a labelmap, which several segments may share, has this value: a boolean copy (k, j, i)."""
     from vtk.util.numpy_support import vtk_to_numpy
 
     shape = labelmap.GetDimensions()[::-1]
@@ -144,7 +144,7 @@ def _equal(labelmap: Any, value: int) -> np.ndarray:
 
 
 def _indexToIndex(labelmap: Any, volumeNode: Any) -> np.ndarray:
-    """From a labelmap's voxel (i, j, k) to the scan's, 4x4."""
+    """Matrix from a labelmap's voxel (i, j, k) to the scan's, 4x4."""
     import slicer
     import vtk
 
@@ -158,7 +158,7 @@ def _indexToIndex(labelmap: Any, volumeNode: Any) -> np.ndarray:
 def _resampled(labelmap: Any, value: int, toScan: np.ndarray, volumeNode: Any) -> tuple[np.ndarray, np.ndarray]:
     """First voxel and mask, (k, j, i), of the part of the scan that the labelmap's labels can reach.
 
-    As Slicer does when it exports a segment to a scan's grid, but only there.
+    Same result as Slicer's export of a segment to a scan's grid, but only for this part.
     """
     import slicer
     import vtk

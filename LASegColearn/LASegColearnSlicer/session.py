@@ -1,4 +1,4 @@
-"""What a person does with a study in Slicer, without a widget: cases, training, prediction, evaluation."""
+"""What a user can do with a study in Slicer, without widgets: cases, training, prediction, evaluation."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ from LASegColearnSlicer.teacher_opinion import USUAL_CUT, findOpinion, imageOf, 
 from LASegColearnSlicer.training_options import TrainingOptions
 from LASegColearnSlicer.training_progress import TrainingProgress, progressOf
 
-# A volume and, where it has a label, the segmentation and the segment's id.
+# A volume node, and the segmentation node and segment id of its label.
 LabeledScan = tuple[Any, Any, str]
-# A training that goes on from a model has less to learn than the one that made it.
+# Training an existing model further needs less time than training it from scratch.
 _RETRAINING_SHARE = 1 / 3
 
 
 class Session:
-    """A study and the engine at work on it. One verb of the engine runs at a time.
+    """A study and the engine that works on it. The engine runs one verb at a time.
 
     Parameters
     ----------
     scene
         The scene, ``slicer.mrmlScene`` in Slicer.
     loadVolume, loadSegmentation
-        From a file to a node.
+        Load a file as a node.
     makeTimer
-        Makes a timer that hands on the engine's events, ``qt.QTimer`` in Slicer; without one only ``wait=True`` does.
+        Makes a timer that passes on the engine's events, ``qt.QTimer`` in Slicer. Without one, only ``wait=True`` does.
     idle
         Called while waiting, so that Slicer stays responsive.
     """
@@ -71,7 +71,7 @@ class Session:
         self._loadSegmentation = loadSegmentation
         self._study: Study | None = None
         self._studyListeners: list[Callable[[], None]] = []
-        # Ids of the cases that the models of runs have learned from.
+        # By run folder: ids of the cases that its model has learned from.
         self._learned: dict[Path, set[str]] = {}
         self._runner = EngineRunner(scene.IsBatchProcessing, makeTimer, idle)
         self._following = SegmentFollowing(makeTimer)
@@ -90,14 +90,15 @@ class Session:
         return self._study is not None
 
     def openStudy(self, folder: Path | str) -> Study:
-        """Open the study in a folder, or make a new one there. Raises :class:`InputError` if that cannot be."""
+        """Open the study in a folder, or make a new one there. Raises :class:`InputError` if it cannot."""
         if self.isRunning and (self._study is None or Path(folder) != self._study.folder):
             raise InputError(Problem("Study", "A task of this study is still running.", "Cancel it or wait for it."))
         before, opened = self._study, Study.at(Path(folder).absolute())
-        # A copy of a study has its identity.
+        # A copy of a study has the same identity.
         isOther = before is None or (before.identity, before.folder) != (opened.identity, opened.folder)
         if before is not None and isOther:
-            # Scans and labels in the scene may become the other study's. What cannot be written stays in the scene.
+            # Save edited labels first: scene nodes may be added to the other study. What cannot be written stays in the
+            # scene.
             with suppress(InputError, OSError):
                 self.cases.refreshLabels()
         self._study = opened
@@ -106,21 +107,21 @@ class Session:
         return opened
 
     def closeStudy(self) -> None:
-        """Leave the study; what runs is stopped and can be resumed."""
+        """Close the study. Running work is stopped; a training can be resumed."""
         self.close()
         self._study = None
         self._tellOfStudy()
 
     def onStudyChanged(self, listener: Callable[[], None]) -> None:
-        """Call this from now on when another study was opened, from wherever, or the study was closed."""
+        """Register a listener that is called whenever another study was opened, or the study was closed."""
         self._studyListeners.append(listener)
 
     def onWorkChanged(self, listener: Callable[[], None]) -> None:
-        """Call a listener whenever the engine was started or has ended, whoever asked for it."""
+        """Register a listener that is called whenever the engine was started or has ended."""
         self._runner.onChanged(listener)
 
     def _tellOfStudy(self) -> None:
-        # What it has is of the study before.
+        # The old progress belongs to the previous study.
         self.progress = TrainingProgress()
         for listener in self._studyListeners:
             listener()
@@ -143,21 +144,21 @@ class Session:
         unlabeled: Iterable[Any] = (),
         validation: Iterable[LabeledScan] = (),
     ) -> Study:
-        """A study in this folder with these volumes of the scene; those that are in it already are left as they are.
+        """Make or open a study in this folder and add these volumes of the scene, unless they are already in it.
 
         Parameters
         ----------
         folder
             A new or empty folder, or a study's.
         labeled, validation
-            Volume node, segmentation node and segment id of each.
+            Volume node, segmentation node and segment id of each case.
         unlabeled
             Volume nodes.
 
         Raises
         ------
         InputError
-            Naming all volumes and segments that cannot be used.
+            Names all volumes and segments that cannot be used.
         """
         self.openStudy(folder)
         wanted: list[tuple[Any, Any, str | None, Any]] = [(*scan, "labeled") for scan in labeled]
@@ -181,7 +182,7 @@ class Session:
         Raises
         ------
         InputError
-            Naming the ones that cannot be used, after all others have been added.
+            Names the scans that cannot be used, after all others were added.
         """
         added: list[StudyCase] = []
         problems: list[Problem] = []
@@ -193,7 +194,9 @@ class Session:
         if problems:
             raise InputError(problems)
         if not added:
-            raise InputError(Problem("Scene", "There is no scan in it that is not in the study.", "Load scans first."))
+            raise InputError(
+                Problem("Scene", "Wanted scans that are not in the study yet, found none.", "Load scans first.")
+            )
         return added
 
     def train(
@@ -213,12 +216,12 @@ class Session:
         onEvent, onDone
             Called with each event of the engine, and once with the outcome, in the main thread.
         wait
-            Return only when it has ended, with the outcome; Slicer stays responsive meanwhile.
+            Wait until it has ended and return the outcome; Slicer stays responsive meanwhile.
 
         Raises
         ------
         InputError
-            For what can be seen to be wrong before the engine starts; what it finds itself is in the outcome.
+            For problems found before the engine starts; those that the engine finds are in the outcome.
         """
         self._checkReady()
         options = options or TrainingOptions()
@@ -249,23 +252,23 @@ class Session:
         onDone: OnDone | None = None,
         wait: bool = False,
     ) -> EngineOutcome | None:
-        """Go on from the current model with the labels as they are now, with its own settings; that model is kept.
+        """Train the current model further with its own settings and the latest labels; that model is kept.
 
-        Afterwards the two are compared on the validation cases. The new one is the current one then, unless it is
-        worse; :meth:`makeCurrent` chooses either. See :attr:`rounds`. Where the comparison is broken off the earlier
-        one stays, until :meth:`resume` has made up for it.
+        Afterwards, the two models are compared on the validation cases. The new one becomes current unless it is worse;
+        :meth:`makeCurrent` chooses either. See :attr:`rounds`. If the comparison is interrupted, the earlier model
+        stays current until :meth:`resume` has completed the comparison.
 
         Parameters
         ----------
         minutes, iterations
-            Length; by default a third of that of the model it goes on from, or as long where that was retrained itself.
+            Length; by default a third of the current model's training, or the same if that was a retraining.
         device, onEvent, onDone, wait
             As for :meth:`train`.
 
         Raises
         ------
         InputError
-            If there is no model to go on from, or its settings cannot be read.
+            If there is no current model, or its settings cannot be read.
         """
         self._checkReady()
         return self.train(
@@ -275,10 +278,10 @@ class Session:
     def retrainingOptions(
         self, minutes: float | None = None, iterations: int | None = None, device: str = "auto"
     ) -> TrainingOptions:
-        """How :meth:`retrain` trains. Raises :class:`InputError` as it does."""
+        """The options that :meth:`retrain` uses. Raises the same :class:`InputError`."""
         run = self.study.currentRun
         if run is None:
-            raise InputError(Problem("Retrain", "There is no model to go on from.", "Train first."))
+            raise InputError(Problem("Retrain", "There is no model to retrain.", "Train one first."))
         try:
             settings = Settings.read(run.settings)
             changed = dict(text.split("=", 1) for text in settings.changes())
@@ -296,13 +299,13 @@ class Session:
 
     @property
     def rounds(self) -> list[Round]:
-        """The trainings that left a model, the oldest first; those made elsewhere are left out."""
+        """The trainings that made a model, oldest first, without those made elsewhere."""
         found = [readRound(run) for run in self.study.runs if run.last_checkpoint.exists()]
         return [one for one in found if one is not None]
 
     @property
     def learnedFrom(self) -> set[str]:
-        """Ids of the predicted cases whose figures are of a model that has learned from their labels."""
+        """Ids of the cases that were predicted by a model that has learned from their labels."""
         models = {case.id: str(case.figures.get("run", "")) for case in self.study.cases if case.figures}
         runs = {name: self.study.folder / "runs" / name for name in set(models.values())}
         return {caseId for caseId, name in models.items() if caseId in self._learnedBy(runs[name])}
@@ -312,14 +315,17 @@ class Session:
         return any(caseId in trainedOn(run) for run in self.study.runs if run.last_checkpoint.exists())
 
     def _learnedBy(self, run: Path) -> set[str]:
-        # What has a model learns from no other cases any more. Nothing is read again but what could not be read.
+        # A finished model learns from no more cases, so the result is cached, unless nothing could be read.
         if not self._learned.get(run):
             self._learned[run] = learnedFrom(RunFolder(run))
         return self._learned[run]
 
     @property
     def unjudgedRun(self) -> RunFolder | None:
-        """The newest run whose model could be judged and was not, which :meth:`resume` does; first it trains on."""
+        """The newest run whose model can be judged but was not; None if a training has to be resumed first.
+
+        :meth:`resume` judges it.
+        """
         if self.study.resumableRun is not None:
             return None
         for run in reversed(self.study.runs):
@@ -329,17 +335,17 @@ class Session:
         return None
 
     def makeCurrent(self, run: str) -> None:
-        """Predict and go on with the model of this run, by its name. Raises :class:`InputError` if there is none."""
+        """Use the model of the run with this name from now on. Raises :class:`InputError` if there is none."""
         found = [known for known in self.study.runs if known.path.name == run and known.last_checkpoint.exists()]
         if not found:
-            raise InputError(Problem(run, "There is no model of this name.", "Choose one of the rounds."))
+            raise InputError(Problem(run, "There is no model with this name.", "Choose one of the rounds."))
         self.study.chooseRun(found[0])
 
     def useAsLabel(self, caseId: str, segmentationNode: Any, segmentId: str) -> StudyCase:
-        """Make a segment the label of a case and train on it from now on; a validation case stays one.
+        """Make a segment the label of a case and its role labeled; a validation case keeps its role.
 
-        A prediction that is right as it is can be given as well: it is copied, since the next one replaces it. When,
-        and from which model the segment was made, is kept with the case.
+        The segment can also be an unchanged prediction: it is copied, because the next prediction replaces it. The
+        time, and the model that the segment was made from, are stored with the case.
 
         Raises
         ------
@@ -347,15 +353,15 @@ class Session:
             If the segment cannot be used, or is another case's label or prediction, or the study was moved or changed
             by another Slicer.
         """
-        # Before a copy is made.
+        # Check before a copy is made.
         self.study.checkUnchanged()
         self.cases.readStates()
         self.display.releaseClones(caseId)
         if segmentationNode is not None and isOurs(segmentationNode):
             if segmentationNode is not self.display.teacherNode(caseId):
-                cause = f"The prediction {segmentationNode.GetName()} is that of another case."
+                cause = f"The prediction {segmentationNode.GetName()} belongs to another case."
                 raise InputError(Problem(caseId, cause, "Choose this case's own prediction or segmentation."))
-            # What is chosen, as it is now: it may have been painted into, or be older than the latest prediction.
+            # Copy the chosen node as it is: it may have been edited, or be older than the latest prediction.
             segmentationNode, segmentId = self._copy(caseId, segmentationNode, segmentId)
         self.cases.setLabel(caseId, segmentationNode, segmentId)
         if self.study.case(caseId).role not in ("labeled", "validation"):
@@ -403,7 +409,7 @@ class Session:
         return self._runner.awaited(wait)
 
     def networkMasks(self, caseId: str) -> dict[str, Any]:
-        """The latest prediction's masks on the scan's grid, read-only, bool (k, j, i), by network; the teacher's first.
+        """The latest prediction's masks by network, the teacher first; read-only, bool (k, j, i) on the scan's grid.
 
         Raises
         ------
@@ -420,12 +426,12 @@ class Session:
         onDone: OnDone | None = None,
         wait: bool = False,
     ) -> EngineOutcome | None:
-        """Go on with the last training that did not reach its end, or with the judging of its model.
+        """Resume the last training if it did not finish, or the evaluation of its model.
 
         Raises
         ------
         InputError
-            If there is neither.
+            If there is nothing to resume.
         """
         self._checkReady()
         run, unjudged = self.study.resumableRun, self.unjudgedRun
@@ -448,19 +454,19 @@ class Session:
         onDone: OnDone | None = None,
         wait: bool = False,
     ) -> EngineOutcome | None:
-        """Segment cases with the current model; where they have a label, the prediction is compared with it.
+        """Segment cases with the current model, and compare each prediction with the case's label if there is one.
 
         Parameters
         ----------
         caseIds
-            Cases; all if not given.
+            The cases; None: all.
         device, onEvent, onDone, wait
             As for :meth:`train`.
 
         Raises
         ------
         InputError
-            If there is no model yet or no such case.
+            If there is no model yet, or no such case.
         """
         self._checkReady()
         run = self._modelFor("Predict")
@@ -480,7 +486,7 @@ class Session:
         arguments += ["--volumes", "--overwrite", "--device", device]
 
         def present() -> dict[str, StudyCase]:
-            # A case may be taken out of the study meanwhile.
+            # A case may be removed from the study meanwhile.
             return {case.id: case for case in self.study.cases} if self.hasStudy else {}
 
         kept = FirstError()
@@ -513,7 +519,7 @@ class Session:
     def evaluate(
         self, *, onEvent: OnEvent | None = None, onDone: OnDone | None = None, wait: bool = False
     ) -> EngineOutcome | None:
-        """Compare all predictions with the labels there are: Dice, 95HD and ASD in mm, among the cases' figures."""
+        """Compare all predictions with the existing labels; add Dice, and 95HD and ASD in mm, to the cases' figures."""
         self._checkReady()
         self.cases.refreshLabels()
         chosen = [case.id for case in self.study.cases if case.label is not None and self.isPredicted(case.id)]
@@ -523,21 +529,21 @@ class Session:
         return self._runner.awaited(wait)
 
     def probe(self, device: str, onEvent: OnEvent, onDone: OnDone) -> EngineProcess:
-        """Ask a child process whether PyTorch works and what it would compute on; independent of what runs."""
+        """Ask a child process whether PyTorch works and which device it would use; also possible during other work."""
         return self._runner.probe(device, onEvent, onDone)
 
     def showPrediction(self, caseId: str, *, surface: bool = True) -> Any:
-        """The segmentation node of a case's latest prediction; loaded unless it is in the scene already.
+        """The segmentation node of a case's latest prediction; loaded unless it is already in the scene.
 
         Raises
         ------
         InputError
-            If it was not predicted, or its scan cannot be loaded.
+            If the case was not predicted, or its scan cannot be loaded.
         """
         return self._predictions.show(caseId, surface=surface)
 
     def doubtfulPlaces(self, caseId: str) -> list[tuple[float, float, float]]:
-        """Places (R, A, S in mm) of high uncertainty in a case's prediction, that of the largest region first.
+        """Places (R, A, S in mm) of high uncertainty in a case's prediction, one per region, largest region first.
 
         Raises
         ------
@@ -547,21 +553,21 @@ class Session:
         return self._predictions.doubtfulPlaces(caseId)
 
     def segmentToCorrect(self, caseId: str) -> tuple[Any, str]:
-        """Node and id of the segment in which a case is corrected: its label, or a copy of the teacher's segmentation.
+        """Node and id of the segment for correcting a case: its label, or a copy of the teacher's segmentation.
 
-        Of a case that was not predicted it is an empty one. What was begun is gone on with, so that no work is lost.
-        The case is then in progress.
+        The segment is empty if the case was not predicted. A correction that was started earlier is continued, so that
+        no work is lost. The state of the case becomes in progress, unless it was completed or flagged.
 
         Raises
         ------
         InputError
-            If a file of the case is gone.
+            If a file of the case is missing.
         """
         if self.study.case(caseId).label is not None:
             self.cases.loadLabel(caseId)
         begun = self.cases.correctedSegment(caseId)
         if begun is not None and self.isPredicted(caseId) and not voxelCount(*begun):
-            # It was to be outlined before there was a prediction.
+            # The empty segment was made before there was a prediction.
             self.cases.forgetCorrected(caseId)
             begun = None
         found = self.cases.labelSource(caseId) or begun
@@ -583,29 +589,34 @@ class Session:
         least: float | None = None,
         cut: float = USUAL_CUT,
     ) -> None:
-        """Take the teacher's opinion over into a segment, as the Segment Editor's effect Co-learning does.
+        """Copy the teacher's opinion into a segment, like the effect Co-learning of the Segment Editor.
 
-        Without the editor there is no undo, and its masks do not count.
+        Without the editor, there is no undo and no masking.
 
         Parameters
         ----------
         segmentationNode, segmentId
-            The segment to change, of a segmentation of one's own.
+            The segment to change; not a prediction.
         least
-            Only in voxels where the teacher's confidence, 0 to 1, is at least this; everywhere by default.
+            Change only voxels where the teacher's confidence, 0 to 1, is at least this; by default everywhere.
         cut
-            Probability above which a voxel counts as left atrium: below 0.5 the opinion is wider than the prediction,
-            above it is tighter.
+            Probability above which a voxel counts as left atrium: below 0.5 is wider than the prediction, above 0.5 is
+            tighter.
 
         Raises
         ------
         InputError
-            If there is no prediction, it does not lie on this segmentation, or it lacks what is asked for.
+            If there is no prediction, it does not fit this segmentation, or it has no uncertainty or probability for
+            these options.
         """
         volume = self.cases.load(caseId)
         opinion = findOpinion(self, volume, segmentationNode)
         if segmentationNode.GetSegmentation().GetSegment(segmentId) is None:
-            raise InputError(Problem(segmentationNode.GetName(), "It has no such segment.", "Choose one it has."))
+            raise InputError(
+                Problem(
+                    segmentationNode.GetName(), "The segmentation has no such segment.", "Choose one of its segments."
+                )
+            )
         takeInto(segmentationNode, segmentId, opinion, imageOf(volume), least=least, cut=cut)
         markModel(segmentationNode, segmentId, opinion.segmentationNode.GetAttribute(MODEL_ATTRIBUTE))
 
@@ -620,12 +631,14 @@ class Session:
         return readoutsOf(segmentationNode, segmentId, volumeNode, self._referencesFor(segmentationNode, volumeNode))
 
     def followSegment(self, listener: Listener, segmentationNode: Any, segmentId: str, volumeNode: Any) -> None:
-        """Tell a listener the figures of :meth:`measure` now and after each change; one segment is followed at a time.
+        """Call a listener with the figures of :meth:`measure` now and after each change.
+
+        Only one segment is followed at a time.
 
         Raises
         ------
         InputError
-            If the scan's prediction is damaged, or the segmentation is another case's.
+            If the scan's prediction is damaged, or the segmentation belongs to another case.
         """
         self._following.follow(
             listener,
@@ -636,20 +649,20 @@ class Session:
         )
 
     def unfollowSegment(self, listener: Listener) -> None:
-        """Tell this listener no more; with the last one, nothing is computed any more."""
+        """Stop calling this listener; without listeners, nothing is computed."""
         self._following.unfollow(listener)
 
     def _referencesFor(self, segmentationNode: Any, volumeNode: Any) -> dict[str, Any]:
-        """The networks' masks of a scan; none if it is no case, or was not predicted."""
+        """The networks' masks of a scan; empty if the scan is not a case, or was not predicted."""
         case = self.cases.caseOf(volumeNode) if self.hasStudy and volumeNode is not None else None
         if case is not None:
             self.cases.checkOwner(case.id, segmentationNode)
         return {} if case is None or not self.isPredicted(case.id) else self.networkMasks(case.id)
 
     def copyPrediction(self, caseId: str) -> tuple[Any, str]:
-        """Copy the teacher's segmentation of a case into a node of the person's own, and return node and segment id.
+        """Copy the teacher's segmentation of a case into a new node for editing; return node and segment id.
 
-        The copy is not a label until it is made one; which model it came from is among the segment's tags.
+        The copy is not a label yet. A tag of the segment names the model that made it.
 
         Raises
         ------
@@ -661,7 +674,7 @@ class Session:
 
     def _copy(self, caseId: str, teacher: Any, segmentId: str) -> tuple[Any, str]:
         if teacher.GetSegmentation().GetSegment(segmentId) is None:
-            raise InputError(Problem(teacher.GetName(), "No segment is chosen.", "Choose one it has."))
+            raise InputError(Problem(teacher.GetName(), "No segment is chosen.", "Choose one of its segments."))
         node = self._newSegmentation(caseId, "corrected")
         node.GetSegmentation().CopySegmentFromSegmentation(teacher.GetSegmentation(), segmentId)
         markModel(node, segmentId, teacher.GetAttribute(MODEL_ATTRIBUTE))
@@ -678,7 +691,7 @@ class Session:
         return node, segmentId
 
     def _newSegmentation(self, caseId: str, what: str) -> Any:
-        """A segmentation without segments, on the grid of the case's scan and below it in Data."""
+        """A segmentation without segments on the grid of the case's scan, under the scan in the subject hierarchy."""
         volume = self.cases.load(caseId)
         node = self._scene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{volume.GetName()} {what}")
         node.CreateDefaultDisplayNodes()
@@ -694,23 +707,23 @@ class Session:
 
     @property
     def canPause(self) -> bool:
-        """Whether what runs can be stopped and resumed later: a training that was not asked to stop yet."""
+        """Whether the running work can be paused: only a training that was not asked to stop yet."""
         return self._runner.canPause
 
     def pause(self) -> None:
-        """Ask a training to save and stop after its iteration; :meth:`resume` goes on. Nothing else can be paused."""
+        """Ask a training to save and stop after its iteration; :meth:`resume` continues. Nothing else can be paused."""
         self._runner.pause()
 
     def cancel(self) -> None:
-        """Ask the engine to save, and end it with all its children after three iterations' time, at least 3 s."""
+        """Ask the engine to save; end it and all its children after the time of three iterations, at least 3 s."""
         self._runner.cancel(self.progress.secondsAnIteration or 0.0)
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until the engine has ended or the time is over; returns whether it has ended."""
+        """Wait until the engine has ended or the time is over; return whether it has ended."""
         return self._runner.wait(seconds)
 
     def close(self) -> None:
-        """End what runs, and wait for that for less than 5 s; a training can be resumed. No segment is followed.
+        """Stop running work, waiting less than 5 s, and stop following a segment. A training can be resumed.
 
         A training whose iteration takes longer saves and ends by itself soon after.
         """
@@ -725,7 +738,7 @@ class Session:
             notify(onEvent, event)
 
         def done(outcome: EngineOutcome) -> None:
-            # One that was asked to stop in its last moment is done as well, with nothing to resume.
+            # A training that was asked to stop at the last moment may be complete, with nothing to resume.
             late = outcome.state is EngineState.STOPPED and reachedEnd(run)
             if outcome.state is not EngineState.FINISHED and not late:
                 self._runner.end(onDone, outcome)
@@ -733,9 +746,9 @@ class Session:
             outcome = EngineOutcome(EngineState.FINISHED, "", outcome.details)
             kept, validated = FirstError(), isToBeJudged(run)
             with kept:
-                # The new model is the one to predict with; where that can be judged, not before it was.
+                # The new model becomes current: immediately if it cannot be judged, otherwise only after judging.
                 self._prefer(*((self._rivalOf(run), run) if validated else (run, self._rivalOf(run))))
-            # Who wanted it to stop wants nothing else to be started.
+            # A user who pressed Pause or Cancel does not want an evaluation to start.
             if validated and not late:
                 self._judge(run, kept.changed(outcome), onEvent, onDone)
             else:
@@ -745,20 +758,20 @@ class Session:
         return self._runner.awaited(wait)
 
     def _rivalOf(self, run: RunFolder) -> RunFolder | None:
-        """The run whose model was the current one when this one was started, if it is still there."""
+        """The run whose model was current when this run was started, if it still exists."""
         known = readRound(run)
         name = None if known is None else known.against
         return next((r for r in self.study.runs if r.path.name == name and r.last_checkpoint.exists()), None)
 
     def _prefer(self, better: RunFolder | None, other: RunFolder | None) -> None:
-        """Make a model the current one in the other's place; where somebody has chosen a third that one stays."""
+        """Make one model current instead of the other; keep a third one that the user has chosen meanwhile."""
         if self.study.currentRun == other:
             self.study.chooseRun(None if better == self.study.runs[-1] else better)
 
     def _judge(
         self, run: RunFolder, trained: EngineOutcome | None, onEvent: OnEvent | None, onDone: OnDone | None
     ) -> None:
-        """Compare a new model with the one before on cases that neither was trained on; the worse is not current.
+        """Compare a new model with the previous one on cases that neither was trained on; the better becomes current.
 
         ``onDone`` gets the outcome of the training (``trained``), or of this evaluation if no training preceded it.
         """
@@ -782,7 +795,7 @@ class Session:
         def done(outcome: EngineOutcome) -> None:
             outcome = kept.changed(outcome)
             if outcome.state is EngineState.FAILED and trained is not None:
-                # The training itself is done and saved.
+                # The training itself succeeded and is saved.
                 self.progress.warnings.append(outcome.message)
                 with kept:
                     self._prefer(run, against)
@@ -806,7 +819,7 @@ class Session:
                 figures = {"dice": event["dice"], "hd95_mm": event["hd95"], "asd_mm": event["asd"]}
                 measured = next(case for case in chosen if case.id == event["case"])
                 present = next((case for case in self.study.cases if case.id == measured.id), None)
-                # A case may get another label meanwhile, or be taken out of the study.
+                # Meanwhile, the case may have another label, or be removed from the study.
                 if present is not None and (present.label, present.origin) == (measured.label, measured.origin):
                     with kept:
                         self.study.addFigures(measured.id, figures)
@@ -820,23 +833,24 @@ class Session:
         self._runner.start([*arguments, "--output", str(table), "--overwrite"], take, done, stopFile=None)
 
     def _temporaryCohort(self, verb: str, cohort: Cohort) -> Path:
-        # The folder may have gone since the verb before, which this one follows.
+        # The folder may have disappeared since the previous verb, which this one follows.
         self.study.checkUnchanged()
         path = self.study.folder / f"{verb}.json"
         save_cohort(cohort, path)
         return path
 
     def isPredicted(self, caseId: str) -> bool:
-        """Whether there is a prediction of the case; its segmentation is what the engine writes last."""
+        """Whether the case has a complete prediction: the engine writes the segmentation last."""
         return self._predictions.exists(caseId)
 
     def _modelFor(self, verb: str) -> RunFolder:
         run = self.study.currentRun
         if run is None:
-            raise InputError(Problem(verb, "There is no model yet.", "Train first."))
+            raise InputError(Problem(verb, "There is no model yet.", "Train one first."))
         return run
 
     def _checkReady(self) -> None:
         self._runner.checkIdle()
-        # Of a folder that was renamed or unplugged another would be made at its old place, and hours of work lie there.
+        # If the folder was renamed or its disk unplugged, the engine would create a new one at the old place, and hours
+        # of work would end up there.
         self.study.checkUnchanged()

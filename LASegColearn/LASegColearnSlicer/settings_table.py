@@ -17,16 +17,16 @@ _NOT_IN_TABLE = ("preset", "method", "minutes", "iterations")
 
 
 class SettingsTable:
-    """Shows a preset's settings, of which a person may change any.
+    """Shows a preset's settings, which the user can change.
 
     Parameters
     ----------
     table
         A QTableWidget with two columns.
     presetName
-        Returns the preset that is chosen.
+        Returns the name of the chosen preset.
     onChanged
-        Called when a person has changed a setting.
+        Called when the user has changed a setting.
     """
 
     def __init__(self, table: Any, presetName: Callable[[], str], onChanged: Callable[[], None]) -> None:
@@ -39,7 +39,7 @@ class SettingsTable:
         table.connect("cellChanged(int,int)", lambda row, column: self._cellChanged())
 
     def show(self, kept: str) -> None:
-        """Show the preset's settings, with the changes that :meth:`kept` has returned; those of another preset not."""
+        """Show the preset's settings with the changes from :meth:`kept`, unless they are for another preset."""
         values, texts = settingTexts(self._presetName()), settingHelp()
         changedPreset, changed = _readKept(kept)
         if changedPreset == self._presetName():
@@ -61,7 +61,7 @@ class SettingsTable:
         return {name: text for name, text in shown.items() if text.strip() != values.get(name)}
 
     def kept(self) -> str:
-        """What was changed, and of which preset, as a text to be kept with the scene."""
+        """The changes and their preset, as a text to store in the scene."""
         return json.dumps({"preset": self._presetName(), "changed": self.changed()})
 
     def _cellChanged(self) -> None:
@@ -70,7 +70,7 @@ class SettingsTable:
 
 
 def settingTexts(name: str) -> dict[str, str]:
-    """The settings of a preset as they are typed."""
+    """The settings of a preset as text, as the user would type them."""
     values = preset(name).to_dict()
     return {key: setting_text(value) for key, value in values.items() if key not in _NOT_IN_TABLE}
 
@@ -78,7 +78,7 @@ def settingTexts(name: str) -> dict[str, str]:
 def settingHelp() -> dict[str, str]:
     """What each setting does, from the documentation of the engine's settings."""
     texts: dict[str, str] = {}
-    # Python 3.13 removes the common indentation of docstrings itself.
+    # getdoc removes the common indentation, which Python 3.13 does by itself.
     documentation = inspect.getdoc(Settings) or ""
     for names, text in re.findall(r"^(\w[\w, ]*)\n((?:    .*\n?)+)", documentation, re.MULTILINE):
         texts |= {name.strip(): " ".join(text.split()) for name in names.split(",")}
@@ -86,7 +86,7 @@ def settingHelp() -> dict[str, str]:
 
 
 def _readKept(text: str) -> tuple[str, dict[str, str]]:
-    """The preset and what was changed of it; nothing where the scene has none, or one that another version wrote."""
+    """The preset and its changes; empty if the scene has none, or those of an incompatible version."""
     try:
         kept = json.loads(text)
         return kept["preset"], {key: value for key, value in kept["changed"].items() if isinstance(value, str)}

@@ -1,4 +1,4 @@
-"""Text from files, shown as it is."""
+"""Shows text from files literally."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from html import escape
 
 
 def asItIs(text: str) -> str:
-    """A tooltip's or message box's text, in which a name that looks like HTML is shown and nothing is fetched.
+    """Escape a text for a tooltip or message box, so that names that look like HTML are shown and fetch nothing.
 
-    Qt takes a text for HTML when something in it looks like a tag; labels are told otherwise by their text format,
-    tooltips and Slicer's message boxes cannot be.
+    Qt takes a text for HTML if it contains something like a tag. Labels can be set to plain text, tooltips and Slicer's
+    message boxes cannot.
     """
     if not any(sign in text for sign in "<&"):
         return text

@@ -1,4 +1,4 @@
-"""What a slice view shows of a gesture: the brush's outline, the stroke so far, the loop that is being drawn."""
+"""Shows a gesture in a slice view: the brush's outline, the stroke so far, or the loop being drawn."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from LASegColearnSlicer.teacher_opinion import matrixArray
 
 _LINE_COLOR = (1.0, 1.0, 0.0)
 _STROKE_COLOR = (0.0, 0.9, 1.0)
-# Of each disc; several lie over each other.
+# Opacity of each disc; several overlap.
 _STROKE_OPACITY = 0.1
 _CORNERS = 48
 
 
 class SliceFeedback:
-    """Two actors of one slice view, in its pixels; who makes this adds them to the view and takes them out again.
+    """Two actors of one slice view, in its pixels. The caller adds them to the view and removes them.
 
     Attributes
     ----------
@@ -60,13 +60,13 @@ class SliceFeedback:
         Parameters
         ----------
         sliceNode
-            Of the view.
+            Slice node of the view.
         place
-            Of the brush, x and y in pixels; None while the mouse is elsewhere.
+            Position of the brush, x and y in pixels; None while the mouse is elsewhere.
         radius
-            In mm.
+            Radius of the brush, in mm.
         stroke
-            Where it has been so far, in R, A, S and mm, one row a place.
+            Positions of the brush so far, in R, A, S and mm, one per row.
         """
         xyToRas = matrixArray(sliceNode.GetXYToRAS())
         pixels = radius / float(np.linalg.norm(xyToRas[:3, 0]))
@@ -78,7 +78,7 @@ class SliceFeedback:
         self._setStroke(_dense(stroke.reshape(-1, 3) @ toXy[:2, :3].T + toXy[:2, 3], pixels / 2))
 
     def showLoop(self, loop: Sequence[Sequence[float]]) -> None:
-        """Show a loop of places x, y in pixels, closed by a straight line."""
+        """Show a loop of points x, y in pixels, closed by a straight line."""
         self._setLines([*loop, loop[0]] if len(loop) > 1 else [])
 
     def _setLines(self, path: Any) -> None:
@@ -108,7 +108,7 @@ def _points(path: Any) -> Any:
 
 
 def _dense(path: np.ndarray, step: float) -> np.ndarray:
-    """The path with points in between, so that none is farther than a step from the one before."""
+    """The path with added points, so that no point is farther than a step from the previous one."""
     if len(path) < 2:
         return path
     parts = [path[:1]]

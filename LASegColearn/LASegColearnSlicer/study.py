@@ -1,4 +1,4 @@
-"""A study: the folder in which a clinician's cases, labels, models and predictions are kept from week to week."""
+"""A study: the folder that keeps a clinician's cases, labels, models and predictions between sessions."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ Role = Literal["labeled", "unlabeled", "validation", "left out"]
 State = Literal["not started", "in progress", "completed", "flagged", "predicted"]
 
 _FILE = "study.json"
-# Files that systems put into folders by themselves.
+# Files that operating systems create in folders.
 _OF_THE_SYSTEM = (".DS_Store", "desktop.ini", "Thumbs.db")
 _VERSION = 1
 _SECONDS_OF_PATIENCE = 0.5
 _LABELED_ROLES = ("labeled", "validation")
-# Figures of a prediction that are set against the case's label.
+# Figures that compare a prediction with the case's label.
 _AGAINST_LABEL = ("dice", "hd95_mm", "asd_mm")
 
 
 @dataclass(frozen=True)
 class LabelSource:
-    """Where a case's label is: a file, and the segment in it where it holds several."""
+    """Where a case's label is: a file, and the segment if the file has several."""
 
     file: Path
     segment: str | None = None
@@ -45,14 +45,14 @@ class LabelSource:
 
 @dataclass(frozen=True)
 class LabelOrigin:
-    """Where a label came from; not from whom.
+    """Where a label came from; not who made it.
 
     Attributes
     ----------
     when
-        Date and time it was made a label, local and to the second, ISO 8601.
+        When the segment became the label: local date and time to the second, ISO 8601.
     model
-        Name of the run whose prediction it was made from, None where it was drawn without one.
+        Name of the run whose prediction it was made from; None if it was drawn without one.
     """
 
     when: str
@@ -61,12 +61,12 @@ class LabelOrigin:
 
 @dataclass(frozen=True)
 class Suggested:
-    """What the model of a run asks to be annotated.
+    """A case that the model of a run suggests for annotation.
 
     Attributes
     ----------
     place
-        1 for the case that is asked for first.
+        1 for the case to annotate first.
     run
         Name of the run.
     reason
@@ -85,21 +85,21 @@ class StudyCase:
     Attributes
     ----------
     id
-        Names its files and stands in logs; never a patient's name.
+        Used in file names and logs; never a patient's name.
     name
-        What the panel shows; kept in the study's own file alone.
+        Name shown in the panel; stored only in the study's own file.
     scan
         The scan's file.
     role, state
-        What it is used for, and how far its label is.
+        What the case is used for, and the progress of its label.
     label
         Its label, if it has one.
     figures
-        The teacher's figures of it, as `figures.json` holds them; empty before it was predicted.
+        Figures of the teacher's prediction, as in `figures.json`; empty if not predicted yet.
     origin
-        Where its label came from, if it was made one in Slicer.
+        Where its label came from, if it was made in Slicer.
     suggested
-        Its place in the order of annotation; None for a labeled case, or before anyone asked for the order.
+        Its place in the suggested order of annotation; None for a labeled case or if none was suggested yet.
     """
 
     id: str
@@ -114,15 +114,15 @@ class StudyCase:
 
 
 class Study:
-    """The cases and runs of a study's folder; every change is written at once, whole or not at all.
+    """The cases and runs of a study's folder. Every change is written immediately, completely or not at all.
 
     ```
     study/
-      study.json      cohort.json (written for each training, the roles' ledger beside it)
-      scans/          exported from the scene; scans that are files already stay where they are
+      study.json      cohort.json (written for each training; the ledger of roles is next to it)
+      scans/          exported from the scene; scans that already are files stay where they are
       labels/         exported from the scene; earlier ones in labels/earlier
-      runs/001 ...    a run folder of the engine for each training
-      predictions/    one folder a case
+      runs/001 ...    one run folder of the engine per training
+      predictions/    one folder per case
     ```
 
     Use :meth:`at`, which opens a study or makes a new one.
@@ -138,15 +138,15 @@ class Study:
         givenRun: int = 0,
     ) -> None:
         self.folder = folder
-        # Tells this study's nodes in a scene from those of another; stays the same when the folder is moved.
+        # Distinguishes this study's nodes in a scene from those of other studies. Moving the folder does not change it.
         self.identity = identity
         self._cases = cases
         self._currentRun = currentRun
-        # The largest number that a case was given, also of those that were removed: a scene may still name them.
+        # The largest case number so far, including removed cases: a scene may still refer to them.
         self._given = given
-        # The same of the runs.
+        # The same for runs.
         self._givenRun = givenRun
-        # What the study's file holds as far as this study knows; None before it was written.
+        # The content of the study's file when it was last read or written here; None before the first write.
         self._written: str | None = None
 
     @classmethod
@@ -156,7 +156,7 @@ class Study:
         Raises
         ------
         InputError
-            If the folder cannot be written to, holds other things, or a study that is damaged or of a newer version.
+            If the folder cannot be written to, or contains other files or a damaged or newer study.
         """
         file = folder / _FILE
         if file.exists():
@@ -170,14 +170,14 @@ class Study:
         return study
 
     def checkUnchanged(self) -> None:
-        """Refuse to go on with a study that was moved, or changed by another Slicer, since it was read.
+        """Raise an error if the study was moved, or changed by another Slicer, since it was read.
 
-        The study calls this before each change of its own. Call it before writing other files into the study folder.
+        The study calls this before each of its own changes. Call it before writing other files into the study folder.
 
         Raises
         ------
         InputError
-            If the study's file is not there any more, cannot be read now, or holds something else.
+            If the study's file is missing, cannot be read, or has different content.
         """
         if self._written is None:
             return
@@ -186,73 +186,73 @@ class Study:
             cause = "The study's folder was not found."
             raise InputError(Problem(self.folder.name, cause, "Move it back, or choose its new location."))
         if found != self._written:
-            cause = "The study was changed by another Slicer meanwhile, whose changes would be lost."
-            raise InputError(Problem(self.folder.name, cause, "Choose its folder again to read it anew."))
+            cause = "The study was changed by another Slicer, whose changes would be lost."
+            raise InputError(Problem(self.folder.name, cause, "Choose its folder again to reload it."))
 
     @property
     def cases(self) -> tuple[StudyCase, ...]:
         return tuple(self._cases.values())
 
     def case(self, caseId: str) -> StudyCase:
-        """The case of this id. Raises KeyError if there is none."""
+        """The case with this id. Raises KeyError if there is none."""
         return self._cases[caseId]
 
     def addScan(
         self, scan: Path, name: str | None = None, label: LabelSource | None = None, caseId: str | None = None
     ) -> StudyCase:
-        """Add a scan under an id of its own; one with a label is labeled, others are not.
+        """Add a scan as a new case: labeled if it has a label, otherwise unlabeled.
 
         Parameters
         ----------
         caseId
-            What :attr:`nextId` was before the scan was written into the study.
+            The value of :attr:`nextId` before the scan was written into the study.
 
         Raises
         ------
         InputError
-            If the scan is in the study already.
+            If the scan is already in the study.
         """
         with self._saved():
             return self._put(scan, name, "unlabeled" if label is None else "labeled", label, caseId)
 
     def addFolder(self, folder: Path) -> list[StudyCase]:
-        """Add the scans of a folder: as a dataset where it is one (MSD, nnU-Net), else every scan in it, unlabeled.
+        """Add the scans of a folder: a dataset (MSD, nnU-Net) with its roles, otherwise every scan as unlabeled.
 
         Raises
         ------
         InputError
-            If there is no scan in it, or the dataset's description is wrong.
+            If the folder has no scan, or the dataset's description is wrong.
         """
         isDataset = (folder / "dataset.json").exists() or (folder / "imagesTr").is_dir()
         return self._addCohort(import_cohort(folder) if isDataset else cohort_from_folders([folder]))
 
     def addCohortFile(self, file: Path) -> list[StudyCase]:
-        """Add the cases of a cohort file or a MONAI datalist. Raises :class:`InputError` with all that is wrong."""
+        """Add the cases of a cohort file or a MONAI datalist. Raises :class:`InputError` with all problems."""
         return self._addCohort(import_cohort(file))
 
     def remove(self, caseId: str) -> None:
-        """Take a case out of the study; no file is deleted."""
+        """Remove a case from the study; no file is deleted."""
         with self._saved():
             del self._cases[caseId]
 
     def setRole(self, caseId: str, role: Role) -> None:
-        """Use a case for something else.
+        """Change the role of a case.
 
         Raises
         ------
         InputError
-            If it would be labeled or for validation without a label.
+            If the role is labeled or validation and the case has no label.
         """
         case = self.case(caseId)
         if role in _LABELED_ROLES and case.label is None:
             cause = f"Wanted a label for the role {role}, found none."
-            raise InputError(Problem(case.id, cause, "Outline the left atrium in it, or choose another role."))
+            raise InputError(Problem(case.id, cause, "Outline its left atrium, or choose another role."))
         self._change(caseId, role=role)
 
     def setLabel(self, caseId: str, label: LabelSource | None, model: str | None = None) -> None:
-        """Give a case a label, or take it away; without one it cannot stay labeled or for validation.
+        """Set or remove the label of a case. Without a label, it cannot keep the role labeled or validation.
 
-        Figures that set its prediction against the label before are dropped.
+        Figures that compare its prediction with the previous label are dropped.
 
         Parameters
         ----------
@@ -272,22 +272,22 @@ class Study:
         self._change(caseId, state=state)
 
     def setFigures(self, caseId: str, figures: dict[str, Any]) -> None:
-        """Keep the teacher's figures; a case that nobody has worked on is then predicted."""
+        """Store the teacher's figures; a case in the state not started becomes predicted."""
         state = "predicted" if self.case(caseId).state == "not started" else self.case(caseId).state
         self._change(caseId, figures=dict(figures), state=state)
 
     def addFigures(self, caseId: str, figures: dict[str, Any]) -> None:
-        """Keep more figures of a prediction, beside those that are there."""
+        """Add figures to those that a prediction already has."""
         self._change(caseId, figures={**self.case(caseId).figures, **figures})
 
     def setSuggestions(self, run: str, reasons: Mapping[str, str]) -> None:
-        """Keep in which order a run's model asks for cases, and why; earlier suggestions are forgotten."""
+        """Store the order in which a run's model suggests cases, and why; replaces earlier suggestions."""
         places = {caseId: Suggested(place, run, reason) for place, (caseId, reason) in enumerate(reasons.items(), 1)}
         with self._saved():
             self._cases = {case.id: replace(case, suggested=places.get(case.id)) for case in self.cases}
 
     def writeCohort(self) -> Path:
-        """Write the cohort file of the cases as they are now; always in the same place, beside the roles' ledger.
+        """Write the cohort file of the current cases, always to the same place, next to the ledger of roles.
 
         Raises
         ------
@@ -301,7 +301,7 @@ class Study:
 
     @property
     def cohort(self) -> Cohort:
-        """The cases as they are now, as the engine takes them; without those that are left out."""
+        """The current cases in the engine's format, without those that are left out."""
 
         def members(role: Role) -> tuple[Case, ...]:
             return tuple(_engineCase(case) for case in self.cases if case.role == role)
@@ -315,26 +315,26 @@ class Study:
         return [RunFolder(path) for path in folders]
 
     def newRun(self) -> RunFolder:
-        """A folder for the next run, which does not exist yet."""
+        """The folder for the next run; it does not exist yet."""
         numbers = [int(run.path.name) for run in self.runs if run.path.name.isdecimal()]
         return RunFolder(self.folder / "runs" / f"{max([self._givenRun, *numbers]) + 1:03}")
 
     def noteRun(self, run: RunFolder) -> None:
-        """Never give this run's number again, not even when its folder is deleted: labels and predictions name it."""
+        """Never use this run's number again, even if its folder is deleted: labels and predictions refer to it."""
         with self._saved():
             self._givenRun = max(self._givenRun, int(run.path.name))
 
     @property
     def resumableRun(self) -> RunFolder | None:
-        """The last run with a checkpoint, if it did not reach its end."""
+        """The last run with a checkpoint, if it did not finish."""
         runs = self._usable
         return runs[-1] if runs and not reachedEnd(runs[-1]) else None
 
     @property
     def currentRun(self) -> RunFolder | None:
-        """The run whose model predicts: the one that was chosen, else the last that reached its end, else the last.
+        """The run whose model predicts: the chosen one, otherwise the last that finished, otherwise the last.
 
-        A training that was broken off must not take the place of a model that is done.
+        An interrupted training must not replace a finished model.
         """
         usable = self._usable
         chosen = [run for run in usable if run.path.name == self._currentRun]
@@ -373,12 +373,12 @@ class Study:
     def _put(
         self, scan: Path, name: str | None, role: Role, label: LabelSource | None, caseId: str | None = None
     ) -> StudyCase:
-        """A new case, for the caller to save."""
+        """Add a new case without saving; the caller saves."""
         scan = scan.absolute()
         for other in self.cases:
             if other.scan == scan:
-                cause = f"Wanted each scan once, found it in the study already: {scan.name}."
-                raise InputError(Problem(other.id, cause, "Use the case that is there."))
+                cause = f"Wanted each scan once, found {scan.name} in the study already."
+                raise InputError(Problem(other.id, cause, "Use the existing case."))
         state: State = "not started" if label is None else "completed"
         case = StudyCase(caseId or self.nextId, name or stem(scan), scan, role, state, label)
         self._given = max(self._given, _numberOf(case.id))
@@ -388,8 +388,8 @@ class Study:
     @property
     def nextId(self) -> str:
         """The id that the next case gets."""
-        # Never one that was given before: what was predicted for a removed case must not be taken for another's. Early
-        # studies do not keep the largest one.
+        # Never reuse an id: a removed case's prediction must not be taken for another's. Early studies do not store
+        # the largest number.
         files = (path.name for folder in ("scans", "labels", "predictions") for path in self._files(folder))
         numbers = [_numberOf(name) for name in (*self._cases, *files)]
         return f"case_{max([self._given, *numbers]) + 1:03}"
@@ -404,7 +404,7 @@ class Study:
 
     @contextmanager
     def _saved(self) -> Iterator[None]:
-        """Save what is changed within; if that fails nothing has changed."""
+        """Save the changes made in the block; if that fails, undo them."""
         before = dict(self._cases), self._currentRun, self._given, self._givenRun
         try:
             yield
@@ -428,19 +428,21 @@ class Study:
             write_text_atomically(self.folder / _FILE, text)
         except OSError as error:
             cause = f"The study's folder cannot be written to ({error.strerror})."
-            raise InputError(Problem(self.folder.name, cause, "Make room, or choose a folder of your own.")) from error
+            raise InputError(
+                Problem(self.folder.name, cause, "Free disk space, or choose a folder that you can write to.")
+            ) from error
         except UnicodeEncodeError as error:
             raise InputError([problem for case in self.cases for problem in _unwritableNames(case)]) from error
         self._written = text
 
     def _inFile(self) -> str | None:
-        """What the study's file holds; None if it is not there. Raises :class:`InputError` if it cannot be read now."""
+        """Content of the study's file; None if it is missing. Raises :class:`InputError` if it cannot be read."""
         try:
             return _textOf(self.folder / _FILE)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError:
-            # No text any more, so not what was written.
+            # It is no longer text, so it differs from what was written.
             return ""
 
     def _plain(self, case: StudyCase) -> dict[str, Any]:
@@ -451,7 +453,7 @@ class Study:
         return content
 
     def _stored(self, path: Path) -> str:
-        """Relative for what lies in the study, so that it can be moved."""
+        """A path as stored in the file: relative inside the study, so that the study can be moved."""
         if path.is_relative_to(self.folder.absolute()):
             return path.relative_to(self.folder.absolute()).as_posix()
         return str(path)
@@ -464,12 +466,12 @@ class Study:
             if content["version"] > _VERSION:
                 raise InputError(
                     Problem(
-                        folder.name, "A newer version of LASegColearn has made this study.", "Update the extension."
+                        folder.name, "This study was made by a newer version of LASegColearn.", "Update the extension."
                     )
                 )
             names = Counter(_fileName(entry["scan"]) for entry in content["cases"])
             cases = {entry["id"]: _case(entry, folder, names) for entry in content["cases"]}
-            # Studies of the first version do not say which numbers were given.
+            # Studies of the first version do not store which numbers were used.
             given, givenRun = (int(content.get(name, 0)) for name in ("given", "given_run"))
             study = cls(folder, str(content["identity"]), cases, content["current_run"], given, givenRun)
             study._written = text
@@ -481,32 +483,32 @@ class Study:
 
 
 def _textOf(file: Path) -> str:
-    """What a study's file holds.
+    """Content of a study's file.
 
     Raises
     ------
     FileNotFoundError, NotADirectoryError
-        If it is not there.
+        If it is missing.
     ValueError
-        If it is no text.
+        If it is not text.
     InputError
-        If it cannot be read now.
+        If it cannot be read at the moment.
     """
     try:
-        # Who waits is in front of the panel.
+        # Only a short time, because the user is waiting at the panel.
         return patiently(partial(file.read_text, encoding="utf-8"), _SECONDS_OF_PATIENCE)
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
         cause = f"The study's file cannot be read now ({error.strerror})."
-        remedy = "Close the program that holds it, or connect its disk again, then try once more."
+        remedy = "Close the program that uses it, or reconnect its disk, then try again."
         raise InputError(Problem(file.parent.name, cause, remedy)) from error
 
 
 def _case(entry: dict[str, Any], folder: Path, names: Mapping[str, int]) -> StudyCase:
     if entry["role"] not in get_args(Role) or entry["state"] not in get_args(State):
         raise ValueError(f"Unknown role or state: {entry['role']}, {entry['state']}.")
-    # An id names folders: one from elsewhere must not lead out of the study.
+    # Ids are used as folder names: an id in a foreign file must not lead outside the study.
     if any(id_problems([entry["id"]], "")):
         raise ValueError("An id that cannot be a folder's name.")
     label = entry["label"]
@@ -525,18 +527,18 @@ def _case(entry: dict[str, Any], folder: Path, names: Mapping[str, int]) -> Stud
 
 
 def _numberOf(name: str) -> int:
-    """Of a case's id, or of a file that is named after it; 0 where there is none."""
+    """Number in a case's id, or in the name of a file named after it; 0 if there is none."""
     digits = name.partition(".")[0].removeprefix("case_")
     return int(digits) if digits.isdecimal() else 0
 
 
 def _unwritableNames(case: StudyCase) -> Iterator[Problem]:
-    """What is wrong with names that are not text, as a file's can be on Linux."""
+    """Problems for names that are not valid text, which file names on Linux can be."""
     files = (case.scan,) if case.label is None else (case.scan, case.label.file)
     for name in dict.fromkeys((*(part for file in files for part in file.parts), case.name)):
         shown = name.encode("utf-8", "replace").decode("utf-8")
         if shown != name:
-            cause = f"The name {shown} has characters that are no text (here ?), so the study cannot keep it."
+            cause = f"The name {shown} has invalid characters (shown as ?), so the study cannot store it."
             yield Problem(case.id, cause, "Rename the file or folder, then add it again.")
 
 
@@ -545,9 +547,9 @@ def _located(stored: str, folder: Path) -> Path:
 
 
 def _locatedScan(stored: str, folder: Path, names: Mapping[str, int]) -> Path:
-    """Where a scan is: on another computer, or another disk, perhaps in the study's folder of scans.
+    """Where a scan is; if its file is missing, as on another computer, perhaps in the study's folder scans.
 
-    There by its name, which must be that of no other case's scan, nor such as the study gives to its own files.
+    It is found there by its name, unless another case's scan has the same name or the study gives such names itself.
     """
     scan, name = _located(stored, folder), _fileName(stored)
     copied = folder.absolute() / "scans" / name
@@ -556,7 +558,7 @@ def _locatedScan(stored: str, folder: Path, names: Mapping[str, int]) -> Path:
 
 
 def _fileName(stored: str) -> str:
-    """The name of a file by its path as this computer, or one with Windows, has written it."""
+    """File name in a path that was written on this computer or on Windows."""
     return PureWindowsPath(stored).name
 
 
@@ -566,7 +568,7 @@ def _engineCase(case: StudyCase) -> Case:
 
 
 def reachedEnd(run: RunFolder) -> bool:
-    """Whether the run's last word was that it is complete."""
+    """Whether the last events of the run say that it is complete."""
     if not run.events.exists():
         return False
     known = run.events.stat()

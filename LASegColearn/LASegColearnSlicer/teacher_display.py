@@ -1,4 +1,4 @@
-"""How the teacher's opinion is shown while a segment is edited: its outline, and a preview of what would be taken."""
+"""Shows the teacher's opinion while a segment is edited: its outline, and a preview of accepting it."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import numpy as np
 
 from LASegColearnSlicer.teacher_opinion import arrayOf
 
-# The one that differs most from the edited segment's is taken.
+# The color that differs most from the edited segment's is used.
 _COLORS = ((0.0, 0.9, 1.0), (1.0, 0.9, 0.0), (1.0, 0.2, 0.9))
 _OPACITY = 0.45
 _PREVIEW_NAME = "Co-learning preview"
-# How the teacher's segment was shown before, which a scene that is saved meanwhile keeps.
+# How the teacher's segment was shown before. An attribute, so that a scene saved meanwhile keeps it.
 _BEFORE_ATTRIBUTE = "LASegColearn.shownBefore"
 _OF_NODE = ("Visibility", "Visibility2D", "Visibility3D", "Visibility2DFill", "Visibility2DOutline")
 _OF_SEGMENT = ("SegmentVisibility", "SegmentVisibility2DOutline")
 
 
 class TeacherOutline:
-    """Shows the teacher's segment as an outline, and shows it again as it was shown before.
+    """Shows the teacher's segment as an outline, and restores its previous look afterwards.
 
     Parameters
     ----------
     segmentationNode, segmentId
         The teacher's segment.
     beside
-        Color of the segment it is compared with; red, green and blue, 0 to 1.
+        Color of the edited segment; red, green and blue, 0 to 1.
     """
 
-    # Display nodes of those that are shown now.
+    # Display nodes of all outlines that are shown now.
     _shown: ClassVar[list[Any]] = []
 
     def __init__(self, segmentationNode: Any, segmentId: str, beside: Sequence[float]) -> None:
@@ -39,13 +39,13 @@ class TeacherOutline:
         self._node = segmentationNode
         self._segmentId = segmentId
         display = self._display = segmentationNode.GetDisplayNode()
-        # Of a scene that was saved with the outline; as it is shown now nobody has chosen.
+        # If the scene was saved with the outline, the user did not choose the current look.
         self._before = _keptLook(display) or _look(display, segmentId)
         display.SetAttribute(_BEFORE_ATTRIBUTE, json.dumps(self._before))
         self._shown.append(display)
         display.SetVisibility(True)
         display.SetVisibility2D(True)
-        # Who had hidden it does not want its surface now.
+        # If the user had hidden it, do not show its surface now.
         display.SetVisibility3D(bool(self._before["Visibility"] and self._before["Visibility3D"]))
         display.SetVisibility2DFill(False)
         display.SetVisibility2DOutline(True)
@@ -54,12 +54,12 @@ class TeacherOutline:
         self.setBeside(beside)
 
     def setBeside(self, color: Sequence[float]) -> None:
-        """Choose the outline's color for being compared with this one."""
+        """Choose an outline color that differs from this color."""
         far = max(_COLORS, key=lambda own: sum((a - b) ** 2 for a, b in zip(own, color, strict=True)))
         self._display.SetSegmentOverrideColor(self._segmentId, *far)
 
     def restore(self) -> None:
-        """Show it as before; a node that is gone is left alone."""
+        """Restore the previous look; does nothing if the node is no longer in the scene."""
         if self._display in self._shown:
             self._shown.remove(self._display)
         if self._node.GetScene() is not None:
@@ -67,7 +67,7 @@ class TeacherOutline:
 
     @classmethod
     def restoreSaved(cls, scene: Any) -> None:
-        """Show those of a scene as before that was saved with an outline which nobody has asked for since."""
+        """Restore the look of segments in a scene that was saved with an outline, unless the outline is shown now."""
         for index in range(scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")):
             display = scene.GetNthNodeByClass(index, "vtkMRMLSegmentationNode").GetDisplayNode()
             kept = None if display is None else _keptLook(display)
@@ -86,7 +86,7 @@ def _look(display: Any, segmentId: str) -> dict[str, Any]:
 
 
 def _keptLook(display: Any) -> dict[str, Any] | None:
-    """What :func:`_look` found before; None where there is nothing or, in a scene from elsewhere, something else."""
+    """The look stored before; None if there is none, or if a scene from elsewhere has an invalid one."""
     try:
         kept = json.loads(display.GetAttribute(_BEFORE_ATTRIBUTE) or "null")
         known = {**dict.fromkeys((*_OF_NODE, *_OF_SEGMENT), 1), "segment": "", "color": [0.0, 0.0, 0.0]}
@@ -106,7 +106,7 @@ def _setLook(display: Any, look: dict[str, Any]) -> None:
 
 
 class Preview:
-    """A translucent segment in a node of its own, which is neither listed, nor edited, nor saved.
+    """A translucent segment in a separate node, which is not listed, edited or saved.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ class Preview:
         return self._node if self._node is not None and self._node.GetScene() is not None else None
 
     def show(self, image: Any, voxels: np.ndarray, color: Sequence[float]) -> None:
-        """Show these voxels, boolean (k, j, i), on the grid of an oriented image; what was shown before is replaced."""
+        """Show these voxels, boolean (k, j, i), on the grid of an oriented image, replacing an earlier preview."""
         import slicer
 
         shown = slicer.vtkOrientedImageData()
@@ -136,7 +136,7 @@ class Preview:
         )
 
     def remove(self) -> None:
-        """Take it out of the scene."""
+        """Remove the preview from the scene."""
         node, self._node = self.node, None
         if node is not None:
             for gone in (node.GetDisplayNode(), node):
@@ -146,7 +146,7 @@ class Preview:
         node = self._scene.CreateNodeByClass("vtkMRMLSegmentationNode")
         node.UnRegister(None)
         node.SetName(_PREVIEW_NAME)
-        # Before it is added: the lists of nodes look at it then.
+        # Set before the node is added, because node lists check it then.
         node.SetHideFromEditors(True)
         node.SetSaveWithScene(False)
         node = self._scene.AddNode(node)

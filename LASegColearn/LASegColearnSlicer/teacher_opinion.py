@@ -1,4 +1,4 @@
-"""The teacher's opinion of a case on the grid that is being edited, and the regions in which it is taken. No Qt."""
+"""The teacher's opinion of a case on the edited grid, and the regions in which it is accepted. No Qt."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from LASegColearnLib.errors import InputError, Problem
 from LASegColearnSlicer.results import PREDICTION_ATTRIBUTE, isOurs
 
 MODULE_TITLE = "Left Atrium Co-Learning"
-# The probability that a prediction's segment is cut at.
+# The probability threshold of a prediction's segment.
 USUAL_CUT = 0.5
-# Of float32: a confidence of 0.7 counts as 0.7.
+# For rounding of float32, so that a confidence of 0.7 counts as 0.7.
 _TOLERANCE = 1e-6
-# A segmentation that holds less than this of the teacher's voxels belongs to another scan.
+# A segmentation that contains a smaller share of the teacher's voxels belongs to another scan.
 _LEAST_HELD = 0.5
-# A drawn loop is rasterized this much finer than the view's pixels.
+# A drawn loop is rasterized with this many pixels per pixel of the view.
 _FINER = 4
-# Of a brush's radius: by less than this a stroke's points are not told apart.
+# Points of a stroke that are closer than this share of the brush's radius are merged.
 _THINNED = 0.05
 _LAYERS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is to be added to a segment, and what is to be taken from it; boolean arrays (k, j, i)."""
+    """Voxels to add to a segment, and voxels to remove from it; boolean arrays (k, j, i)."""
 
     add: np.ndarray
     remove: np.ndarray
 
 
 class TeacherOpinion:
-    """Inside or outside, and how surely, in each voxel of a case.
+    """Whether each voxel of a case is inside or outside, and with which confidence.
 
     Parameters
     ----------
@@ -45,12 +45,12 @@ class TeacherOpinion:
     segmentationNode
         The teacher's segmentation, with one segment.
     uncertaintyNode
-        0 (certain) to 1 in each voxel of the scan; None if the prediction came without.
+        0 (certain) to 1 in each voxel of the scan; None if the prediction has no uncertainty.
     study
-        Identity of the study that the case is of.
+        Identity of the case's study.
     probabilityFile
-        Of the teacher's probability, 0 to 1 in each voxel of the scan, which is read when it is asked for; None if the
-        prediction came without.
+        File with the teacher's probability, 0 to 1 in each voxel of the scan, read only when needed; None if the
+        prediction has no probability.
     """
 
     def __init__(
@@ -71,21 +71,21 @@ class TeacherOpinion:
         self.segmentationNode = segmentationNode
         self.uncertaintyNode = uncertaintyNode
         self.segmentId = str(segmentationNode.GetSegmentation().GetNthSegmentID(0))
-        # By which it is told from that of an earlier or later prediction.
+        # Distinguishes it from the opinions of other predictions of the case.
         self.prediction = segmentationNode.GetAttribute(PREDICTION_ATTRIBUTE) or ""
         self._key: tuple[Any, ...] = ()
         self._inside = np.zeros(0, bool)
         self._confidence: np.ndarray | None = None
 
     def isNewest(self, logic: Any) -> bool:
-        """Whether it is that of the newest prediction, still in the scene, of a case of the study that is open."""
+        """Whether it shows the newest prediction of a case of the open study and is still in the scene."""
         nodes = (self.segmentationNode, self.uncertaintyNode)
         if any(node is not None and (node.GetScene() is None or node.GetParentTransformNode()) for node in nodes):
             return False
         segment = self.segmentationNode.GetSegmentation().GetSegment(self.segmentId)
         if segment is None or segment.GetRepresentation("Binary labelmap") is None:
             return False
-        # Another study's case may have the same id.
+        # A case of another study may have the same id.
         if not logic.hasStudy or logic.study.identity != self.study:
             return False
         if all(case.id != self.caseId for case in logic.study.cases):
@@ -94,7 +94,7 @@ class TeacherOpinion:
 
     @property
     def hasProbability(self) -> bool:
-        """Whether it can be cut at another probability."""
+        """Whether another probability threshold can be used."""
         return self._probabilityFile is not None
 
     def inside(self, image: Any, cut: float = USUAL_CUT) -> np.ndarray:
@@ -105,14 +105,14 @@ class TeacherOpinion:
         image
             The grid.
         cut
-            Where the teacher's probability is above this: below 0.5 the prediction and what is connected with it, above
-            0.5 the largest part of the prediction that is left.
+            Probability threshold. Below 0.5, the result is the prediction and what is connected to it; above 0.5, the
+            largest remaining part of the prediction.
 
         Raises
         ------
         InputError
-            If `cut` is not between 0 and 1; or it is not 0.5 and the prediction came without probability, its file is
-            damaged, or nothing is above.
+            If `cut` is not between 0 and 1. If it is not 0.5: also if the prediction has no probability, its file is
+            damaged, or no voxel is above the threshold.
         """
         self._bringOnto(image)
         if not 0 < cut < 1:
@@ -122,22 +122,22 @@ class TeacherOpinion:
             return self._inside
         if self._probability is None:
             self._probability = resampled(self._readProbability(), image, linear=True)
-        # Not the largest part at every cut: that could be another structure.
+        # Not simply the largest part above the threshold: that could be another structure.
         if cut < USUAL_CUT:
             return component_around((self._probability > cut) | self._inside, self._inside)
         found = largest_component((self._probability > cut) & self._inside)
         if not found.any():
-            cause = f"With a threshold of {cut:.2f} the teacher's segment is empty."
+            cause = f"With a threshold of {cut:.2f}, the teacher's segment is empty."
             raise InputError(Problem(self.caseName, cause, "Move Wider or tighter towards 0.5."))
         return found
 
     def confidence(self, image: Any) -> np.ndarray:
-        """1 - uncertainty on the grid of an oriented image: float32, (k, j, i); 0 where there is no scan.
+        """1 - uncertainty on the grid of an oriented image: float32, (k, j, i); 0 outside the scan.
 
         Raises
         ------
         InputError
-            If the prediction came without uncertainty.
+            If the prediction has no uncertainty.
         """
         self._bringOnto(image)
         if self._confidence is None:
@@ -145,47 +145,47 @@ class TeacherOpinion:
         return self._confidence
 
     def taken(self, image: Any, *, least: float | None = None, region: np.ndarray | None = None) -> np.ndarray:
-        """Voxels in which the opinion is taken, be it inside or outside.
+        """Voxels in which the opinion, inside or outside, is accepted.
 
         Parameters
         ----------
         image
             The grid.
         least
-            Only where the confidence is at least this; at 0 everywhere.
+            Minimum confidence; 0 means everywhere.
         region
-            Only here; boolean, of the grid's shape.
+            Accept only here; boolean, with the grid's shape.
 
         Raises
         ------
         InputError
-            If `least` is given and the prediction came without uncertainty.
+            If `least` is given and the prediction has no uncertainty.
         """
         taken = np.ones(arrayOf(image).shape, bool) if region is None else region
         return taken if least is None else taken & (self.confidence(image) >= least - _TOLERANCE)
 
     def change(self, image: Any, current: np.ndarray, taken: np.ndarray, cut: float = USUAL_CUT) -> Change:
-        """What taking the opinion in these voxels does to a segment with these voxels; arrays of the grid's shape.
+        """How accepting the opinion in `taken` changes a segment with the voxels `current`; arrays of the grid's shape.
 
-        Cut at another probability as by :meth:`inside`, which tells what can go wrong.
+        For `cut` and the errors raised, see :meth:`inside`.
         """
         inside = self.inside(image, cut)
         return Change(taken & inside, taken & ~inside & current)
 
     def checkGeometry(self, image: Any, name: str) -> str:
-        """What of the teacher's segment a grid cannot hold, as a sentence; empty if it holds all.
+        """A sentence about the part of the teacher's segment outside the grid; empty if all of it is inside.
 
         Parameters
         ----------
         image
             The grid.
         name
-            What the segmentation is called.
+            Name of the segmentation.
 
         Raises
         ------
         InputError
-            If it holds less than half.
+            If less than half is inside.
         """
         own = self._labelmap()
         indices = np.argwhere(arrayOf(own))[:, ::-1] + np.array(own.GetExtent()[::2])
@@ -198,7 +198,7 @@ class TeacherOpinion:
             remedy = "It belongs to another scan: choose the segmentation of this one, or make a new one."
             raise InputError(Problem(name, cause, remedy))
         if held < 1:
-            text = "{share:.0%} of the teacher's segment lies outside of this segmentation's geometry and is left out."
+            text = "{share:.0%} of the teacher's segment lies outside of this segmentation's geometry and is ignored."
             return text.format(share=max(1 - held, 0.01))
         return ""
 
@@ -241,19 +241,19 @@ class TeacherOpinion:
 
 
 def findOpinion(logic: Any, volumeNode: Any | None, segmentationNode: Any | None) -> TeacherOpinion:
-    """The teacher's opinion of the scan that is being edited, loaded unless it is in the scene.
+    """The teacher's opinion of the edited scan, loaded unless it is already in the scene.
 
     Parameters
     ----------
     logic
         The module's logic, a `Session`.
     volumeNode, segmentationNode
-        What the editor has chosen.
+        The nodes chosen in the editor.
 
     Raises
     ------
     InputError
-        If there is none, or it cannot be put beside what is edited; the sentence says what to do.
+        If there is none, or it does not fit the edited segmentation; the message says what to do.
     """
     if not logic.hasStudy:
         raise InputError(Problem("Study", "No study is open.", f"Open one in the module {MODULE_TITLE}."))
@@ -264,25 +264,25 @@ def findOpinion(logic: Any, volumeNode: Any | None, segmentationNode: Any | None
     case = logic.cases.caseOf(volumeNode)
     if case is not None:
         logic.display.releaseClones(case.id)
-    # Before it is shown: a newer prediction would take this one away.
+    # Check before the prediction is shown: a newer prediction would replace this segmentation.
     if isOurs(segmentationNode):
-        cause = "This segmentation is a prediction, and predictions are not edited."
-        remedy = f"Edit a segmentation of your own; Correct in the module {MODULE_TITLE} makes a copy."
+        cause = "This segmentation is a prediction, which cannot be edited."
+        remedy = f"Edit a copy: press Correct in the module {MODULE_TITLE}."
         raise InputError(Problem(segmentationNode.GetName(), cause, remedy))
     if case is None:
-        cause = "The scan is no case of the study that is open."
+        cause = "The scan is not a case of the study that is open."
         raise InputError(Problem(volumeNode.GetName(), cause, f"Add it in the module {MODULE_TITLE}."))
     logic.cases.checkOwner(case.id, segmentationNode)
     if not logic.isPredicted(case.id):
-        # Of a folder that is gone nothing is there.
+        # The prediction may only seem missing because the study's folder is gone.
         logic.study.checkUnchanged()
-        cause = "The case was not predicted yet."
+        cause = "The case has not been predicted yet."
         raise InputError(Problem(case.name, cause, f"Predict it in the module {MODULE_TITLE}."))
     checkOutsideOfTransforms(volumeNode, segmentationNode)
     wasThere = logic.display.teacherNode(case.id) is not None
     teacher = logic.showPrediction(case.id, surface=False)
     if not wasThere:
-        # Nobody has asked to see it; its outline is shown while the effect is active.
+        # Hide it, because the user did not ask for it. Its outline is shown while the effect is active.
         teacher.CreateDefaultDisplayNodes()
         teacher.GetDisplayNode().SetVisibility(False)
     doubt = logic.display.uncertaintyNode(case.id)
@@ -291,13 +291,13 @@ def findOpinion(logic: Any, volumeNode: Any | None, segmentationNode: Any | None
         case.id, case.name, teacher, doubt, logic.study.identity, probability if probability.exists() else None
     )
     if not arrayOf(opinion._labelmap()).any():
-        cause = "The teacher has found no left atrium in it."
+        cause = "The teacher found no left atrium in this case."
         raise InputError(Problem(case.name, cause, "Outline it with the other effects."))
     return opinion
 
 
 def checkOutsideOfTransforms(*nodes: Any) -> None:
-    """Raise :class:`InputError` if a node is in a transform that is not hardened, which an opinion does not follow."""
+    """Raise :class:`InputError` if a node is in a transform that is not hardened: an opinion does not follow it."""
     for node in nodes:
         if node is not None and node.GetParentTransformNode() is not None:
             cause = "It is inside a transform that is not hardened, so the teacher's segment does not lie on it."
@@ -307,16 +307,16 @@ def checkOutsideOfTransforms(*nodes: Any) -> None:
 def takeInto(
     segmentationNode: Any, segmentId: str, opinion: TeacherOpinion, scan: Any, *, least: float | None, cut: float
 ) -> None:
-    """Take an opinion over into a segment, on the segment's own grid, so that nothing else of it changes.
+    """Copy an opinion into a segment on the segment's own grid, so that nothing else in it changes.
 
     Parameters
     ----------
     segmentationNode, segmentId
-        The segment; that of an empty one is the scan's grid.
+        The segment to change; an empty one gets the scan's grid.
     scan
         The scan as an oriented image.
     least, cut
-        As for :meth:`TeacherOpinion.taken` and :meth:`TeacherOpinion.change`.
+        See :meth:`TeacherOpinion.taken` and :meth:`TeacherOpinion.change`.
     """
     import slicer
     import vtk
@@ -347,21 +347,21 @@ def strokeRegion(
     normal: Sequence[float] | np.ndarray | None = None,
     thickness: float = 0.0,
 ) -> np.ndarray:
-    """Voxels whose center a brush has passed over.
+    """Voxels whose centers a brush has passed over.
 
     Parameters
     ----------
     image
         The grid.
     points
-        Where the brush was, in R, A, S and mm; between two that follow each other it went straight. Where it hardly
-        moved, by less than half a voxel or a twentieth of its radius, points are left out.
+        Path of the brush, in R, A, S and mm, with straight lines between the points. Points that are closer to the
+        previous one than half a voxel or a twentieth of the radius are ignored.
     radius
-        Of the brush, in mm.
+        Radius of the brush, in mm.
     normal
-        Of the slice, for a flat brush; None for a sphere.
+        Normal of the slice, for a flat brush; None for a sphere.
     thickness
-        Of the slice in mm, for a flat brush; at least one layer of the grid's voxels is painted.
+        Thickness of the slice in mm, for a flat brush; at least one layer of the grid's voxels is painted.
 
     Returns
     -------
@@ -386,7 +386,7 @@ def strokeRegion(
     if ijk is None:
         return region
     depth = _along(axis @ toWorld[:3], ijk) - axis @ path[0]
-    # A plane right between two layers paints one of them.
+    # A plane exactly between two layers paints only one of them.
     layer = np.nonzero((depth > -half + _TOLERANCE) & (depth <= half + _TOLERANCE))
     flat = np.eye(3) - np.outer(axis, axis)
     indices = np.stack([n + ijk[place].min() for n, place in zip(layer, (2, 1, 0), strict=True)][::-1])
@@ -401,18 +401,18 @@ def strokeRegion(
 def loopRegion(
     image: Any, loop: Sequence[Sequence[float]], xyToRas: np.ndarray, *, thickness: float | None = None
 ) -> np.ndarray:
-    """Voxels whose center lies inside of a loop that was drawn in a slice view.
+    """Voxels whose centers lie inside a loop that was drawn in a slice view.
 
     Parameters
     ----------
     image
         The grid.
     loop
-        Points x, y of the view, in pixels; the last is joined to the first.
+        Points x, y in pixels of the view; the last point is joined to the first.
     xyToRas
-        From the view to R, A, S, 4 x 4.
+        Matrix from the view to R, A, S, 4 x 4.
     thickness
-        Of the slice in mm, at least one layer of the grid's voxels; None cuts through the whole volume.
+        Thickness of the slice in mm, at least one layer of the grid's voxels; None: through the whole volume.
 
     Returns
     -------
@@ -433,7 +433,7 @@ def loopRegion(
         return region
     toXy = np.linalg.inv(xyToRas) @ imageToWorld(image)
     i, j, layers = ijk
-    # All layers at once would take a gigabyte of a large scan.
+    # All layers at once would need a gigabyte for a large scan.
     for first in range(0, len(layers), _LAYERS_AT_ONCE):
         part = (i, j, layers[first : first + _LAYERS_AT_ONCE])
         column, row = (np.rint((_along(toXy[n], part) - origin[n]) * _FINER).astype(np.int32) for n in (0, 1))
@@ -457,7 +457,7 @@ def arrayOf(image: Any) -> np.ndarray:
 
 
 def resampled(image: Any, reference: Any, *, linear: bool = False, outside: float = 0.0) -> np.ndarray:
-    """An oriented image's voxels on the grid of another, `outside` where it has none; (k, j, i)."""
+    """An oriented image's voxels on the grid of another, (k, j, i); `outside` where it has no voxels."""
     import slicer
 
     if min(image.GetDimensions()) < 1:
@@ -469,7 +469,7 @@ def resampled(image: Any, reference: Any, *, linear: bool = False, outside: floa
 
 
 def imageToWorld(image: Any) -> np.ndarray:
-    """From i, j, k of an oriented image to R, A, S, 4 x 4."""
+    """Matrix from i, j, k of an oriented image to R, A, S, 4 x 4."""
     import vtk
 
     return _array(image.GetImageToWorldMatrix, vtk.vtkMatrix4x4())
@@ -525,9 +525,9 @@ def _halfLayer(image: Any, axis: np.ndarray, thickness: float) -> float:
 
 
 def _voxelsNear(image: Any, points: np.ndarray | None, reach: float) -> tuple[Any, Any]:
-    """Slices of the array, and i, j, k of the voxels in them, that hold all nearer than this to the points' box.
+    """Slices of the array, and i, j, k of their voxels, that contain all voxels within `reach` of the points' box.
 
-    The second is None if there are none; without points, all voxels are meant.
+    Both are None if there are no such voxels. Without points, all voxels are returned.
     """
     toWorld = imageToWorld(image)
     first, last = np.array(image.GetExtent()[::2]), np.array(image.GetExtent()[1::2])
@@ -546,12 +546,12 @@ def _voxelsNear(image: Any, points: np.ndarray | None, reach: float) -> tuple[An
 
 
 def _along(row: np.ndarray, ijk: tuple[np.ndarray, ...]) -> np.ndarray:
-    """One coordinate of each voxel, by the row of a matrix that is applied to i, j, k, 1."""
+    """One coordinate of each voxel: the row of a matrix applied to i, j, k, 1."""
     return np.asarray(row[0] * ijk[0] + row[1] * ijk[1] + (row[2] * ijk[2] + row[3]))
 
 
 def _thinned(path: np.ndarray, least: float) -> np.ndarray:
-    """The points of a path (N, 3) that are at least so far, in mm, from the one before, and the last."""
+    """The points of a path (N, 3) that are at least `least` mm from the previous point, and the last point."""
     kept = [path[0]]
     for point in path[1:]:
         if np.linalg.norm(point - kept[-1]) >= least:
@@ -562,7 +562,7 @@ def _thinned(path: np.ndarray, least: float) -> np.ndarray:
 
 
 def _isNear(places: tuple[np.ndarray, ...], start: np.ndarray, end: np.ndarray, radius: float) -> np.ndarray:
-    """Whether places, by their coordinates, are within this distance of the straight line from one point to another."""
+    """Whether places, given by their coordinates, are within this distance of the line between two points."""
     offset = [place - start[n] for n, place in enumerate(places)]
     along = end - start
     length = float(along @ along)
@@ -573,7 +573,7 @@ def _isNear(places: tuple[np.ndarray, ...], start: np.ndarray, end: np.ndarray, 
 
 
 def _filled(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The inside of a loop as an image, boolean (row, column), `_FINER` to the pixel; and x, y of its first pixel."""
+    """The inside of a loop as a boolean image (row, column), `_FINER` times finer; and x, y of its first pixel."""
     import vtk
 
     origin = np.floor(drawn.min(0)) - 1

@@ -1,4 +1,4 @@
-"""What a person has chosen for a training, as the command line takes it."""
+"""The user's choices for a training, converted to arguments of the command line."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from LASegColearnLib.settings import preset
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How to train; settings that are not given are the preset's, its length is not.
+    """How to train. Missing settings are taken from the preset, but not the length.
 
     Attributes
     ----------
     preset, method, device
         As on the command line.
     minutes, iterations
-        Length of the training; iterations count only where minutes is None.
+        Length of the training; iterations is used only if minutes is None.
     settings
         Settings that differ from the preset's, as text by name.
     warmStart
@@ -33,7 +33,7 @@ class TrainingOptions:
     warmStart: bool = False
 
     def arguments(self) -> list[str]:
-        """As the command line takes them. Raises :class:`InputError` for a setting that is not one, or no length."""
+        """Arguments of the command line. Raises :class:`InputError` for an invalid setting, or without a length."""
         if self.minutes is None and self.iterations is None:
             raise InputError(Problem("minutes", "Wanted a length of the training, found none.", "Give iterations."))
         changed = [f"{name}={value}" for name, value in self.settings.items()]

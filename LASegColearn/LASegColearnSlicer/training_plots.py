@@ -1,4 +1,4 @@
-"""A training's curves, and those of the rounds, in Slicer's own tables and plots."""
+"""Curves of a training and of the rounds in Slicer's tables and plots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from LASegColearnSlicer.training_progress import Curve, TrainingProgress
 
 CHARTS = ("Losses", "Dice", "Overlap by round", "Distances by round")
 _ATTRIBUTE = "LASegColearn.plot"
-# Okabe and Ito's palette, which eyes of any kind can tell apart, then darker ones.
+# Okabe and Ito's palette, which is safe for color-blind users, then darker colors.
 _COLORS = (
     (0, 114, 178),
     (230, 159, 0),
@@ -29,9 +29,9 @@ _COLORS = (
 
 
 class TrainingPlots:
-    """A chart each for losses and Dice of a training and for overlap and distances of the rounds.
+    """Four charts: losses and Dice of a training, overlap and distances of the rounds.
 
-    The nodes are made once and then updated; curves that are not of this training or study any more are removed.
+    The nodes are made once and then updated; curves of earlier trainings or studies are removed.
 
     Parameters
     ----------
@@ -43,12 +43,12 @@ class TrainingPlots:
         self._scene = scene
 
     def update(self, progress: TrainingProgress) -> None:
-        """Bring tables and charts up to what is known of the training."""
+        """Update tables and charts from the progress of the training."""
         self._updateOne("Losses", "Iteration", "Loss", progress.losses)
         self._updateOne("Dice", "Iteration", "Dice of the validation cases", progress.dice)
 
     def updateRounds(self, rounds: Sequence[Round]) -> None:
-        """Bring the charts of the rounds up to date: figures on the validation cases over the rounds that have some."""
+        """Update the charts of the rounds: figures on the validation cases for the rounds that have them."""
         curves: dict[str, Curve] = {}
         for number, one in enumerate(rounds, start=1):
             for name, value in (one.means or {}).items():
@@ -61,7 +61,7 @@ class TrainingPlots:
         self._updateOne("Distances by round", "Round", "Mean of the validation cases in mm", distances, points=True)
 
     def chart(self, name: str) -> Any | None:
-        """The chart node of this name, one of `CHARTS`, if there is something in it."""
+        """The chart node with this name, one of `CHARTS`; None if it is missing or empty."""
         chart = self._find("vtkMRMLPlotChartNode", name)
         return chart if chart is not None and chart.GetNumberOfPlotSeriesNodes() else None
 
@@ -79,14 +79,14 @@ class TrainingPlots:
             self._series(chart, f"{name} {label}", label, curve, across, _COLORS[number % len(_COLORS)], points)
 
     def _clear(self, name: str, wanted: set[str]) -> None:
-        """Empty a chart that has a curve of an earlier training or study; it stays where it is shown."""
+        """Empty a chart that has a curve of an earlier training or study; the chart itself stays in the views."""
         chart = self.chart(name)
         if chart is None:
             return
         shown = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
         if all(series.GetAttribute(_ATTRIBUTE) in wanted for series in shown):
             return
-        # All of them: the colors are given by their order.
+        # Remove all curves, because their colors depend on their order.
         chart.RemoveAllPlotSeriesNodeIDs()
         for series in shown:
             for gone in (series.GetTableNode(), series):
@@ -98,7 +98,7 @@ class TrainingPlots:
     ) -> None:
         import slicer
 
-        # A table for each curve: they do not have the same iterations.
+        # One table per curve, because they have different iterations.
         table = self._node("vtkMRMLTableNode", name)
         columns = [np.array(curve.iterations, np.int32), np.array(curve.values, np.float32)]
         slicer.util.updateTableFromArray(table, columns, [across, label])
@@ -111,7 +111,7 @@ class TrainingPlots:
         series.SetYColumnName(label)
         series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
         styles = slicer.vtkMRMLPlotSeriesNode
-        # A round is a point of its own, and the first would not be seen as a line.
+        # Each round is a point; a line through only one round would be invisible.
         series.SetMarkerStyle(styles.MarkerStyleCircle if points else styles.MarkerStyleNone)
         series.SetColor(*(value / 255 for value in color))
         chart.AddAndObservePlotSeriesNodeID(series.GetID())
@@ -121,7 +121,7 @@ class TrainingPlots:
         if node is None:
             node = self._scene.AddNewNodeByClass(kind, name)
             node.SetAttribute(_ATTRIBUTE, name)
-            # Drawn again by the next training: not worth a question when the scene is closed.
+            # Not saved, so that Slicer does not ask about unsaved plots when the scene is closed.
             node.SetSaveWithScene(False)
         return node
 

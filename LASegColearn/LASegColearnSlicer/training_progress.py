@@ -1,4 +1,4 @@
-"""What a panel shows of a training, made from the engine's events."""
+"""The progress of a training for the panel, collected from the engine's events."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 from LASegColearnLib.events import read_events
 from LASegColearnLib.run_folder import RunFolder
 
-# So many points a curve: a chart of more is slow to draw and shows nothing more.
+# Maximum number of points per curve: more are slow to draw and show no more detail.
 _MOST_POINTS = 500
 
 
 @dataclass
 class Curve:
-    """Values over the iterations, thinned evenly when there are too many to draw."""
+    """Values over the iterations, thinned if there are too many to draw."""
 
     iterations: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
@@ -26,31 +26,31 @@ class Curve:
         self.iterations.append(iteration)
         self.values.append(value)
         if len(self.iterations) > _MOST_POINTS:
-            # Every second one of the older half goes, so that the newest are all kept.
+            # Drop every second value of the older half, so that all of the newest values stay.
             half = len(self.iterations) // 2
             self.iterations[:half] = self.iterations[:half:2]
             self.values[:half] = self.values[:half:2]
 
 
 class TrainingProgress:
-    """Follows a training's events; a resumed training goes on where the earlier one was.
+    """Follows a training's events; a resumed training continues where it stopped.
 
     Attributes
     ----------
     device
-        What is used, and why, in the engine's words; empty until it has said so.
+        The engine's description of the device and why it was chosen; empty until known.
     share
-        Part of the training that is done, 0 to 1; never goes back.
+        Completed part of the training, 0 to 1; never decreases.
     iteration
-        Iterations made.
+        Completed iterations.
     losses, dice
-        Curves by the name of the loss, and by the name of the network (Dice 0 to 1).
+        Curves by name of the loss, and by name of the network (Dice, 0 to 1).
     validationCases
-        On how many cases Dice was measured.
+        Number of cases on which Dice was measured.
     secondsAnIteration
-        Mean time of an iteration so far, None before the first.
+        Mean time of an iteration so far; None before the first.
     warnings
-        Sentences, the newest last.
+        Sentences, newest last.
     """
 
     def __init__(self) -> None:
@@ -62,24 +62,24 @@ class TrainingProgress:
         self.validationCases = 0
         self.secondsAnIteration: float | None = None
         self.warnings: list[str] = []
-        # Early versions do not say which network predicts; most of their trainings have a teacher that does.
+        # Events of early versions do not name the network that predicts; in most of their trainings it is the teacher.
         self._predictor = "teacher"
         self._status = ""
 
     @property
     def status(self) -> str:
-        """One line for the person."""
+        """One line for the user."""
         return self._status
 
     @property
     def lastDice(self) -> float | None:
-        """Dice of the network that predicts, as it was last validated; None before the first time."""
-        # Not the best on the way: the model that predicts is the one at the end.
+        """Dice of the network that predicts at the last validation; None before the first."""
+        # Not the best Dice during the training, because the model at the end is the one that predicts.
         curve = self.dice.get(self._predictor) or next(iter(self.dice.values()), None)
         return None if curve is None else curve.values[-1]
 
     def follow(self, event: dict[str, Any]) -> None:
-        """Take in an event; one of a kind that is not known changes nothing."""
+        """Process an event; unknown kinds are ignored."""
         handler = getattr(self, f"_on_{event['event']}", None)
         if handler is not None:
             handler(event)
@@ -141,7 +141,7 @@ class TrainingProgress:
 
 
 def timeLeft(seconds: float | None) -> str:
-    """The time left, as precise as it can be known."""
+    """The time left as text, as precisely as it is known."""
     if seconds is None:
         return "time left not known yet"
     if seconds < 60:
@@ -153,12 +153,12 @@ def timeLeft(seconds: float | None) -> str:
 
 
 def progressOf(run: RunFolder) -> TrainingProgress:
-    """A run's curves so far, from its own events, to follow it from there; what cannot be read is left out."""
+    """A run's progress so far, from its own events, to follow it from there; unreadable events are ignored."""
     return _progressIn(run.events)
 
 
 def knownProgress(run: RunFolder) -> TrainingProgress:
-    """As :func:`progressOf`, cached and read-only: reading the events of a long training takes half a second."""
+    """Like :func:`progressOf`, but cached and read-only: reading a long training's events takes half a second."""
     known = run.events.stat() if run.events.exists() else None
     return _progressAsOf(run.events, *((known.st_mtime_ns, known.st_size) if known is not None else (0, 0)))
 

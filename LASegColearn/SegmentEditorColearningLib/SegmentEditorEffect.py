@@ -1,6 +1,6 @@
-"""The Segment Editor's effect Co-learning: the teacher's opinion beside the edited segment, taken over where wanted.
+"""The Segment Editor's effect Co-learning: shows the teacher's opinion and copies it into the edited segment.
 
-Slicer loads this file by its path and names the Python module after the folder, so it imports nothing from beside it.
+Slicer loads this file by its path and names the Python module after the folder, so no relative imports are possible.
 """
 
 from __future__ import annotations
@@ -44,23 +44,23 @@ _MODULE = "LASegColearn"
 _CONFIDENCE, _CUT = "Confidence", "Probability"
 _RADIUS, _SPHERE, _THROUGH_ALL = "BrushRadius", "BrushSphere", "ThroughAll"
 _PREVIEW_COLOR = (0.35, 0.95, 0.35)
-# After an edit, a preview that is shown follows it.
+# Delay before a visible preview is updated after an edit.
 _PREVIEW_DELAY_MS = 150
-# Until the editor is looked at again after something was chosen in the midst of a scene's reading.
+# Delay before the editor is checked again if a choice changed while a scene was being read.
 _SCENE_DELAY_MS = 100
 _BRUSH, _REGION = "brush", "region"
 
 
 class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMixin):
-    """Shows the teacher's segment of the scan as an outline, and takes it over whole, where sure, or where painted.
+    """Shows the teacher's segment as an outline; accepts it as a whole, where sure, or where painted.
 
-    Derived from the plain effect: Slicer's paint effect gives Python neither its brush nor the mouse, so that a loop
+    Derived from the plain effect: Slicer's paint effect exposes neither its brush nor the mouse to Python, so a loop
     could not be drawn with it.
 
     Attributes
     ----------
     readoutsTable
-        A table for figures of the edited segment, in a section of its own that is hidden until it is filled.
+        Table with figures of the edited segment, in its own section, which is hidden until it is filled.
     """
 
     def __init__(self, scriptedEffect: Any) -> None:
@@ -70,21 +70,21 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         VTKObservationMixin.__init__(self)
         self._isActive = False
         self._opinion: TeacherOpinion | None = None
-        # The prediction that was shown last of the scan that is chosen.
+        # The prediction of the chosen scan that was shown last.
         self._shown: str | None = None
         self._outline: TeacherOutline | None = None
         self._preview = Preview(slicer.mrmlScene)
-        # Whether it is of what Accept where sure would take, or of all.
+        # Whether the preview shows the result of Accept where sure, or of Accept.
         self._previewsSure = True
         self._shortcuts: list[tuple[Any, Callable[[], None]]] = []
-        # The logic that tells the figures, while it does.
+        # The logic that currently reports the figures.
         self._followed: Any | None = None
         self._source: tuple[str | None, ...] = ()
-        # The scan whose outline was made wider or tighter: how much is a matter of each.
+        # The scan that the slider Wider or tighter was set for; it is reset for each scan.
         self._cutScan: str | None = None
         self._tour = DoubtTour(lambda caseId: self._logic().doubtfulPlaces(caseId))
         self._views: dict[Any, SliceFeedback] = {}
-        # The gesture: the view it is in, its slice's XY to RAS, and its points, RAS of a stroke or XY of a loop.
+        # The gesture: its view, the XY to RAS matrix of its slice, and its points (RAS for a stroke, XY for a loop).
         self._gestureView: Any | None = None
         self._gestureSlice = np.eye(4)
         self._gesture: list[tuple[float, ...]] = []
@@ -111,32 +111,32 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         return (
             "<html>"
             + _(
-                "Take over the opinion of the teacher, the network that {module} predicts with. Its segment is shown "
-                "as an outline beside the one that is edited, and is never edited itself."
+                "Copy the opinion of the teacher, the network that {module} predicts with, into the edited segment. "
+                "The teacher's segment is shown as an outline and is never changed."
                 "<p><ul style='margin: 0'>"
-                "<li><b>Accept</b> (key a): the teacher's segment, whole.</li>"
-                "<li><b>Accept where sure</b>: only in voxels where the teacher's confidence is at least that of the "
-                "slider; elsewhere the segment stays. Moving the slider shows what the segment would become.</li>"
-                "<li><b>Wider or tighter</b>: the probability above which a voxel counts as the teacher's segment. 0.5 "
-                "is the outline that is shown; less is wider, more is tighter. Moving the slider shows what Accept "
-                "would make. Accept where sure hardly changes by it.</li>"
-                "<li><b>Accept in brush</b>: paint the opinion in with the left mouse button in a slice view; "
-                "what the teacher sees as outside is erased.</li>"
-                "<li><b>Accept in region</b>: draw a loop in a slice view; in it the opinion is taken, in this slice "
-                "or through all.</li>"
+                "<li><b>Accept</b> (key a): take the whole segment of the teacher.</li>"
+                "<li><b>Accept where sure</b>: change only voxels where the teacher's confidence is at least the "
+                "slider's value. Moving the slider previews the result.</li>"
+                "<li><b>Wider or tighter</b>: the probability above which a voxel belongs to the teacher's segment. "
+                "0.5 is the shown outline; less is wider, more is tighter. Moving the slider previews the result of "
+                "Accept. It has little effect on Accept where sure.</li>"
+                "<li><b>Accept in brush</b>: paint the teacher's opinion with the left mouse button in a slice view; "
+                "voxels that the teacher sees as outside are erased.</li>"
+                "<li><b>Accept in region</b>: draw a loop in a slice view to take the teacher's opinion inside it, in "
+                "this slice or through all slices.</li>"
                 "<li><b>Next, previous doubtful place</b> (keys n, Shift+n): move the slice views to where the "
-                "teacher is unsure, the largest place first.</li>"
+                "teacher is unsure, largest place first.</li>"
                 "</ul><p>The editor's masking and Undo apply to all of them."
             ).format(module=_("Left Atrium Co-Learning"))
             + "</html>"
         )
 
     def setupOptionsFrame(self) -> None:
-        """Build the options; called once, before the effect is first active."""
+        """Build the options; called once, before the effect is activated for the first time."""
         add = self.scriptedEffect.addOptionsWidget
         self.messageLabel = qt.QLabel("")
         self.messageLabel.setWordWrap(True)
-        # It names segmentations and scans, which can look like HTML.
+        # Names of segmentations and scans can look like HTML.
         self.messageLabel.setTextFormat(qt.Qt.PlainText)
         add(self.messageLabel)
 
@@ -144,7 +144,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         self.cutSlider.connect("valueChanged(double)", self.onCut)
         self.scriptedEffect.addLabeledOptionsWidget(_("Wider or tighter:"), _row(self.cutSlider))
 
-        self.acceptButton = self._button(_("Accept"), _("Take the teacher's segment over, whole (key a)"))
+        self.acceptButton = self._button(_("Accept"), _("Take the whole segment of the teacher (key a)"))
         self.acceptButton.connect("clicked()", self.onAccept)
         add(_row(self.acceptButton))
 
@@ -157,20 +157,22 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         add(_row(self.acceptSureButton))
 
         self.brushButton = self._button(
-            _("Accept in brush"), _("Paint the teacher's opinion in: it adds and erases under the brush"), mode=_BRUSH
+            _("Accept in brush"), _("Paint the teacher's opinion: adds and erases under the brush"), mode=_BRUSH
         )
         self.radiusSlider = _slider(0.5, 50.0, 0.5, 1)
         self.radiusSlider.suffix = " mm"
         self.radiusSlider.setToolTip(_("Radius of the brush"))
         self.radiusSlider.connect("valueChanged(double)", self.updateMRMLFromGUI)
         self.sphereCheckBox = qt.QCheckBox(_("Sphere"))
-        self.sphereCheckBox.setToolTip(_("Paint through neighboring slices as well"))
+        self.sphereCheckBox.setToolTip(_("Paint in neighboring slices, too"))
         self.sphereCheckBox.connect("toggled(bool)", self.updateMRMLFromGUI)
         add(_row(self.brushButton, self.sphereCheckBox))
         self.scriptedEffect.addLabeledOptionsWidget(_("Brush radius:"), _row(self.radiusSlider))
 
         self.regionButton = self._button(
-            _("Accept in region"), _("Draw a loop in a slice view; in it the teacher's opinion is taken"), mode=_REGION
+            _("Accept in region"),
+            _("Draw a loop in a slice view to take the teacher's opinion inside it"),
+            mode=_REGION,
         )
         self.throughAllCheckBox = qt.QCheckBox(_("Through all slices"))
         self.throughAllCheckBox.connect("toggled(bool)", self.updateMRMLFromGUI)
@@ -204,8 +206,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         self.scriptedEffect.setParameterDefault(_THROUGH_ALL, 0)
 
     def updateGUIFromMRML(self) -> None:
-        # The node may be of a scene that was saved without this effect, or by a version that had fewer parameters; what
-        # is not there is 0 for Slicer.
+        # The node may come from a scene that was saved without this effect, or by a version with fewer parameters.
+        # Slicer reads missing parameters as 0.
         self.setMRMLDefaults()
         effect = self.scriptedEffect
         for widget, name, value in (
@@ -221,7 +223,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
 
     def updateMRMLFromGUI(self) -> None:
         effect = self.scriptedEffect
-        # All are read first: each one that is set brings the widgets up to date.
+        # Read all values first: setting a parameter updates the widgets.
         values = (
             (_CONFIDENCE, self.confidenceSlider.value),
             (_CUT, self.cutSlider.value),
@@ -234,7 +236,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
 
     def activate(self) -> None:
         if self._isActive:
-            # The editor calls again when the segmentation is changed on the way, before it notes that this is done.
+            # The editor calls this again if the segmentation changes during activation.
             return
         self._isActive = True
         self.addObserver(self.scriptedEffect.parameterSetNode(), vtk.vtkCommand.ModifiedEvent, self._onEditorNode)
@@ -250,7 +252,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         self._setMode(None)
 
     def cleanup(self) -> None:
-        """Before the effect is deleted."""
+        """Release timers and observers before the effect is deleted."""
         if self._isActive:
             self.deactivate()
         self._timer.stop()
@@ -262,16 +264,16 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         self._onEditorNode()
 
     def layoutChanged(self) -> None:
-        # The views of another layout are others.
+        # Another layout has other views.
         self._dropGesture()
         self._removeFeedback()
 
     def onAccept(self) -> None:
-        """Take the teacher's segment over, whole."""
+        """Copy the whole segment of the teacher."""
         self._take()
 
     def onAcceptSure(self) -> None:
-        """Take the teacher's opinion over where its confidence is at least the slider's."""
+        """Copy the teacher's opinion where its confidence is at least the slider's value."""
         self._take(least=self.scriptedEffect.doubleParameter(_CONFIDENCE))
 
     def onConfidence(self, _value: float = 0.0) -> None:
@@ -283,26 +285,27 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
     def _onSlider(self, *, previewsSure: bool) -> None:
         self._previewsSure = previewsSure
         self.updateMRMLFromGUI()
-        # A slider tells of each step while it is dragged.
+        # Delayed, because a slider emits a signal for each step while it is dragged.
         self._timer.start()
 
     def onNextDoubt(self) -> None:
-        """Move the slice views to the next doubtful place; after the last comes the first."""
+        """Move the slice views to the next doubtful place; after the last, start over."""
         self._jump(1)
 
     def onPreviousDoubt(self) -> None:
-        """Move the slice views to the doubtful place before; before the first comes the last."""
+        """Move the slice views to the previous doubtful place; before the first, go to the last."""
         self._jump(-1)
 
     def processInteractionEvents(self, callerInteractor: Any, eventId: int, viewWidget: Any) -> bool:
-        """The brush and the loop; whether the event was used up is returned."""
+        """Handle the brush and the loop; return whether the event was consumed."""
         mode = self._mode()
         if mode is None or self._opinion is None or viewWidget.className() != "qMRMLSliceWidget":
             return False
         x, y = callerInteractor.GetEventPosition()
         used = False
         if eventId in (vtk.vtkCommand.LeftButtonPressEvent, vtk.vtkCommand.LeftButtonDoubleClickEvent):
-            # The second of two quick strokes begins with a double click alone; with keys, too, it maximizes no view.
+            # The second of two quick strokes starts with only a double click. Consume it in any case, so that it never
+            # maximizes the view.
             used = eventId == vtk.vtkCommand.LeftButtonDoubleClickEvent
             modified = (
                 callerInteractor.GetShiftKey() or callerInteractor.GetControlKey() or callerInteractor.GetAltKey()
@@ -320,7 +323,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         return used
 
     def processViewNodeEvents(self, callerViewNode: Any, eventId: int, viewWidget: Any) -> None:
-        """Another slice in the middle of a gesture: a stroke ends where it is, a loop is dropped."""
+        """If the slice changes during a gesture, finish a stroke and discard a loop."""
         if self._gestureView is not viewWidget or not callerViewNode.IsA("vtkMRMLSliceNode"):
             return
         if not np.allclose(matrixArray(callerViewNode.GetXYToRAS()), self._gestureSlice):
@@ -329,7 +332,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
             self._dropGesture()
 
     def _sourceChanged(self) -> None:
-        """Find the teacher's opinion of the scan that is chosen now, and show it; or say why there is none."""
+        """Find and show the teacher's opinion of the chosen scan, or the reason why there is none."""
         self._leaveSource()
         self._shown = None
         if self._source and self._source[1] != self._cutScan:
@@ -341,7 +344,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         self._updateButtons()
 
     def _find(self) -> str:
-        """Find the opinion, show its outline, and return what is to be said of it; raises InputError."""
+        """Find the opinion, show its outline and return a note for the user; raises InputError."""
         node = self.scriptedEffect.parameterSetNode()
         segmentationNode = node.GetSegmentationNode()
         opinion = findOpinion(self._logic(), node.GetSourceVolumeNode(), segmentationNode)
@@ -360,7 +363,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
     def _followSegment(self) -> None:
         """Show the figures of the edited segment after each change; raises InputError if there are none."""
         node = self.scriptedEffect.parameterSetNode()
-        # Our own panel has the same figures below its editor, whatever effect is active.
+        # Our own panel always shows these figures below its editor.
         if node.GetSingletonTag() != PANEL_EDITOR and self._selectedSegment() is not None:
             self._followed = self._logic()
             self._followed.followSegment(
@@ -379,7 +382,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         return slicer.util.getModuleLogic(_MODULE)
 
     def _leaveSource(self) -> None:
-        """Take what was shown of the scan before out of the views."""
+        """Remove everything that is shown for the previous scan from the views."""
         if self._followed is not None:
             self._followed.unfollowSegment(self._showReadouts)
             self.readoutsSection.setVisible(False)
@@ -395,7 +398,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         self._tour.startAnew()
 
     def _opinionNow(self) -> TeacherOpinion:
-        """The opinion, of the newest prediction; raises InputError if nothing can be taken over."""
+        """The opinion of the newest prediction; raises InputError if nothing can be accepted."""
         if self._selectedSegment() is None:
             raise InputError(Problem(_("Segment"), _("None is selected."), _("Select the one to edit in the list.")))
         if self._opinion is None or not self._opinion.isNewest(self._logic()):
@@ -409,7 +412,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         return self._opinion
 
     def _shownOpinion(self) -> TeacherOpinion:
-        """The opinion that is shown; raises InputError if there is none, or a newer one is shown only now."""
+        """The shown opinion; raises InputError if there is none, or if this call had to load a newer one."""
         shown, opinion = self._shown, self._opinionNow()
         if opinion.prediction != shown:
             cause = _("A newer prediction of this case has just been loaded.")
@@ -417,7 +420,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         return opinion
 
     def _take(self, *, least: float | None = None, region: Callable[[Any], np.ndarray] | None = None) -> None:
-        """Take the opinion over, where it is at least so sure and in the region that is made of the edited grid."""
+        """Copy the opinion where its confidence is at least this, in the region that is made for the edited grid."""
         with self._tellingErrors():
             opinion = self._shownOpinion()
             effect = self.scriptedEffect
@@ -435,21 +438,21 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
             self._preview.remove()
             if (change.add & ~current).any() or change.remove.any():
                 self._modify(image, change.add & ~current, change.remove)
-                # So that a label that is made of it knows where it came from.
+                # A label that is made from this segment needs to know its model.
                 model = opinion.segmentationNode.GetAttribute(MODEL_ATTRIBUTE)
                 markModel(editorNode.GetSegmentationNode(), editorNode.GetSelectedSegmentID(), model)
                 if cut != USUAL_CUT:
-                    # The outline that is shown is another.
+                    # Mentioned because the shown outline is different.
                     note = f"{_('Taken at a probability of {cut:.2f}.').format(cut=cut)} {note}".strip()
                 self._say(note)
             else:
-                self._say(_("Nothing to change there: the segment agrees with the teacher."))
+                self._say(_("Nothing to change: the segment already agrees with the teacher there."))
         self._updateButtons()
 
     def _modify(self, image: Any, add: np.ndarray, remove: np.ndarray) -> None:
         effect, modes = self.scriptedEffect, slicer.qSlicerSegmentEditorAbstractEffect
         effect.saveStateForUndo()
-        # Not set as a whole: that would erase other segments wherever the edited one overlaps them.
+        # Do not replace the segment as a whole: that would erase other segments wherever it overlaps them.
         for voxels, mode in ((add, modes.ModificationModeAdd), (remove, modes.ModificationModeRemove)):
             if voxels.any():
                 labelmap = slicer.vtkOrientedImageData()
@@ -458,7 +461,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
                 effect.modifySelectedSegmentByLabelmap(labelmap, mode)
 
     def _showPreview(self) -> None:
-        """Show what the segment would become by what the slider that was moved last is for."""
+        """Preview the result of the button that belongs to the slider moved last."""
         with self._tellingErrors():
             opinion = self._opinionNow()
             if self._previewsSure and opinion.uncertaintyNode is None:
@@ -471,21 +474,21 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
             self._preview.show(image, (current | change.add) & ~change.remove, _PREVIEW_COLOR)
 
     def _cut(self, opinion: TeacherOpinion) -> float:
-        """Where the teacher's probability is cut; a prediction that has none is taken as it is."""
+        """The probability threshold; a prediction without probability is used as it is."""
         return self.scriptedEffect.doubleParameter(_CUT) if opinion.hasProbability else USUAL_CUT
 
     def _grid(self) -> Any:
         image = self.scriptedEffect.defaultModifierLabelmap()
         if image is None:
-            cause = _("The geometry of the segmentation is not known.")
+            cause = _("The geometry of the segmentation is unknown.")
             raise InputError(Problem(_("Segmentation"), cause, _("Choose the source volume again.")))
         return image
 
     def _editable(self, image: Any) -> np.ndarray:
         """Where the editor's masks allow editing, boolean, on this grid.
 
-        The editor applies them itself, except when editing is allowed inside of one segment: then it erases outside
-        of that as well, and gives to that segment what it erases. With this, nothing changes outside.
+        The editor applies its masks itself, except if editing is allowed inside one segment only: then it also erases
+        outside that segment, and adds what it erases to that segment. With this mask, nothing changes outside.
         """
         effect, node = self.scriptedEffect, self.scriptedEffect.parameterSetNode()
         editable = np.ones(arrayOf(image).shape, bool)
@@ -511,10 +514,10 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         with self._tellingErrors():
             before = self._opinion
             if self._shownOpinion() is not before:
-                # Loading it anew has taken a while, in which the button may have gone up again.
+                # Reloading takes a while, and the mouse button may have been released meanwhile.
                 return
             effect = self.scriptedEffect
-            # After a dialog the button is up again, and the mouse is elsewhere.
+            # After a dialog, the mouse button is released and the mouse is elsewhere.
             if effect.confirmCurrentSegmentVisible() == effect.ConfirmedWithoutDialog:
                 self._gestureView = viewWidget
                 self._gestureSlice = matrixArray(effect.viewNode(viewWidget).GetXYToRAS())
@@ -598,12 +601,12 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
             widget.enabled = sure
         self.cutSlider.enabled = found and self._opinion.hasProbability  # type: ignore[union-attr]
         self.cutSlider.setToolTip(
-            _("Probability above which a voxel counts as inside: 0.5 is the outline that is shown, less is wider")
+            _("Probability above which a voxel counts as inside: 0.5 is the shown outline, less is wider")
             if self.cutSlider.enabled or not found
             else _("This prediction has no probability. Predict the case again.")
         )
         self.acceptSureButton.setToolTip(
-            why or _("Take the teacher's opinion over only where its confidence is at least this")
+            why or _("Take the teacher's opinion only where its confidence is at least this")
         )
         self.previousDoubtButton.setToolTip(why or _("Key Shift+n"))
         self.nextDoubtButton.setToolTip(why or _("Key n"))
@@ -620,7 +623,10 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
             self._shortcuts.append((shortcut, receiver))
 
     def _whenShown(self, action: Callable[[], None]) -> Callable[[], None]:
-        """A scene can be opened with this effect active in an editor that nobody sees: it would be edited unnoticed."""
+        """Run an action only if the effect is visible.
+
+        A scene can be opened with this effect active in a hidden editor; a key would then change it unnoticed.
+        """
 
         def act() -> None:
             if self.acceptButton.visible:
@@ -644,11 +650,11 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         return (*(None if n is None else n.GetID() for n in nodes), node.GetSelectedSegmentID())
 
     def _onEditorNode(self, _caller: Any = None, _event: Any = None) -> None:
-        """Another segmentation, segment, scan or mask was chosen in the editor."""
+        """React to a new segmentation, segment, scan or mask in the editor."""
         if not self._isActive or slicer.mrmlScene.IsClosing():
             return
         if slicer.mrmlScene.IsBatchProcessing():
-            # While a scene is read, what the node refers to is not there yet.
+            # While a scene is being read, the nodes that this node refers to may not exist yet.
             self._sceneTimer.start()
             return
         if self._chosen() != self._source:
@@ -672,7 +678,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         return (0.5, 0.5, 0.5) if segment is None else tuple(segment.GetColor())
 
     def _tellingErrors(self) -> AbstractContextManager[None]:
-        """What goes wrong becomes a sentence in the options."""
+        """Report errors as a sentence in the options."""
         return reportingErrors(self._say)
 
     def _say(self, text: str) -> None:
@@ -690,7 +696,7 @@ def _slider(minimum: float, maximum: float, step: float, decimals: int) -> Any:
 
 
 def _row(*widgets: Any) -> Any:
-    """Side by side, at their own height: the editor stretches a widget that is added alone."""
+    """Put widgets side by side at their own height: the editor stretches a widget that is added directly."""
     row = qt.QHBoxLayout()
     for widget in widgets:
         row.addWidget(widget)

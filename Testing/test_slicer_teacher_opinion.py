@@ -342,7 +342,7 @@ def test_wider_or_tighter_it_is_the_same_structure(
 def test_a_cut_that_leaves_nothing_or_is_no_probability_is_refused(
     case: PredictedCase, opinion: TeacherOpinion
 ) -> None:
-    with pytest.raises(InputError, match="Scan: With a threshold of 0.95 the teacher's segment is empty"):
+    with pytest.raises(InputError, match="Scan: With a threshold of 0.95, the teacher's segment is empty"):
         opinion.inside(_gridOf(case), 0.95)
     for cut in (0.0, 1.0, -1.0, 30.0, float("nan")):
         with pytest.raises(InputError, match="Wanted a probability between 0 and 1"):

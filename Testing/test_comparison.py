@@ -394,6 +394,28 @@ def test_published_windows_overlap_densely_and_count_alike() -> None:
     np.testing.assert_allclose(found[:, 0, 0].numpy(), (expected / count).numpy(), rtol=1e-5)
 
 
+def test_the_zoom_holds_for_the_published_protocol_too(tmp_path: Path) -> None:
+    from LASegColearnLib.checkpoints import Model
+    from LASegColearnLib.published_protocol import evaluate_as_published
+
+    class Counting(torch.nn.Module):
+        windows = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.windows += len(x)
+            return torch.cat([-x, x], 1)
+
+    (case,) = load_cohort(write_phantom_cohort(tmp_path, labeled=1, unlabeled=0, validation=0)).labeled
+    shown = []
+    for zoom in (1.0, 1.25):
+        network = Counting()
+        settings = Settings(patch_size=(32, 32, 32), spacing_mm=(5.0, 5.0, 5.0), zoom=zoom)
+        model = Model(settings, {"teacher": network}, "teacher", 0)
+        evaluate_as_published(model, [case], choose_device("cpu", "float32"))
+        shown.append(network.windows)
+    assert shown[1] > 2 * shown[0]
+
+
 def test_a_case_without_label_cannot_be_evaluated_as_published(tmp_path: Path) -> None:
     from LASegColearnLib.checkpoints import Model
     from LASegColearnLib.methods import create_method

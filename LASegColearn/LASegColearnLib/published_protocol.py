@@ -25,7 +25,8 @@ def evaluate_as_published(model: Model, cases: Sequence[Case], device: Device) -
     """Predict cases with a model and compare them with their labels by the published protocol.
 
     Windows of the model's patch size overlap like the published ones and have equal weights. The mask is where their
-    mean probability is above 0.5, with all its components. Distances are in voxels of the scan.
+    mean probability is above 0.5, with all its components. Distances are in voxels of the scan. The model's setting
+    ``zoom`` holds here too, which the published methods have no counterpart of.
 
     Parameters
     ----------

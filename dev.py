@@ -1,4 +1,4 @@
-"""Set up and run LASegColearn from a clean checkout, with nothing but Python 3.10-3.13:
+"""Set up and run LASegColearn from a clean checkout, with nothing but Python 3.10-3.14:
 
     python3 dev.py demo      make synthetic scans, train on them for some minutes, predict, draw a report
     python3 dev.py test      run the tests and the style checks
@@ -24,7 +24,7 @@ BIN = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 # What is installed for each verb: the tests need Qt, Slicer's MRML and more.
 PACKAGES = {"demo": str(ROOT), "test": f"{ROOT}[test]"}
-OLDEST, NEWEST = (3, 10), (3, 13)
+OLDEST, NEWEST = (3, 10), (3, 14)
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""What a user can do with a study in Slicer, without widgets: cases, training, prediction, evaluation."""
+"""What a user can do with a study in Slicer, without widgets: cases, training, prediction, correction."""
 
 from __future__ import annotations
 
@@ -514,18 +514,6 @@ class Session:
                 self._runner.end(onDone, kept.changed(outcome))
 
         self._runner.start(arguments, take, done, stopFile=None)
-        return self._runner.awaited(wait)
-
-    def evaluate(
-        self, *, onEvent: OnEvent | None = None, onDone: OnDone | None = None, wait: bool = False
-    ) -> EngineOutcome | None:
-        """Compare all predictions with the existing labels; add Dice, and 95HD and ASD in mm, to the cases' figures."""
-        self._checkReady()
-        self.cases.refreshLabels()
-        chosen = [case.id for case in self.study.cases if case.label is not None and self.isPredicted(case.id)]
-        if not chosen:
-            raise InputError(Problem("Evaluate", "No predicted case has a label.", "Predict a labeled case first."))
-        self._evaluate(chosen, onEvent, onDone)
         return self._runner.awaited(wait)
 
     def probe(self, device: str, onEvent: OnEvent, onDone: OnDone) -> EngineProcess:

@@ -244,6 +244,11 @@ class Session:
         return self._runner.awaited(wait)
 
     @property
+    def canResume(self) -> bool:
+        """Whether a training, or the evaluation of its model, can be resumed."""
+        return self.hasStudy and (self.study.resumableRun is not None or self.unjudgedRun is not None)
+
+    @property
     def progress(self) -> TrainingProgress:
         """The progress of the last training that was started or resumed."""
         return self._training.progress

@@ -630,7 +630,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.plots.updateRounds(rounds)
         running = self.logic.isRunning
         self.ui.modelLabel.text = _("None yet") if model is None else modelText(knownProgress(model), model.path.name)
-        self.trainingSection.show(not self.installation.dependencies.missing())
+        self.trainingSection.show(cases, model, not self.installation.dependencies.missing())
         for button in (self.ui.predictShownButton, self.ui.predictSelectedButton, self.ui.predictAllButton):
             button.enabled = model is not None and not running
         self.ui.suggestButton.enabled = model is not None and not running

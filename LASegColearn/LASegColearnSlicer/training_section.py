@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from slicer.i18n import tr as _
 
 from LASegColearnLib.methods import method_titles
+from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.settings import preset
 from LASegColearnSlicer.chart_view import ChartView
 from LASegColearnSlicer.engine_process import EngineOutcome, EngineState
@@ -22,6 +23,7 @@ from LASegColearnSlicer.panel_texts import (
 )
 from LASegColearnSlicer.session import Session
 from LASegColearnSlicer.settings_table import SettingsTable
+from LASegColearnSlicer.study import StudyCase
 from LASegColearnSlicer.training_options import TrainingOptions
 from LASegColearnSlicer.work_status import WorkStatus
 
@@ -194,8 +196,16 @@ class TrainingSection:
         if outcome.state is not EngineState.FAILED:
             self._messages.say("train", "\n".join(filter(None, [warnings, notEvaluatedYet(self._logic)])))
 
-    def show(self, isInstalled: bool) -> None:
-        """Enable what is possible now, and show why a training is not, or how long it would take."""
+    def show(self, cases: Sequence[StudyCase], model: RunFolder | None, isInstalled: bool) -> None:
+        """Enable what is possible now, and show why a training is not, or how long it would take.
+
+        Parameters
+        ----------
+        cases, model
+            The study's cases, and the run of its current model.
+        isInstalled
+            Whether the software that a training needs is installed.
+        """
         ui, running, method = self._ui, self._logic.isRunning, self._ui.methodComboBox.currentText
         reason = whyNotTrain(self._logic, isInstalled, method)
         ui.trainButton.enabled = not reason
@@ -210,7 +220,7 @@ class TrainingSection:
         ui.cancelButton.enabled = running
         self._showLength()
         # Shown as text, because users rarely hover over a disabled button to learn why.
-        ui.estimateLabel.text = ("" if running else reason) or self._notes()
+        ui.estimateLabel.text = ("" if running else reason) or self._notes(cases, model)
 
     def _showLength(self) -> None:
         """Enable the chosen one of the two lengths, minutes or iterations."""
@@ -222,10 +232,8 @@ class TrainingSection:
             else _("How long to train. The training schedule adapts to this time.")
         )
 
-    def _notes(self) -> str:
+    def _notes(self, cases: Sequence[StudyCase], model: RunFolder | None) -> str:
         """How long a training takes, and what it means to have no validation cases."""
-        study = self._logic.study if self._logic.hasStudy else None
-        cases, model = (study.cases, study.currentRun) if study is not None else ((), None)
         minutes = None if self._isByIterations else self._ui.minutesSpinBox.value
         estimate = timeEstimate(cases, model, minutes, self._ui.iterationsSpinBox.value)
         consequence = "" if self._logic.isRunning else validationNote(cases, self._holdout())

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,6 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 from LASegColearnLib.errors import InputError, Problem, sentence_for
-from LASegColearnLib.methods import method_titles
-from LASegColearnLib.settings import preset
 from LASegColearnSlicer.added_paths import addPaths, namedLikeLabels, notUsedAsLabels
 from LASegColearnSlicer.case_table import CaseTable
 from LASegColearnSlicer.case_views import CaseViews
@@ -34,31 +31,21 @@ from LASegColearnSlicer.device_probe import DeviceProbe
 from LASegColearnSlicer.doubt_tour import DoubtTour
 from LASegColearnSlicer.engine_process import EngineOutcome, EngineState
 from LASegColearnSlicer.installation_section import InstallationSection
+from LASegColearnSlicer.panel_messages import PanelMessages
 from LASegColearnSlicer.panel_parameters import PanelParameters, replaceUnknownChoices
-from LASegColearnSlicer.panel_texts import (
-    modelText,
-    notEvaluatedYet,
-    timeEstimate,
-    validationNote,
-    verdictOnNewestModel,
-    whyNotRetrain,
-    whyNotTrain,
-    withNames,
-)
-from LASegColearnSlicer.reported_errors import reportingErrors
+from LASegColearnSlicer.panel_texts import modelText, notEvaluatedYet
 from LASegColearnSlicer.rounds_table import RoundsTable
 from LASegColearnSlicer.sample_data import makePhantoms, registerSampleData
 from LASegColearnSlicer.scene_cases import leftAtriumSegment
 from LASegColearnSlicer.session import Session
-from LASegColearnSlicer.settings_table import SettingsTable
-from LASegColearnSlicer.shown_text import asItIs
 from LASegColearnSlicer.training_options import TrainingOptions
 from LASegColearnSlicer.training_plots import TrainingPlots
 from LASegColearnSlicer.training_progress import knownProgress, progressOf
+from LASegColearnSlicer.training_section import TrainingSection
+from LASegColearnSlicer.work_status import WorkStatus
 
 # Key in Slicer's own settings, which are per user and computer.
 _LAST_STUDY = "LASegColearn/StudyFolder"
-_MOST_WARNINGS = 3
 _USER_GUIDE = "https://github.com/LASegColearn/SlicerLASegColearn/blob/main/docs/user-guide.md"
 
 
@@ -153,7 +140,6 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         # Any, because the decorator adds methods: connectParametersToGui and disconnectGui.
         self._parameterNode: Any = None
         self._parameterNodeGuiTag: int | None = None
-        self._details = ""
         self._shownCase: str | None = None
         # Whether the scene may choose the study: an opened scene may, one that is added to the current scene may not.
         self._sceneChoosesStudy = True
@@ -167,19 +153,22 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = LASegColearnLogic()
+        self.messages = PanelMessages(self.ui)
+        self.workStatus = WorkStatus(self.ui, self.logic)
         self.plots = TrainingPlots(slicer.mrmlScene)
         self.installation = InstallationSection(
             self.ui, Path(self.resourcePath("requirements.txt")), self.onInstallationChanged
         )
-        self.deviceProbe = DeviceProbe(self.ui.deviceComboBox, self.ui.deviceLabel, self.logic.probe, self._keepDetails)
-        self.settingsTable = SettingsTable(self.ui.settingsTable, self._presetName, self.onSettingChanged)
+        self.deviceProbe = DeviceProbe(
+            self.ui.deviceComboBox, self.ui.deviceLabel, self.logic.probe, self.workStatus.keepDetails
+        )
         self.doubtTour = DoubtTour(self.logic.doubtfulPlaces)
         self.caseTable = CaseTable(self.ui.casesTable, self.onRoleChosen, self.onStateChosen)
         self.roundsTable = RoundsTable(self.ui.roundsTable)
         self.correctSection = CorrectSection(
             self.ui,
             self.logic,
-            lambda: self._tellingErrors("correct"),
+            lambda: self.messages.tellingErrors("correct"),
             lambda caseId: self._showCase(caseId),
             lambda: self._shownCase,
         )
@@ -187,6 +176,16 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.ui.curvesComboBox,
             self.plots,
             lambda: self.parent.isEntered and not self.correctSection.isAtWork,
+        )
+        self.trainingSection = TrainingSection(
+            self.ui,
+            self.logic,
+            self.messages,
+            self.workStatus,
+            self.chartView,
+            lambda: self._parameterNode,
+            self.update,
+            self.onDone,
         )
         self.logic.onStudyChanged(self.onStudyChanged)
         # Also reports work that was started in the Python console.
@@ -197,11 +196,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._dropFilter.onPaths = self.onDropped
         self.ui.casesTable.viewport().installEventFilter(self._dropFilter)
         self._connect()
-        for place in ("inputs", "train", "predict", "correct", "rounds"):
-            self._say(place, "")
         self.initializeParameterNode()
         self._openStudyOfLastTime()
-        self.onMethodChosen()
+        self.trainingSection.onMethodChosen()
 
     def _openStudyOfLastTime(self) -> None:
         """If the scene names no study, open the last one used on this computer, if it still exists."""
@@ -247,7 +244,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             try:
                 self.logic.cases.readStates()
             except (InputError, OSError) as error:
-                self._say("inputs", sentence_for(error))
+                self.messages.say("inputs", sentence_for(error))
         self.showDependencies()
         self.update()
 
@@ -294,7 +291,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         unknown = replaceUnknownChoices(node)
         # Not connectGui: it does not return the tag (Slicer issue 7547), and a node left bound writes old choices.
         self._parameterNodeGuiTag = node.connectParametersToGui(self._boundWidgets())
-        self.showSettings()
+        self.trainingSection.showSettings()
         chooses = self._sceneChoosesStudy or not self.logic.hasStudy
         self._sceneChoosesStudy = False
         isOpen = self.logic.hasStudy and str(self.logic.study.folder) == node.studyFolder
@@ -308,12 +305,14 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 if self.logic.hasStudy and not self.logic.isRunning:
                     # Otherwise the next action would change a study that this scene does not refer to.
                     self.logic.closeStudy()
-                self._say("inputs", _("The study folder that this scene names was not found. Choose the folder again."))
+                self.messages.say(
+                    "inputs", _("The study folder that this scene names was not found. Choose the folder again.")
+                )
         elif self.logic.hasStudy:
             node.studyFolder = str(self.logic.study.folder)
         if unknown:
             told = _("Not available here: {names}, which this scene asks for. The defaults are used instead.")
-            self._say("train", told.format(names=", ".join(unknown)))
+            self.messages.say("train", told.format(names=", ".join(unknown)))
 
     def _boundWidgets(self) -> dict[str, Any]:
         """The panel's widgets by the name of the parameter that the .ui file assigns to each."""
@@ -323,7 +322,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def openStudy(self, folder: str) -> None:
         """Open the study in this folder, or make one."""
         assert self.logic is not None
-        with self._tellingErrors("inputs"):
+        with self.messages.tellingErrors("inputs"):
             if not folder:
                 raise InputError(Problem(_("Study"), _("No folder is chosen."), _("Choose one.")))
             self._sceneChoosesStudy = False
@@ -336,9 +335,9 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             run = study.resumableRun
             if run is not None and not self.logic.isRunning:
                 self.logic.progress = progressOf(run)
-                self._say("train", _("The last training did not finish. Press Resume to continue it."))
+                self.messages.say("train", _("The last training did not finish. Press Resume to continue it."))
             elif not self.logic.isRunning:
-                self._say("train", notEvaluatedYet(self.logic))
+                self.messages.say("train", notEvaluatedYet(self.logic))
         self.update()
 
     def onStudyChanged(self) -> None:
@@ -373,17 +372,17 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onDropped(self, paths: list[str]) -> None:
         """Add folders, cohort files and scans that were dropped onto the table."""
         assert self.logic is not None
-        with self._tellingErrors("inputs"):
-            self._say("inputs", addPaths(self.logic.study, [Path(path) for path in paths]))
+        with self.messages.tellingErrors("inputs"):
+            self.messages.say("inputs", addPaths(self.logic.study, [Path(path) for path in paths]))
         self.update()
 
     def onAddFromScene(self) -> None:
         assert self.logic is not None
         # A scan without its own file, such as a DICOM series, is written into the study, which takes about a second.
-        with self._tellingErrors("inputs"), slicer.util.WaitCursor():
+        with self.messages.tellingErrors("inputs"), slicer.util.WaitCursor():
             added = self.logic.addFromScene()
             notes = [namedLikeLabels(added), notUsedAsLabels(self.logic.cases.unusedLabels())]
-            self._say("inputs", "\n".join(filter(None, notes)))
+            self.messages.say("inputs", "\n".join(filter(None, notes)))
         self.update()
 
     def onAddFolder(self) -> None:
@@ -401,11 +400,11 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         assert self.logic is not None
         chosen = self.caseTable.selectedIds()
         if not chosen:
-            self._say("inputs", _("No case is selected. Select cases in the table."))
+            self.messages.say("inputs", _("No case is selected. Select cases in the table."))
             return
         question = _("Remove {n} case(s) from the study? No file is deleted.").format(n=len(chosen))
         if slicer.util.confirmOkCancelDisplay(question):
-            with self._tellingErrors("inputs"):
+            with self.messages.tellingErrors("inputs"):
                 for caseId in chosen:
                     self.logic.study.remove(caseId)
             if self._shownCase in chosen:
@@ -415,17 +414,17 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onRoleChosen(self, caseId: str, role: Any) -> None:
         assert self.logic is not None
-        with self._tellingErrors("inputs"):
+        with self.messages.tellingErrors("inputs"):
             self.logic.study.setRole(caseId, role)
             if role == "validation" and self.logic.wasTrainedOn(caseId):
                 text = _("{case}: A model of this study was trained on this case, so it cannot validate that model.")
                 refused = _("Training will refuse it as a validation case. Give it another role.")
-                self._say("inputs", f"{text.format(case=self.logic.study.case(caseId).name)} {refused}")
+                self.messages.say("inputs", f"{text.format(case=self.logic.study.case(caseId).name)} {refused}")
         self.update()
 
     def onStateChosen(self, caseId: str, state: Any) -> None:
         assert self.logic is not None
-        with self._tellingErrors("inputs"):
+        with self.messages.tellingErrors("inputs"):
             self.logic.cases.setState(caseId, state)
         self.update()
 
@@ -437,44 +436,44 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onUseLabel(self) -> None:
         assert self.logic is not None
-        with self._tellingErrors("inputs"):
+        with self.messages.tellingErrors("inputs"):
             node = self.ui.labelSelector.currentNode()
             self.logic.useAsLabel(self._selectedCase(_("Label")), node, self.ui.labelSelector.currentSegmentID())
         self.update()
 
     def onCorrect(self) -> None:
         """Edit the label of the selected case, or a copy of the teacher's segmentation, in the editor below."""
-        with self._tellingErrors("correct"):
+        with self.messages.tellingErrors("correct"):
             self.correctSection.correct(self._selectedCase(_("Correct")))
         self.update()
 
     def onUseEdited(self) -> None:
         said = ""
-        with self._tellingErrors("correct"):
+        with self.messages.tellingErrors("correct"):
             said = self.correctSection.useEdited()
         if said:
-            self._say("correct", said)
+            self.messages.say("correct", said)
         self.update()
 
     def onSuggest(self) -> None:
         """Ask the current model which unlabeled case to annotate next."""
         assert self.logic is not None and self._parameterNode is not None
-        with self._tellingErrors("correct"):
-            self._clearLog()
+        with self.messages.tellingErrors("correct"):
+            self.workStatus.clear()
             self.correctSection.suggest(self._parameterNode.device, self._onSuggestEvent, self.onSuggested)
         self.update()
 
     def _onSuggestEvent(self, event: dict[str, Any]) -> None:
-        self._log(event)
+        self.workStatus.log(event)
         if event["event"] == "predicting":
-            self.ui.progressBar.value = round(1000 * event["done"] / max(event["of"], 1))
+            self.workStatus.showShare(event["done"] / max(event["of"], 1))
 
     def onSuggested(self, outcome: EngineOutcome) -> None:
-        self.ui.statusLabel.text = ""
+        self.workStatus.say("")
         self.onDone(outcome)
         if outcome.state is EngineState.STOPPED:
-            self.ui.statusLabel.text = _("Stopped")
-        self._say("correct", self.correctSection.suggestion(outcome))
+            self.workStatus.say(_("Stopped"))
+        self.messages.say("correct", self.correctSection.suggestion(outcome))
 
     def _selectedCase(self, what: str) -> str:
         """Id of the case selected in the table. Raises :class:`InputError` unless exactly one is selected."""
@@ -488,11 +487,11 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if chosen:
             self.showCase(chosen[0])
         else:
-            self._say("inputs", _("No case is selected. Select one in the table."))
+            self.messages.say("inputs", _("No case is selected. Select one in the table."))
 
     def showCase(self, caseId: str) -> None:
         """Show a case in the views and its label in the selector; report errors below the table."""
-        with self._tellingErrors("inputs"):
+        with self.messages.tellingErrors("inputs"):
             wrong = self._showCase(caseId)
             if wrong is not None:
                 raise wrong
@@ -524,138 +523,51 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self._shownCase is not None:
             self.showCase(self._shownCase)
 
-    def options(self) -> TrainingOptions:
-        """The training options chosen in the panel."""
-        node = self._parameterNode
-        assert node is not None
-        minutes = None if node.byIterations else node.minutes
-        return TrainingOptions(
-            node.preset, node.method, node.device, minutes, node.iterations, self.settingsTable.changed()
-        )
-
-    def onPresetChosen(self) -> None:
-        """Set the length of the training to that of the chosen preset."""
-        node, chosen = self._parameterNode, preset(self.ui.presetComboBox.currentText)
-        if node is not None:
-            node.byIterations = chosen.minutes is None
-            if chosen.minutes is None:
-                node.iterations = chosen.iterations
-            else:
-                node.minutes = chosen.minutes
-
-    def onTrain(self) -> None:
-        assert self.logic is not None
-        with self._tellingErrors("train"):
-            self._clearLog()
-            self.logic.train(self.options(), onEvent=self.onTrainingEvent, onDone=self.onTrained)
-            self.chartView.showWithNextCurves()
-        self.update()
-
-    def onRetrain(self) -> None:
-        """Train the current model further with the latest labels."""
-        assert self.logic is not None and self._parameterNode is not None
-        node = self._parameterNode
-        with self._tellingErrors("rounds"):
-            self._clearLog()
-            self.logic.retrain(
-                minutes=node.retrainMinutes or None,
-                device=node.device,
-                onEvent=self.onTrainingEvent,
-                onDone=self.onTrained,
-            )
-            self.chartView.showWithNextCurves()
-        self.update()
-
     def onMakeCurrent(self) -> None:
         assert self.logic is not None
-        with self._tellingErrors("rounds"):
+        with self.messages.tellingErrors("rounds"):
             run = self.roundsTable.selected()
             if run is None:
                 raise InputError(Problem(_("Model"), _("None is selected."), _("Select one in the table.")))
             self.logic.makeCurrent(run)
         self.update()
 
-    def onResume(self) -> None:
-        assert self.logic is not None and self._parameterNode is not None
-        with self._tellingErrors("train"):
-            self._clearLog()
-            device = self._parameterNode.device
-            self.logic.resume(device=device, onEvent=self.onTrainingEvent, onDone=self.onTrained)
-            self.chartView.showWithNextCurves()
-        self.update()
-
-    def onPause(self) -> None:
-        assert self.logic is not None
-        if self.logic.canPause:
-            self.logic.pause()
-            self.ui.statusLabel.text = _("Saving ...")
-        self.update()
-
-    def onCancel(self) -> None:
-        assert self.logic is not None
-        saves = self.logic.canPause
-        self.logic.cancel()
-        self.ui.statusLabel.text = _("Saving and ending ...") if saves else _("Ending ...")
-        self.update()
-
-    def onTrainingEvent(self, event: dict[str, Any]) -> None:
-        """Show an event of a running training."""
-        assert self.logic is not None
-        progress = self.logic.progress
-        self._log(event)
-        self.ui.progressBar.value = round(1000 * progress.share)
-        self.ui.statusLabel.text = progress.status
-        # The evaluation of the model after the training cannot be paused.
-        self.ui.pauseButton.enabled = self.logic.canPause
-        if event["event"] == "warning":
-            self._say("train", self._latestWarnings())
-        elif event["event"] == "predicting":
-            text = _("Training finished. Evaluating the model: {done} of {of}")
-            self.ui.statusLabel.text = text.format(done=event["done"], of=event["of"])
-        elif event["event"] == "judged":
-            verdict = verdictOnNewestModel(self.logic)
-            if verdict:
-                self._say("rounds", verdict)
-        if progress.device:
-            self.ui.deviceLabel.text = progress.device
-        self.chartView.onEvent(progress, event)
-
     def onPredict(self, caseIds: list[str] | None) -> None:
         """Predict these cases; None: all."""
         assert self.logic is not None and self._parameterNode is not None
-        with self._tellingErrors("predict"):
-            self._clearLog()
+        with self.messages.tellingErrors("predict"):
+            self.workStatus.clear()
             self.logic.predict(
                 caseIds, device=self._parameterNode.device, onEvent=self.onPredictionEvent, onDone=self.onPredicted
             )
-            self._say("predict", "")
+            self.messages.say("predict", "")
         self.update()
 
     def onPredictShown(self) -> None:
         if self._shownCase is None:
-            self._say("predict", _("No case is shown. Double-click one in the table."))
+            self.messages.say("predict", _("No case is shown. Double-click one in the table."))
         else:
             self.onPredict([self._shownCase])
 
     def onNextDoubt(self) -> None:
         """Move the slice views to the next doubtful place of the shown case, then start over after the last."""
         assert self.logic is not None
-        with self._tellingErrors("predict"):
+        with self.messages.tellingErrors("predict"):
             if self._shownCase is None:
                 raise InputError(Problem(_("Doubt"), _("No case is shown."), _("Double-click one in the table.")))
             said = self.doubtTour.step(self._shownCase)
             if not said:
                 nothing = _("No region of this case is uncertain.")
                 raise InputError(Problem(self._shownCase, nothing, _("Look at another case.")))
-            self.ui.statusLabel.text = said
+            self.workStatus.say(said)
 
     def onPredictionEvent(self, event: dict[str, Any]) -> None:
         assert self.logic is not None
-        self._log(event)
+        self.workStatus.log(event)
         if event["event"] == "predicting":
-            self.ui.progressBar.value = round(1000 * event["done"] / max(event["of"], 1))
+            self.workStatus.showShare(event["done"] / max(event["of"], 1))
             text = _("Predicting: {done} of {of}")
-            self.ui.statusLabel.text = text.format(done=event["done"], of=event["of"])
+            self.workStatus.say(text.format(done=event["done"], of=event["of"]))
         elif event["event"] == "predicted":
             if event["case"] == self._shownCase:
                 self.doubtTour.startAnew()
@@ -669,46 +581,16 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.onDone(outcome)
         self.correctSection.onPredicted()
         if outcome.state is EngineState.FINISHED:
-            self.ui.statusLabel.text = _("Predicted. Double-click a case to see it.")
+            self.workStatus.say(_("Predicted. Double-click a case to see it."))
         elif outcome.state is EngineState.STOPPED:
-            self.ui.statusLabel.text = _("Stopped. The predictions made so far are kept.")
-
-    def onTrained(self, outcome: EngineOutcome) -> None:
-        assert self.logic is not None
-        self.onDone(outcome)
-        warnings = ""
-        if outcome.state is EngineState.FINISHED:
-            self.ui.statusLabel.text = self.logic.progress.status
-            warnings = self._latestWarnings()
-        if outcome.state is not EngineState.FAILED:
-            self._say("train", "\n".join(filter(None, [warnings, notEvaluatedYet(self.logic)])))
+            self.workStatus.say(_("Stopped. The predictions made so far are kept."))
 
     def onDone(self, outcome: EngineOutcome) -> None:
         """Show how the engine ended."""
         assert self.logic is not None
-        self._details = outcome.details
-        if outcome.state is EngineState.FAILED:
-            self.ui.statusLabel.text = self._withNames(outcome.message)
-        elif outcome.state is EngineState.STOPPED:
-            resumable = self._canResume()
-            self.ui.statusLabel.text = _("Stopped; it can be resumed") if resumable else _("Stopped")
+        self.workStatus.showEnd(outcome)
         self.plots.update(self.logic.progress)
         self.update()
-
-    def onDetails(self) -> None:
-        text = self._details or _("The engine has written nothing.")
-        slicer.util.infoDisplay(asItIs(self.ui.statusLabel.text) or _("Nothing has run yet."), detailedText=text)
-
-    def _latestWarnings(self) -> str:
-        assert self.logic is not None
-        return "\n".join(self._withNames(warning) for warning in self.logic.progress.warnings[-_MOST_WARNINGS:])
-
-    def _withNames(self, text: str) -> str:
-        assert self.logic is not None
-        return withNames(text, self.logic.study.cases if self.logic.hasStudy else ())
-
-    def _keepDetails(self, details: str) -> None:
-        self._details = details
 
     def onDeviceChosen(self) -> None:
         """Probe the device after a delay, because connecting the parameter node changes the choice as well."""
@@ -726,26 +608,6 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         else:
             self.onDeviceChosen()
 
-    def _presetName(self) -> str:
-        return self.ui.presetComboBox.currentText or "cpu"
-
-    def showSettings(self) -> None:
-        """Fill the table with the preset's settings and the user's changes."""
-        self.settingsTable.show(self._parameterNode.changedSettings if self._parameterNode is not None else "")
-
-    def onSettingChanged(self) -> None:
-        """Keep the changes in the scene, because the table is filled again whenever the panel is entered."""
-        if self._parameterNode is not None:
-            self._parameterNode.changedSettings = self.settingsTable.kept()
-
-    def onMethodChosen(self, index: int = 0) -> None:
-        """Show what the chosen method does."""
-        if index < 0:
-            # Connecting the parameter node empties the box first.
-            return
-        self.ui.methodTitleLabel.text = method_titles().get(self.ui.methodComboBox.currentText, "")
-        self.update()
-
     def update(self) -> None:
         """Update every widget from the study and the running work."""
         if self.logic is None:
@@ -755,7 +617,7 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         except OSError as error:
             # The study's disk does not respond. Caught here, because nearly every handler calls this.
             logging.exception("LASegColearn")
-            self._say("inputs", sentence_for(error))
+            self.messages.say("inputs", sentence_for(error))
 
     def _showAll(self) -> None:
         assert self.logic is not None
@@ -767,59 +629,21 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.roundsTable.show(rounds, name)
         self.plots.updateRounds(rounds)
         running = self.logic.isRunning
-        isInstalled, method = not self.installation.dependencies.missing(), self.ui.methodComboBox.currentText
-        reason = whyNotTrain(self.logic, isInstalled, method)
         self.ui.modelLabel.text = _("None yet") if model is None else modelText(knownProgress(model), model.path.name)
-        self.ui.trainButton.enabled = not reason
-        self.ui.trainButton.toolTip = reason or _("Train a new model on this study")
-        # Read from the widget: after a click, the parameter node is updated later than the panel.
-        byIterations = self.ui.byIterationsCheckBox.checked
-        self.ui.minutesSpinBox.enabled, self.ui.iterationsSpinBox.enabled = not byIterations, byIterations
-        self.ui.minutesSpinBox.toolTip = (
-            _("The length is set in iterations, under Advanced.")
-            if byIterations
-            else _("How long to train. The training schedule adapts to this time.")
-        )
-        self.ui.resumeButton.enabled = not running and self._canResume()
-        self.ui.pauseButton.enabled = self.logic.canPause
-        self.ui.cancelButton.enabled = running
+        self.trainingSection.show(cases, model, not self.installation.dependencies.missing())
         for button in (self.ui.predictShownButton, self.ui.predictSelectedButton, self.ui.predictAllButton):
             button.enabled = model is not None and not running
         self.ui.suggestButton.enabled = model is not None and not running
         self.ui.correctButton.enabled = bool(cases)
         self.ui.useEditedButton.enabled = bool(cases)
         self.ui.makeCurrentButton.enabled = bool(rounds) and not running
-        noRetraining = whyNotRetrain(self.logic, isInstalled, method)
-        self.ui.retrainButton.enabled = not noRetraining
-        self.ui.retrainButton.toolTip = noRetraining or _(
-            "Train the current model further with the latest labels. The current model is kept."
-        )
         self.ui.nextDoubtButton.enabled = model is not None
         for button in (self.ui.addFromSceneButton, self.ui.addFolderButton, self.ui.addCohortButton):
             button.enabled = self.logic.hasStudy
         self.ui.studyFolderButton.enabled = not running
         self.ui.removeButton.enabled = bool(cases) and not running
         self.ui.showCaseButton.enabled = bool(cases)
-        self.ui.progressBar.setVisible(running or self.ui.progressBar.value > 0)
-        # Shown as text, because users rarely hover over a disabled button to learn why.
-        minutes = None if byIterations else self.ui.minutesSpinBox.value
-        estimate = timeEstimate(cases, model, minutes, self.ui.iterationsSpinBox.value)
-        notes = "\n".join(filter(None, [estimate, validationNote(cases, self._holdout()) if not running else ""]))
-        self.ui.estimateLabel.text = ("" if running else reason) or notes
-
-    def _holdout(self) -> float:
-        """The setting "holdout"; the preset's value if it was not changed to a number."""
-        try:
-            return float(self.settingsTable.changed()["holdout"])
-        except (KeyError, ValueError):
-            return preset(self._presetName()).holdout
-
-    def _canResume(self) -> bool:
-        """Whether a training, or the evaluation of its model, can be resumed."""
-        assert self.logic is not None
-        if not self.logic.hasStudy:
-            return False
-        return self.logic.study.resumableRun is not None or self.logic.unjudgedRun is not None
+        self.workStatus.update()
 
     def _connect(self) -> None:
         ui = self.ui
@@ -840,57 +664,21 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             (ui.useLabelButton, self.onUseLabel),
             (ui.useEditedButton, self.onUseEdited),
             (ui.suggestButton, self.onSuggest),
-            (ui.retrainButton, self.onRetrain),
             (ui.makeCurrentButton, self.onMakeCurrent),
-            (ui.trainButton, self.onTrain),
-            (ui.pauseButton, self.onPause),
-            (ui.resumeButton, self.onResume),
-            (ui.cancelButton, self.onCancel),
-            (ui.detailsButton, self.onDetails),
             (ui.predictShownButton, self.onPredictShown),
             (ui.predictSelectedButton, lambda: self.onPredict(self.caseTable.selectedIds())),
             (ui.predictAllButton, lambda: self.onPredict(None)),
             (ui.nextDoubtButton, self.onNextDoubt),
         ):
             button.connect("clicked()", receiver)
-        ui.presetComboBox.connect("currentIndexChanged(int)", lambda index: self.showSettings())
-        # Not currentIndexChanged: it is also emitted when the panel is bound, and the scene has its own length.
-        ui.presetComboBox.connect("activated(int)", lambda index: self.onPresetChosen())
         ui.deviceComboBox.connect("currentIndexChanged(int)", lambda index: self.onDeviceChosen())
-        ui.methodComboBox.connect("currentIndexChanged(int)", self.onMethodChosen)
         # Not toggled: it is also emitted when the panel is bound.
         for checkBox in (ui.showSurfaceCheckBox, ui.showUncertaintyCheckBox):
             checkBox.connect("clicked(bool)", lambda checked: self.onShowOption())
         ui.labelSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onLabelSegmentationChosen)
-        ui.minutesSpinBox.connect("valueChanged(double)", lambda value: self.update())
-        ui.iterationsSpinBox.connect("valueChanged(int)", lambda value: self.update())
-        ui.byIterationsCheckBox.connect("toggled(bool)", lambda checked: self.update())
         slicer.app.connect("aboutToQuit()", self.cleanup)
         slicer.app.connect("lastWindowClosed()", self.onLastWindowClosed)
         self._hearsQuit = True
-
-    @contextmanager
-    def _tellingErrors(self, place: str) -> Iterator[None]:
-        """Report errors as a sentence next to the widgets concerned."""
-        with reportingErrors(lambda text: self._say(place, text)):
-            # Clear the message before, not after, so that messages from within the block stay.
-            self._say(place, "")
-            yield
-
-    def _say(self, place: str, text: str) -> None:
-        label = getattr(self.ui, f"{place}MessageLabel")
-        label.text = text
-        label.setVisible(bool(text))
-
-    def _clearLog(self) -> None:
-        self._details = ""
-        self.ui.logTextEdit.clear()
-        self.ui.progressBar.value = 0
-
-    def _log(self, event: dict[str, Any]) -> None:
-        if event["event"] not in ("progress", "labeling"):
-            content = ", ".join(f"{name} {value}" for name, value in event.items() if name != "event")
-            self.ui.logTextEdit.appendPlainText(f"{event['event']}: {content}")
 
 
 class _DropFilter(qt.QWidget):

@@ -51,7 +51,7 @@ def main() -> None:
         pictures.panel("cases")
         widget.ui.presetComboBox.setCurrentText("demo")
         widget.ui.minutesSpinBox.value = options.minutes
-        widget.onTrain()
+        widget.trainingSection.onTrain()
         _until(lambda: widget.logic.progress.share > 0.6 or not widget.logic.isRunning, 60 * options.minutes + 120)
         pictures.panelAndViews("training", chart=widget.plots.chart("Losses"))
         _until(lambda: not widget.logic.isRunning, 60 * options.minutes + 120)

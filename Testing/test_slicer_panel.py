@@ -131,7 +131,7 @@ def test_the_whole_story(filled: Any, opened: tuple[Any, Any], tmp_path: Path) -
     _small(panel, iterations=6)
     ui.trainButton.click()
     _until(lambda: not panel.logic.isRunning)
-    assert ui.statusLabel.text.startswith("Finished after 6 iterations"), panel._details
+    assert ui.statusLabel.text.startswith("Finished after 6 iterations"), panel.workStatus.details
     assert ui.progressBar.value == 1000
     assert "Training 002, 6 iterations" in ui.modelLabel.text
 
@@ -204,7 +204,7 @@ def _correctAndTrainAgain(panel: Any) -> None:
     ui.suggestButton.click()
     _until(lambda: not panel.logic.isRunning)
     asked = [case for case in panel.logic.study.cases if case.suggested is not None]
-    assert sorted(case.id for case in asked) == ["case_003", "case_004", "case_005"], panel._details
+    assert sorted(case.id for case in asked) == ["case_003", "case_004", "case_005"], panel.workStatus.details
     assert ui.correctMessageLabel.text.startswith("Annotate Phantom ")
     assert sorted(_columns(panel, row)[9] for row in (2, 3, 4)) == ["1", "2", "3"]
     assert _columns(panel, 0)[9] == ""
@@ -239,7 +239,7 @@ def _correctAndTrainAgain(panel: Any) -> None:
     assert ui.roundsMessageLabel.text == ""
     slicer.mrmlScene.RemoveNode(volume)
     _until(lambda: not panel.logic.isRunning)
-    assert ui.statusLabel.text.startswith("Finished after"), panel._details
+    assert ui.statusLabel.text.startswith("Finished after"), panel.workStatus.details
     assert [run.path.name for run in panel.logic.study.runs] == ["001", "002", "003"]
     assert json.loads(panel.logic.study.runs[-1].cohort.read_text("utf-8"))["labeled"][2]["id"] == "case_003"
     assert all(run.last_checkpoint.exists() for run in panel.logic.study.runs)
@@ -302,7 +302,7 @@ def test_what_was_chosen_is_still_chosen_after_a_look_at_another_module(opened: 
     for _round in range(2):
         leave(panel)
         enter(panel, frame)
-        chosen = panel.options()
+        chosen = panel.trainingSection.options()
         assert (chosen.preset, chosen.device, chosen.method) == ("paper", "cpu", "bcp")
         assert panel.ui.presetComboBox.currentText == "paper"
 
@@ -316,7 +316,7 @@ def test_entering_the_panel_again_says_nothing_of_errors(filled: Any, opened: tu
 
 
 def test_what_was_said_of_the_inputs_stays_after_a_look_at_another_module(filled: Any, opened: tuple[Any, Any]) -> None:
-    filled._say("inputs", "Three labels are of no scan.")
+    filled.messages.say("inputs", "Three labels are of no scan.")
     leave(filled)
     enter(filled, opened[1])
     assert filled.ui.inputsMessageLabel.text == "Three labels are of no scan."
@@ -346,7 +346,7 @@ def test_a_preset_that_is_chosen_brings_its_length(opened: tuple[Any, Any]) -> N
         combo.setCurrentText(name)
         # As a person's choice tells.
         bare(combo).activated.emit(combo.currentIndex)
-        options = panel.options()
+        options = panel.trainingSection.options()
         lengths[name] = (options.minutes, options.iterations if options.minutes is None else None)
         # What is typed into the other would not count.
         assert panel.ui.minutesSpinBox.enabled == (options.minutes is not None) != panel.ui.iterationsSpinBox.enabled
@@ -356,7 +356,7 @@ def test_a_preset_that_is_chosen_brings_its_length(opened: tuple[Any, Any]) -> N
     panel.ui.minutesSpinBox.value = 7.0
     leave(panel)
     enter(panel, frame)
-    assert panel.options().minutes == 7.0, "What was changed afterwards stays."
+    assert panel.trainingSection.options().minutes == 7.0, "What was changed afterwards stays."
 
 
 def test_the_device_is_asked_for_once_when_the_choice_has_settled(
@@ -410,12 +410,12 @@ def test_what_is_judged_or_suggested_cannot_be_paused_or_resumed(filled: Any, mo
 
     filled.ui.pauseButton.enabled = True
     filled.ui.statusLabel.text = ""
-    filled.onPause()
+    filled.trainingSection.onPause()
     assert filled.ui.statusLabel.text == ""
     filled.ui.pauseButton.enabled = True
-    filled.onTrainingEvent({"event": "predicting", "done": 1, "of": 2})
+    filled.trainingSection.onEvent({"event": "predicting", "done": 1, "of": 2})
     assert not filled.ui.pauseButton.enabled
-    monkeypatch.setattr(filled, "_canResume", lambda: True)
+    monkeypatch.setattr(type(filled.logic), "canResume", True)
     filled.onSuggested(EngineOutcome(EngineState.STOPPED, "", ""))
     assert filled.ui.statusLabel.text == "Stopped"
 
@@ -630,7 +630,7 @@ def test_a_name_that_looks_like_html_is_shown_as_it_is(
     said: list[str] = []
     monkeypatch.setattr(slicer.util, "infoDisplay", lambda text, **_: said.append(text))
     panel.ui.statusLabel.text = f"{_IMAGE}\ncannot be read"
-    panel.onDetails()
+    panel.workStatus.showDetails()
     document.setHtml(said[0])
     assert document.toPlainText() == f"{_IMAGE}\ncannot be read"
 
@@ -654,7 +654,7 @@ def test_every_method_can_be_chosen_and_says_what_it_does(panel: Any) -> None:
     assert ui.methodTitleLabel.text == method_titles()["colearning"]
     ui.methodComboBox.setCurrentText("ua_mt")
     assert ui.methodTitleLabel.text == method_titles()["ua_mt"]
-    assert panel.options().method == "ua_mt"
+    assert panel.trainingSection.options().method == "ua_mt"
 
 
 def test_a_study_folder_that_cannot_be_written_to_is_a_sentence(panel: Any) -> None:
@@ -727,7 +727,7 @@ def test_a_scene_that_asks_for_a_method_of_somebody_elses_opens_with_the_usual(
     stored.SetParameter("method", "my_method")
     stored.SetParameter("preset", "of tomorrow")
     enter(panel, frame)
-    assert (panel.options().method, panel.options().preset) == ("colearning", "cpu")
+    assert (panel.trainingSection.options().method, panel.trainingSection.options().preset) == ("colearning", "cpu")
     said = panel.ui.trainMessageLabel.text
     assert said == (
         "Not available here: preset of tomorrow, method my_method, which this scene asks for. The defaults are used "
@@ -1080,7 +1080,7 @@ def test_settings_that_another_version_has_kept_in_a_scene_are_the_presets(panel
     from LASegColearnSlicer.settings_table import settingTexts
 
     panel._parameterNode.changedSettings = kept
-    panel.showSettings()
+    panel.trainingSection.showSettings()
     table = panel.ui.settingsTable
     shown = {table.item(row, 0).text(): table.item(row, 1).text() for row in range(table.rowCount)}
     assert shown == settingTexts("cpu")

@@ -144,8 +144,6 @@ def test_what_cannot_be_done_yet_says_what_comes_first(session: Session, tmp_pat
         session.predict()
     with pytest.raises(InputError, match="No training of this study can be resumed"):
         session.resume()
-    with pytest.raises(InputError, match="No predicted case has a label"):
-        session.evaluate()
     with pytest.raises(InputError, match="filters: Wanted"):
         session.train(TrainingOptions(settings={"filters": "many"}))
     with pytest.raises(InputError, match="minutes: Wanted a length of the training, found none"):
@@ -174,7 +172,7 @@ def test_figures_are_those_of_the_label_that_the_case_has(
         onDone(EngineOutcome(EngineState.FINISHED, "", ""))
 
     monkeypatch.setattr(session._runner, "start", start)
-    monkeypatch.setattr(session, "_modelFor", lambda verb: study.newRun())
+    monkeypatch.setattr(session._model, "_run", lambda verb: study.newRun())
     session.useAsLabel("case_001", *source[1:])
     assert study.case("case_001").figures == {"volume_ml": 50.0}
     _layer(source, 1)
@@ -182,7 +180,7 @@ def test_figures_are_those_of_the_label_that_the_case_has(
     session.predict()
     assert compared == [edited] and study.case("case_001").figures["dice"] == 0.9
     # The label is changed while it is compared with.
-    session.evaluate()
+    session.predict()
     assert study.case("case_001").figures == {"volume_ml": 50.0}
 
 
@@ -197,7 +195,6 @@ def test_nothing_is_done_where_the_studys_folder_was(session: Session, core: Sli
         session.resume,
         session.predict,
         session.suggest,
-        session.evaluate,
         session.cases.refreshLabels,
         study.writeCohort,
         lambda: session.useAsLabel("case_001", *source[1:]),
@@ -241,7 +238,7 @@ def test_a_folder_that_goes_while_the_model_looks_at_the_scans_is_said(
         onDone(EngineOutcome(EngineState.FINISHED, "", ""))
 
     monkeypatch.setattr(session._runner, "start", start)
-    monkeypatch.setattr(session, "_modelFor", lambda verb: study.newRun())
+    monkeypatch.setattr(session._model, "_run", lambda verb: study.newRun())
     session.suggest(onDone=outcomes.append)
     (outcome,) = outcomes
     assert outcome.state is EngineState.FAILED

@@ -283,7 +283,7 @@ def test_places_of_another_studys_case_of_the_same_id_are_not_jumped_to(two: Two
     effect = two.panel.correctSection._widget.activeEffect().self()
     Study.at(tmp_path / "B")
     # Without the panel, which would end the correction.
-    two.panel.logic._studyListeners.clear()
+    two.panel.logic._opened._listeners.clear()
     two.panel.logic.openStudy(tmp_path / "B")
     effect.onNextDoubt()
     assert not effect._tour._places
@@ -580,9 +580,9 @@ def test_a_training_that_ends_after_its_study_was_closed_raises_nothing(
 ) -> None:
     panel, ends = two.panel, []
     monkeypatch.setattr(panel.logic._runner, "start", lambda arguments, onEvent, onDone, stopFile: ends.append(onDone))
-    monkeypatch.setattr(panel.logic, "_modelFor", lambda verb: panel.logic.study.newRun())
+    monkeypatch.setattr(panel.logic._model, "_run", lambda verb: panel.logic.study.newRun())
     run = panel.logic.study.newRun()
-    panel.logic._train([], run, panel.onTrainingEvent, panel.onTrained, False)
+    panel.logic._training._train([], run, panel.trainingSection.onEvent, panel.trainingSection.onDone)
     panel.logic.predict(onDone=panel.onPredicted)
     panel.logic.closeStudy()
     for done in ends:

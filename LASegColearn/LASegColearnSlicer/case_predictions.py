@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +11,23 @@ import SimpleITK as sitk
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.segmentation_files import network_file
 from LASegColearnSlicer.doubtful_places import doubtfulPlaces
-from LASegColearnSlicer.results import MODEL_ATTRIBUTE, PredictionDisplay
-from LASegColearnSlicer.scene_cases import SceneCases
-from LASegColearnSlicer.study import Study
+from LASegColearnSlicer.open_study import OpenStudy
+from LASegColearnSlicer.results import MODEL_ATTRIBUTE
 
 _SEGMENTATION = "segmentation.seg.nrrd"
 
 
 class CasePredictions:
-    """Reads the predictions of the open study.
+    """Reads the predictions of the open study."""
 
-    Parameters
-    ----------
-    study, cases, display
-        Return those of the currently open study.
-    """
-
-    def __init__(
-        self,
-        study: Callable[[], Study],
-        cases: Callable[[], SceneCases],
-        display: Callable[[], PredictionDisplay],
-    ) -> None:
-        self._study = study
-        self._cases = cases
-        self._display = display
+    def __init__(self, opened: OpenStudy) -> None:
+        self._opened = opened
         # Cache for the last case: the modification times of its files, and their masks.
         self._masks: tuple[tuple[tuple[Path, int], ...], dict[str, np.ndarray]] | None = None
 
     def exists(self, caseId: str) -> bool:
         """Whether the case has a complete prediction: the engine writes the segmentation last."""
-        return (self._study().predictions / caseId / _SEGMENTATION).exists()
+        return (self._opened.study.predictions / caseId / _SEGMENTATION).exists()
 
     def masks(self, caseId: str) -> dict[str, np.ndarray]:
         """The masks by network, the teacher first; read-only, bool (k, j, i) on the scan's grid.
@@ -54,7 +39,7 @@ class CasePredictions:
         """
         if not self.exists(caseId):
             raise InputError(Problem(caseId, "It has not been predicted yet.", "Predict the case first."))
-        folder = self._study().predictions / caseId
+        folder = self._opened.study.predictions / caseId
         files = {"teacher": folder / _SEGMENTATION}
         for file in sorted(folder.glob(network_file("*"))):
             files[file.name.removeprefix("network-").removesuffix(".seg.nrrd")] = file
@@ -70,6 +55,19 @@ class CasePredictions:
             self._masks = written, masks
         return dict(self._masks[1])
 
+    def masksOfScan(self, volumeNode: Any, segmentationNode: Any) -> dict[str, np.ndarray]:
+        """The masks of a scan; empty if the scan is not a case, or was not predicted.
+
+        Raises
+        ------
+        InputError
+            If a file of the prediction is damaged, or the segmentation belongs to another case.
+        """
+        case = self._opened.cases.caseOf(volumeNode) if self._opened.exists and volumeNode is not None else None
+        if case is not None:
+            self._opened.cases.checkOwner(case.id, segmentationNode)
+        return {} if case is None or not self.exists(case.id) else self.masks(case.id)
+
     def show(self, caseId: str, *, surface: bool = True) -> Any:
         """The segmentation node of the prediction; loaded unless it is already in the scene.
 
@@ -78,14 +76,14 @@ class CasePredictions:
         InputError
             If the case was not predicted, or its scan cannot be loaded.
         """
-        display = self._display()
-        model = str(self._study().case(caseId).figures.get("run", ""))
-        folder = self._study().predictions / caseId
+        display = self._opened.display
+        model = str(self._opened.study.case(caseId).figures.get("run", ""))
+        folder = self._opened.study.predictions / caseId
         present = display.teacherNode(caseId)
         same = present is not None and present.GetAttribute(MODEL_ATTRIBUTE) == model
         if same and display.isCurrent(caseId, folder):
             return present
-        volume = self._cases().load(caseId)
+        volume = self._opened.cases.load(caseId)
         try:
             node = display.show(volume, caseId, folder, surface=surface)
         except RuntimeError as error:
@@ -105,7 +103,7 @@ class CasePredictions:
         import vtk
 
         self.show(caseId)
-        node = self._display().uncertaintyNode(caseId)
+        node = self._opened.display.uncertaintyNode(caseId)
         if node is None:
             raise InputError(Problem(caseId, "Its prediction has no uncertainty.", "Predict the case again."))
         matrix = vtk.vtkMatrix4x4()

@@ -15,6 +15,7 @@ from LASegColearnLib.methods import fewest_cases
 from LASegColearnLib.paired_comparison import PairedComparison, sentence
 from LASegColearnLib.run_folder import RunFolder, write_json_atomically
 from LASegColearnLib.settings import Settings
+from LASegColearnSlicer.study import Study, reachedEnd
 
 _FILE = "round.json"
 
@@ -71,6 +72,23 @@ class Round:
         if self.comparison is None:
             return ""
         return sentence(self.comparison, f"model {self.run}", f"model {self.against}")
+
+
+def roundsOf(study: Study) -> list[Round]:
+    """The trainings that made a model, oldest first, without those made elsewhere."""
+    found = [readRound(run) for run in study.models]
+    return [one for one in found if one is not None]
+
+
+def unjudgedRun(study: Study) -> RunFolder | None:
+    """The newest run whose model can be judged but was not; None if a training has to be resumed first."""
+    if study.resumableRun is not None:
+        return None
+    for run in reversed(study.models):
+        known = readRound(run) if reachedEnd(run) else None
+        if known is not None and not known.cases and canBeJudged(run):
+            return run
+    return None
 
 
 def startRound(

@@ -314,6 +314,11 @@ class Study:
         folders = sorted(path for path in (self.folder / "runs").glob("*") if path.is_dir())
         return [RunFolder(path) for path in folders]
 
+    @property
+    def models(self) -> list[RunFolder]:
+        """The runs that have made a model, the oldest first; the training may not have finished."""
+        return [run for run in self.runs if run.last_checkpoint.exists()]
+
     def newRun(self) -> RunFolder:
         """The folder for the next run; it does not exist yet."""
         numbers = [int(run.path.name) for run in self.runs if run.path.name.isdecimal()]
@@ -327,8 +332,8 @@ class Study:
     @property
     def resumableRun(self) -> RunFolder | None:
         """The last run with a checkpoint, if it did not finish."""
-        runs = self._usable
-        return runs[-1] if runs and not reachedEnd(runs[-1]) else None
+        models = self.models
+        return models[-1] if models and not reachedEnd(models[-1]) else None
 
     @property
     def currentRun(self) -> RunFolder | None:
@@ -336,14 +341,10 @@ class Study:
 
         An interrupted training must not replace a finished model.
         """
-        usable = self._usable
-        chosen = [run for run in usable if run.path.name == self._currentRun]
-        found = chosen or [run for run in usable if reachedEnd(run)] or usable
+        models = self.models
+        chosen = [run for run in models if run.path.name == self._currentRun]
+        found = chosen or [run for run in models if reachedEnd(run)] or models
         return found[-1] if found else None
-
-    @property
-    def _usable(self) -> list[RunFolder]:
-        return [run for run in self.runs if run.last_checkpoint.exists()]
 
     def chooseRun(self, run: RunFolder | None) -> None:
         """Make the model of a run the current one; None: the last."""

@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from LASegColearnLib.errors import InputError, Problem
-from LASegColearnLib.settings import preset
+from LASegColearnLib.run_folder import RunFolder
+from LASegColearnLib.settings import Settings, preset
+from LASegColearnSlicer.rounds import readRound
+
+# Training an existing model further needs less time than training it from scratch.
+_RETRAINING_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -43,3 +48,36 @@ class TrainingOptions:
         )
         options = ["--preset", self.preset, "--method", self.method, "--device", self.device, *length]
         return [*options, "--set", *changed] if changed else options
+
+
+def retrainingOptions(
+    run: RunFolder | None, minutes: float | None, iterations: int | None, device: str
+) -> TrainingOptions:
+    """The options to train a run's model further, with that run's own settings.
+
+    Parameters
+    ----------
+    minutes, iterations
+        Length; if both are None, a third of the run's training, or the same if that was a retraining.
+
+    Raises
+    ------
+    InputError
+        If there is no run, or its settings cannot be read.
+    """
+    if run is None:
+        raise InputError(Problem("Retrain", "There is no model to retrain.", "Train one first."))
+    try:
+        settings = Settings.read(run.settings)
+        changed = dict(text.split("=", 1) for text in settings.changes())
+    except (OSError, ValueError, TypeError, InputError) as error:
+        cause = f"The settings of model {run.path.name} cannot be read; a newer version may have made it."
+        raise InputError(Problem("Retrain", cause, "Update the extension, or choose another model.")) from error
+    if minutes is None and iterations is None:
+        known = readRound(run)
+        share = 1.0 if known is not None and known.startedFrom is not None else _RETRAINING_SHARE
+        if settings.minutes is None:
+            iterations = max(round(share * settings.iterations), 1)
+        else:
+            minutes = share * settings.minutes
+    return TrainingOptions(settings.preset, settings.method, device, minutes, iterations, changed, warmStart=True)

@@ -111,6 +111,7 @@ class RunFolder:
     ```
     run/
       settings.json   cohort.json   events.jsonl   log.txt   metrics.csv   report.html
+      predecessors.json   ids of the cases that its predecessors were trained on, if it was started with --init
       checkpoints/    last.pt, best.pt
       predictions/    one folder per case
       predictions-of-networks/   the same for each network, if they were compared
@@ -171,6 +172,11 @@ class RunFolder:
     @property
     def cohort(self) -> Path:
         return self.path / "cohort.json"
+
+    @property
+    def predecessors(self) -> Path:
+        """Ids of the cases that the run's predecessors have learned from; see :mod:`~LASegColearnLib.predecessors`."""
+        return self.path / "predecessors.json"
 
     @property
     def events(self) -> Path:

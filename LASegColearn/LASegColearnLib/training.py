@@ -244,7 +244,7 @@ def _refuse_folder(folder: RunFolder, cohort: Path) -> None:
                 "Give a folder of its own for the run.",
             )
         )
-    for file in (folder.settings, folder.cohort, folder.best_checkpoint, folder.committee):
+    for file in (folder.settings, folder.cohort, folder.predecessors, folder.best_checkpoint, folder.committee):
         if file.exists() and not folder.was_begun:
             raise InputError(
                 Problem(

@@ -411,6 +411,35 @@ def test_a_run_that_goes_on_may_change_how_it_computes_and_for_how_long_and_noth
     assert resume(run).iterations == 6, "The new length holds from then on."
 
 
+def test_a_resumed_run_keeps_the_precision_that_was_chosen_for_it(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = 0.5
+    monkeypatch.setattr("LASegColearnLib.device._bfloat16_is_faster_on_cpu", lambda limit=0.8: times < limit)
+    run, told = tmp_path / "run", []
+    settings = replace(SETTINGS, precision="auto", iterations=9, validations=0)
+    stop = StopAfter(1)
+    train(cohort, run, settings, device="cpu", listeners=[stop.listen], should_stop=stop)
+
+    def resumed(**changes: Any) -> str:
+        """The last message or device that it tells."""
+        told.clear()
+        stop = StopAfter(1)
+        resume(run, device="cpu", listeners=[told.append, stop.listen], should_stop=stop, **changes)
+        saved = load_checkpoint(run / "checkpoints" / "last.pt")["computed_on"]
+        return " ".join([*(event["message"] for event in told if event["event"] == "warning"), saved["precision"]])
+
+    times = 0.9
+    assert resumed() == "bfloat16", "Which another measurement would not have chosen."
+    times = 2.0
+    assert resumed().endswith("It continues in float32. float32")
+    times = 0.5
+    assert resumed() == "float32", "And stays there."
+    assert resumed(changes=["precision=bfloat16"]) == "bfloat16"
+    times = 2.0
+    assert resumed(changes=["precision=auto"]) == "float32", "A new choice is asked for."
+
+
 def test_a_length_that_a_run_is_past_is_refused_and_leaves_its_settings(cohort: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(cohort, run, SETTINGS)

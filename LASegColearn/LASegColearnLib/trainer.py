@@ -335,6 +335,7 @@ class Trainer:
                 "complete": self._complete,
                 "best": self.best,
                 "lineage": self.cases.lineage,
+                "computed_on": self.device.record,
             },
         )
         if path == self.run.last_checkpoint:

@@ -217,11 +217,14 @@ class RunFolder:
 
     def other_caches(self) -> list[Path]:
         """The caches of the runs beside this one, such as those of earlier rounds, the last by name first."""
-        try:
-            folders = sorted(self.path.absolute().parent.iterdir(), reverse=True)
-            return [one / "cache" for one in folders if one.name != self.path.name and (one / "cache").is_dir()]
-        except OSError:
-            return []
+        found = []
+        with suppress(OSError):
+            for beside in sorted(self.path.absolute().parent.iterdir(), reverse=True):
+                # A folder that may not be looked into, such as lost+found, does not hide the others.
+                with suppress(OSError):
+                    if beside.name != self.path.name and (beside / "cache").is_dir():
+                        found.append(beside / "cache")
+        return found
 
     @property
     def committee(self) -> Path:

@@ -85,6 +85,38 @@ def test_an_unlabeled_case_has_no_label_to_read(tmp_path: Path) -> None:
         case.label()
 
 
+def test_a_folder_beside_that_may_not_be_looked_into_does_not_hide_the_other_caches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_dir = Path.is_dir
+
+    def refusing(path: Path, **options: bool) -> bool:
+        """As Python up to 3.13 does; nothing is forbidden to the user root."""
+        if path.parent.name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_dir(path, **options)
+
+    first, second = RunFolder(tmp_path / "001"), RunFolder(tmp_path / "002")
+    CaseCache(first.cache, SETTINGS).store("a", "hash", *_pair())
+    (tmp_path / "lost+found").mkdir()
+    monkeypatch.setattr(Path, "is_dir", refusing)
+    assert second.other_caches() == [first.cache]
+
+
+def test_a_scan_is_prepared_here_if_the_other_runs_file_vanishes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = RunFolder(tmp_path / "001"), RunFolder(tmp_path / "002")
+    made = CaseCache(first.cache, SETTINGS).store("a", "hash", *_pair())
+
+    def vanished(file: Path, *_: Path) -> None:
+        raise FileNotFoundError(2, "No such file or directory", str(file))
+
+    monkeypatch.setattr("LASegColearnLib.case_cache.linked", vanished)
+    found = CaseCache(second.cache, SETTINGS, second.other_caches()).store("a", "hash", *_pair())
+    assert np.array_equal(found.image(), made.image()) and np.array_equal(found.label(), made.label())
+
+
 def test_what_another_run_has_made_is_linked_and_stays_when_that_run_is_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from LASegColearnLib.device import Device, choose_device, device_for_model
+from LASegColearnLib.device import Device, choose_device, device_for_model, device_of_resumed
 from LASegColearnLib.errors import InputError
 
 
@@ -186,3 +186,49 @@ def test_a_gpu_that_is_not_there_is_refused_with_those_that_are(name: str, remed
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(InputError, match=f"Wanted one of 2 GPUs, found {name}. Use {remedy}"):
         choose_device(name, "float32")
+
+
+@pytest.mark.parametrize(
+    ("times", "begun_in", "continues_in", "told"),
+    [
+        (1.0, "bfloat16", torch.bfloat16, ""),
+        (0.5, "float32", torch.float32, ""),
+        (
+            50.0,
+            "bfloat16",
+            torch.float32,
+            "begun in bfloat16, which is slow on this processor. It continues in float32",
+        ),
+        (1.0, "nonsense", torch.float32, ""),
+    ],
+)
+def test_a_resumed_training_keeps_its_precision_on_a_processor_that_is_not_slow_with_it(
+    times: float, begun_in: str, continues_in: torch.dtype, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``times``: how long bfloat16 takes there, compared with float32."""
+    monkeypatch.setattr("LASegColearnLib.device._bfloat16_is_faster_on_cpu", lambda limit=0.8: times < limit)
+    found, message = device_of_resumed("cpu", {"device": "cpu", "precision": begun_in})
+    assert found.precision == continues_in
+    assert found.description.endswith(f", {str(continues_in).removeprefix('torch.')}")
+    assert told in (message or "") and (message is None) == (told == "")
+
+
+def test_a_resumed_training_keeps_its_precision_on_a_gpu_that_has_it(
+    a_gpu: _Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = Device(torch.device("cuda:1"), torch.float16, "").record
+    found, message = device_of_resumed("auto", begun)
+    assert (found.device.type, found.precision, message) == ("cuda", torch.float16, None)
+    a_gpu.capability = (7, 5)
+    found, message = device_of_resumed("auto", {**begun, "precision": "bfloat16"})
+    assert found.precision == torch.float16
+    assert message == (
+        "The training was begun in bfloat16, which this device does not support. It continues in float16."
+    )
+    a_gpu.right = (torch.float32,)
+    found, message = device_of_resumed("auto", begun)
+    assert found.precision == torch.float32 and message is not None
+    # On another kind of device it is chosen anew.
+    monkeypatch.setattr("LASegColearnLib.device._bfloat16_is_faster_on_cpu", lambda: True)
+    found, message = device_of_resumed("cpu", {**begun, "precision": "float32"})
+    assert (found.precision, message) == (torch.bfloat16, None)

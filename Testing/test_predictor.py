@@ -442,6 +442,9 @@ def test_only_scans_without_a_segmentation_are_left_to_predict(
     del figures["model"]["weights"], figures["overlap"], figures["mirror"], figures["zoom"]
     (tmp_path / "a" / "figures.json").write_text(json.dumps(figures))
     assert without_results(scans, tmp_path, predictor) == scans[1:]
+    # Which had no zoom: their results are not mixed with others.
+    with pytest.raises(InputError, match="a, b: There are files"):
+        without_results(scans, tmp_path, Predictor(predictor.model, device=predictor.device, zoom=1.25))
     (tmp_path / "a" / "figures.json").unlink()
     with pytest.raises(InputError, match="a: There are files"):
         without_results(scans, tmp_path, predictor)

@@ -170,6 +170,19 @@ def test_cases_that_were_trained_on_are_left_out_and_named(phantoms: Cohort, tmp
     assert "Its quality is not known" in text
 
 
+def test_a_predecessors_case_with_the_id_of_a_validation_case_is_another_scan(run: Path, phantoms: Cohort) -> None:
+    a, b = (case.id for case in phantoms.validation)
+    write_json_atomically(RunFolder(run).predecessors, {"labeled": [a], "unlabeled": [b]})
+    text = write_report(run).read_text("utf-8")
+    assert "on 2 cases not trained on" in text and "trained on them" not in text
+    (run / "metrics.csv").write_text(METRICS.format(a=a, b="elsewhere"), encoding="utf-8")
+    write_json_atomically(RunFolder(run).predecessors, {"labeled": [], "unlabeled": ["elsewhere"]})
+    text = write_report(run).read_text("utf-8")
+    assert "a model that it was started from was trained on them: elsewhere." in text
+    RunFolder(run).predecessors.write_text("damaged", encoding="utf-8")
+    assert "trained on them" not in write_report(run).read_text("utf-8")
+
+
 def test_an_earlier_models_figures_are_called_that(run: Path, phantoms: Cohort) -> None:
     a, b = (case.id for case in phantoms.validation)
     for case, iteration in ((a, 3), (b, 2)):

@@ -408,6 +408,8 @@ def test_a_model_has_learned_from_its_labels_and_from_those_that_it_went_on_from
     assert trainedOn(first) == set(ids[:2]) and trainedOn(second) == set(ids)
     write_json_atomically(second.settings, {**preset("cpu").to_dict(), "method": "supervised"})
     assert trainedOn(second) == set(ids[:3]), "Which sees no case without a label."
+    write_json_atomically(first.predecessors, {"labeled": ["gone"], "unlabeled": ["gone too"]})
+    assert learnedFrom(second) == {*ids[:3], "gone"} and trainedOn(second) == {*ids[:3], "gone", "gone too"}
     # By the model that a case's figures are of, whatever its role is today.
     for caseId, run in ((ids[0], "002"), (ids[2], "001"), (ids[3], "002")):
         study.addFigures(caseId, {"run": run, "dice": 0.9})

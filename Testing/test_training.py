@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from LASegColearnLib.checkpoints import load_checkpoint
+from LASegColearnLib.checkpoints import load_checkpoint, save_checkpoint
 from LASegColearnLib.cohort import Cohort, load_cohort, save_cohort
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.phantom import write_phantom_cohort
+from LASegColearnLib.predecessors import LearnedCases, read_predecessors
+from LASegColearnLib.report import write_report
 from LASegColearnLib.run_folder import RunFolder
 from LASegColearnLib.run_lock import alone_in
 from LASegColearnLib.settings import Settings
@@ -90,7 +92,7 @@ def test_a_run_does_not_replace_the_cohort_file_it_is_given(cohort: Path, tmp_pa
     assert list(cohort.parent.iterdir()) == [cohort]
 
 
-@pytest.mark.parametrize("name", ["cohort.json", "settings.json", "best.pt"])
+@pytest.mark.parametrize("name", ["cohort.json", "predecessors.json", "settings.json", "best.pt"])
 def test_a_run_does_not_replace_files_of_its_names_that_are_not_of_a_run(
     name: str, cohort: Path, tmp_path: Path
 ) -> None:
@@ -244,6 +246,45 @@ def test_a_warm_start_goes_on_from_the_earlier_students_and_teacher(cohort: Path
     assert after["lineage"]["trained"] == before["lineage"]["trained"]
 
 
+def test_what_the_predecessors_were_trained_on_is_known_when_their_folders_are_gone(
+    cohort: Path, tmp_path: Path
+) -> None:
+    all_cases = load_cohort(cohort)
+    first, second, third = (RunFolder(tmp_path / name) for name in ("first", "second", "third"))
+    train(cohort, first.path, replace(SETTINGS, iterations=1))
+    # Supervised trainings, on ever fewer cases.
+    supervised = replace(SETTINGS, method="supervised", iterations=1)
+    for name, run, start in (("2", second, first), ("3", third, second)):
+        fewer = Cohort(all_cases.labeled[int(name) :], all_cases.unlabeled, all_cases.validation)
+        save_cohort(fewer, cohort.with_name(f"{name}.json"))
+        train(cohort.with_name(f"{name}.json"), run.path, supervised, init=start.last_checkpoint)
+        shutil.rmtree(start.path)
+    labeled, unlabeled = ([case.id for case in cases] for cases in (all_cases.labeled, all_cases.unlabeled))
+    assert read_predecessors(third) == LearnedCases(frozenset(labeled), frozenset(unlabeled))
+    assert str(tmp_path) not in third.predecessors.read_text("utf-8")
+    evaluated = [labeled[0], labeled[4], unlabeled[0], all_cases.validation[0].id]
+    third.metrics.write_text("case,dice\n" + "".join(f"{case},0.5\n" for case in evaluated), encoding="utf-8")
+    page = write_report(third.path).read_text("utf-8")
+    assert f"since it was trained on them: {labeled[4]}." in page
+    assert f"since a model that it was started from was trained on them: {labeled[0]}, {unlabeled[0]}." in page
+    assert "on 1 cases not trained on: 50.0 %" in page
+
+
+def test_a_model_of_an_earlier_version_names_no_predecessors(cohort: Path, tmp_path: Path) -> None:
+    run, later = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "later")
+    train(cohort, run.path, replace(SETTINGS, iterations=1))
+    assert not run.predecessors.exists()
+    content = load_checkpoint(run.last_checkpoint)
+    content["lineage"] = {name: content["lineage"][name] for name in ("trained", "validated")}
+    save_checkpoint(run.last_checkpoint, content)
+    train(cohort, later.path, replace(SETTINGS, iterations=1), init=run.last_checkpoint)
+    assert read_predecessors(later) == LearnedCases()
+    # The record of a model that was begun in the folder before is not that of one that starts from scratch.
+    shutil.rmtree(later.checkpoints)
+    train(cohort, later.path, replace(SETTINGS, iterations=1))
+    assert not later.predecessors.exists()
+
+
 def test_a_warm_start_from_another_method_or_a_broken_off_pretraining_starts_all_from_the_predictor(
     cohort: Path, tmp_path: Path
 ) -> None:
@@ -368,6 +409,35 @@ def test_a_run_that_goes_on_may_change_how_it_computes_and_for_how_long_and_noth
     kept = Settings.read(run / "settings.json")
     assert kept == replace(SETTINGS, learning_rate=0.001, batch_parts=2, iterations=6)
     assert resume(run).iterations == 6, "The new length holds from then on."
+
+
+def test_a_resumed_run_keeps_the_precision_that_was_chosen_for_it(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = 0.5
+    monkeypatch.setattr("LASegColearnLib.device._bfloat16_is_faster_on_cpu", lambda limit=0.8: times < limit)
+    run, told = tmp_path / "run", []
+    settings = replace(SETTINGS, precision="auto", iterations=9, validations=0)
+    stop = StopAfter(1)
+    train(cohort, run, settings, device="cpu", listeners=[stop.listen], should_stop=stop)
+
+    def resumed(**changes: Any) -> str:
+        """The last message or device that it tells."""
+        told.clear()
+        stop = StopAfter(1)
+        resume(run, device="cpu", listeners=[told.append, stop.listen], should_stop=stop, **changes)
+        saved = load_checkpoint(run / "checkpoints" / "last.pt")["computed_on"]
+        return " ".join([*(event["message"] for event in told if event["event"] == "warning"), saved["precision"]])
+
+    times = 0.9
+    assert resumed() == "bfloat16", "Which another measurement would not have chosen."
+    times = 2.0
+    assert resumed().endswith("It continues in float32. float32")
+    times = 0.5
+    assert resumed() == "float32", "And stays there."
+    assert resumed(changes=["precision=bfloat16"]) == "bfloat16"
+    times = 2.0
+    assert resumed(changes=["precision=auto"]) == "float32", "A new choice is asked for."
 
 
 def test_a_length_that_a_run_is_past_is_refused_and_leaves_its_settings(cohort: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,7 +139,9 @@ class CaseCache:
         if stored_array(file) is None:
             other = next((one / file.name for one in self.others if stored_array(one / file.name) is not None), None)
             if other is not None:
-                linked(other, self.folder)
+                # It may be deleted at this moment, or not be readable after all: then it is made here.
+                with suppress(OSError):
+                    linked(other, self.folder)
         return stored_array(file)
 
     def _key(self, *contents: str) -> str:

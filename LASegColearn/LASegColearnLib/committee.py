@@ -56,7 +56,7 @@ def combined_model(models: Sequence[Model]) -> Model:
     ----------
     models
         At least one, as read by :func:`~LASegColearnLib.checkpoints.load_model`; a single model is returned unchanged.
-        Overlap, mirroring and precision are those of the first.
+        Overlap, mirroring, zoom and precision are those of the first.
 
     Raises
     ------

@@ -5,14 +5,22 @@ from __future__ import annotations
 import platform
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from LASegColearnLib.device_trial import computes_rightly, seconds_of_a_pass
 from LASegColearnLib.errors import InputError, Problem
+
+_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Largest time of bfloat16 on the CPU, as a multiple of float32's, with which a training chooses it, and with which one
+# that was begun in bfloat16 continues in it.
+_SLOWEST_TO_BEGIN = 0.8
+_SLOWEST_TO_CONTINUE = 1.25
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,11 @@ class Device:
         if self.device.type == "mps":
             return network.to(self.device)
         return network.to(self.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+    @property
+    def record(self) -> dict[str, str]:
+        """The kind of device and the precision, for a checkpoint; see :func:`device_of_resumed`."""
+        return {"device": self.device.type, "precision": _text(self.precision)}
 
     @property
     def scales_gradients(self) -> bool:
@@ -159,6 +172,45 @@ def device_for_model(wanted: str, precision: str) -> Device:
         return choose_device(wanted)
 
 
+def device_of_resumed(wanted: str, begun_on: Mapping[str, Any]) -> tuple[Device, str | None]:
+    """Like :func:`choose_device` with precision ``auto``, for a training that continues in the precision that it had.
+
+    The choice of a precision depends on a measurement, which would otherwise change a training for no reason.
+
+    Parameters
+    ----------
+    wanted
+        As for :func:`choose_device`.
+    begun_on
+        The device's :attr:`Device.record` when the training was saved; empty if it is not known.
+
+    Returns
+    -------
+    tuple
+        The device, and a message if the precision had to be changed. On another kind of device it is chosen anew,
+        without a message.
+    """
+    found = choose_device(wanted)
+    had = begun_on.get("precision")
+    if begun_on.get("device") != found.device.type or had not in _PRECISIONS or had == _text(found.precision):
+        return found, None
+    # With bfloat16 a processor without instructions for it takes fifty times as long, so a training of some minutes
+    # would hardly learn. Its accuracy does not suffer from the change: weights and losses are float32 in any case.
+    if found.device.type == "cpu":
+        why = "is slow on this processor"
+        can = had == "float32" or (had == "bfloat16" and _bfloat16_is_faster_on_cpu(_SLOWEST_TO_CONTINUE))
+    else:
+        why = "this device does not support"
+        try:
+            can = _tried(found.device, had) is not None
+        except InputError:
+            can = False
+    if not can:
+        return found, f"The training was begun in {had}, which {why}. It continues in {_text(found.precision)}."
+    description = found.description.removesuffix(_text(found.precision)) + had
+    return replace(found, precision=_PRECISIONS[had], description=description), None
+
+
 def _cuda(wanted: str) -> torch.device:
     """The GPU named ``cuda`` or ``cuda:N``. Raises :class:`InputError` if there is none with this number."""
     number, there = wanted.partition(":")[2], torch.cuda.device_count()
@@ -206,8 +258,10 @@ def _not_there(precision: str, on: str) -> InputError:
     return InputError(Problem("precision", f"{precision} was asked for on {on}.", "Set precision=auto."))
 
 
-def _bfloat16_is_faster_on_cpu() -> bool:
-    """Measure a convolution: with AMX bfloat16 is faster, with AVX-512 alone it may be slower, on others much slower.
+def _bfloat16_is_faster_on_cpu(limit: float = _SLOWEST_TO_BEGIN) -> bool:
+    """Whether bfloat16 takes less than ``limit`` times as long as float32, by measuring a convolution.
+
+    With AMX bfloat16 is faster, with AVX-512 alone it may be slower, on others much slower.
 
     Two images, since PyTorch convolves a single one in float32 by an algorithm that is several times slower. Smaller
     images would give a ratio that varies around the limit when other programs run. Still, much smaller ones are tried
@@ -234,13 +288,17 @@ def _bfloat16_is_faster_on_cpu() -> bool:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return times_of_float32(12, 3) < 4.0 and times_of_float32(32, 10) < 0.8
+        return times_of_float32(12, 3) < 4.0 and times_of_float32(32, 10) < limit
     finally:
         torch.set_num_threads(threads)
 
 
 def _description(device: torch.device, dtype: torch.dtype, why: str = "") -> str:
-    return f"{_name(device)}{why and f'; {why}'}, {str(dtype).removeprefix('torch.')}"
+    return f"{_name(device)}{why and f'; {why}'}, {_text(dtype)}"
+
+
+def _text(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _name(device: torch.device) -> str:

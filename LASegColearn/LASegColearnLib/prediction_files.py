@@ -214,7 +214,8 @@ def _is_by(origin: Mapping[str, Any], figures: Path) -> bool:
     model = found.get("model")
     if not isinstance(model, dict):
         return False
-    made, told = {**origin, **origin["model"]}, {**found, **model}
+    # Before there was a zoom, each scan was segmented at one size.
+    made, told = {**origin, **origin["model"]}, {"zoom": 1.0, **found, **model}
     return all(told[name] == value for name, value in made.items() if name in told and name != "model")
 
 

@@ -19,6 +19,7 @@ from LASegColearnLib.events import read_events
 from LASegColearnLib.methods import METHODS, method_class
 from LASegColearnLib.overlays import case_overlay
 from LASegColearnLib.page import MEASURES, Picture, mean_text, picture, render
+from LASegColearnLib.predecessors import read_predecessors
 from LASegColearnLib.run_folder import RunFolder, write_text_atomically
 from LASegColearnLib.settings import Settings
 
@@ -46,7 +47,7 @@ class _Run:
     title
         The run's name on the page.
     rows
-        Metrics of the cases that it was not trained on.
+        Metrics of the cases that neither it nor a model that it was started from was trained on.
     remarks
         Remarks about these figures.
     """
@@ -118,11 +119,17 @@ def _read_run(path: Path) -> _Run:
         )
     settings, cohort, events = Settings.read(folder.settings), load_cohort(folder.cohort), read_events(folder.events)
     needs_unlabeled = method_class(settings.method).needs_unlabeled
-    trained = {case.id for case in (*cohort.labeled, *(cohort.unlabeled if needs_unlabeled else ()))}
+    own = {case.id for case in (*cohort.labeled, *(cohort.unlabeled if needs_unlabeled else ()))}
+    # By their content, the training has made sure that no predecessor was trained on the run's validation cases: a
+    # predecessor's case of the same id is another scan.
+    earlier = read_predecessors(folder).all - own - {case.id for case in cohort.validation}
     found = _rows(folder)
-    rows = [row for row in found if row.case not in trained]
-    left_out = dict.fromkeys(row.case for row in found if row.case in trained)
-    remarks = [f"Left out of the tables, since it was trained on them: {', '.join(left_out)}."] if left_out else []
+    rows = [row for row in found if row.case not in own | earlier]
+    remarks = [
+        f"Left out of the tables, since {which} was trained on them: {', '.join(left_out)}."
+        for which, trained in (("it", own), ("a model that it was started from", earlier))
+        if (left_out := dict.fromkeys(row.case for row in found if row.case in trained))
+    ]
     remarks += _remarks_on_age(folder, rows, _last(events, "finished").get("iteration"))
     return _Run(settings.method, folder, settings, cohort, events, rows, remarks)
 

@@ -111,6 +111,7 @@ class RunFolder:
     ```
     run/
       settings.json   cohort.json   events.jsonl   log.txt   metrics.csv   report.html
+      predecessors.json   ids of the cases that its predecessors were trained on, if it was started with --init
       checkpoints/    last.pt, best.pt
       predictions/    one folder per case
       predictions-of-networks/   the same for each network, if they were compared
@@ -173,6 +174,11 @@ class RunFolder:
         return self.path / "cohort.json"
 
     @property
+    def predecessors(self) -> Path:
+        """Ids of the cases that the run's predecessors have learned from; see :mod:`~LASegColearnLib.predecessors`."""
+        return self.path / "predecessors.json"
+
+    @property
     def events(self) -> Path:
         return self.path / "events.jsonl"
 
@@ -211,11 +217,14 @@ class RunFolder:
 
     def other_caches(self) -> list[Path]:
         """The caches of the runs beside this one, such as those of earlier rounds, the last by name first."""
-        try:
-            folders = sorted(self.path.absolute().parent.iterdir(), reverse=True)
-            return [one / "cache" for one in folders if one.name != self.path.name and (one / "cache").is_dir()]
-        except OSError:
-            return []
+        found = []
+        with suppress(OSError):
+            for beside in sorted(self.path.absolute().parent.iterdir(), reverse=True):
+                # A folder that may not be looked into, such as lost+found, does not hide the others.
+                with suppress(OSError):
+                    if beside.name != self.path.name and (beside / "cache").is_dir():
+                        found.append(beside / "cache")
+        return found
 
     @property
     def committee(self) -> Path:

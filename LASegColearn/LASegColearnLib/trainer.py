@@ -43,7 +43,8 @@ class TrainingCases:
     labeled, unlabeled, validation
         Preprocessed cases.
     lineage
-        Content hashes of the scans that this model and its predecessors were trained on and validated on.
+        Content hashes of the scans that this model and its predecessors were trained on and validated on, and ids of
+        those that they were trained on (:class:`~LASegColearnLib.predecessors.LearnedCases`).
     """
 
     labeled: Sequence[CachedCase]
@@ -334,6 +335,7 @@ class Trainer:
                 "complete": self._complete,
                 "best": self.best,
                 "lineage": self.cases.lineage,
+                "computed_on": self.device.record,
             },
         )
         if path == self.run.last_checkpoint:

@@ -26,7 +26,7 @@ from LASegColearnLib.committee_training import (
     go_on_with_committee,
     with_possible_committee,
 )
-from LASegColearnLib.device import Device, choose_device
+from LASegColearnLib.device import Device, choose_device, device_of_resumed
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.events import EventLog, Listener
 from LASegColearnLib.processes import Processes, local_device, process_group, processes_from_environment
@@ -198,16 +198,16 @@ def resume(
             Problem(run.name, "There is no checkpoint to continue from.", "Start a new run, without --resume.")
         )
     kept = _settings_of_resumed(folder, changes, minutes, iterations)
-    chosen_device = choose_device(local_device(device), kept.checked().precision)
-    settings, messages = _possible_settings_of_resumed(kept, chosen_device)
     checkpoint = load_checkpoint(folder.last_checkpoint, needed=_NEEDED_TO_CONTINUE)
+    chosen_device, about_precision = _device_of_resumed(device, kept.checked(), checkpoint)
+    settings, messages = _possible_settings_of_resumed(kept, chosen_device)
     for trained in (checkpoint, *_of_further_models(folder, settings)):
         check_length(trained, minutes, iterations)
     cohort = load_cohort(folder.cohort)
 
     def prepare(events: EventLog) -> TrainingCases:
         write_json_atomically(folder.settings, kept.to_dict())
-        for message in messages:
+        for message in [*about_precision, *messages]:
             events.emit("warning", message=message)
         cases = cases_of_resumed(folder, settings, cohort, checkpoint["lineage"], events, should_stop)
         go_on_with_committee(folder, settings, cases)
@@ -244,7 +244,7 @@ def _refuse_folder(folder: RunFolder, cohort: Path) -> None:
                 "Give a folder of its own for the run.",
             )
         )
-    for file in (folder.settings, folder.cohort, folder.best_checkpoint, folder.committee):
+    for file in (folder.settings, folder.cohort, folder.predecessors, folder.best_checkpoint, folder.committee):
         if file.exists() and not folder.was_begun:
             raise InputError(
                 Problem(
@@ -277,6 +277,16 @@ def _possible_settings_of_resumed(settings: Settings, device: Device) -> tuple[S
             f"that many, resume it with --set committee={possible.committee}.",
         ]
     return settings, messages
+
+
+def _device_of_resumed(wanted: str, settings: Settings, checkpoint: dict[str, Any]) -> tuple[Device, list[str]]:
+    """The device of a resumed run, and messages about a change of its precision."""
+    if settings.precision != "auto":
+        return choose_device(local_device(wanted), settings.precision), []
+    # Older checkpoints have no record. If the setting was not `auto` until now, `auto` asks for a new choice.
+    was_auto = checkpoint["settings"].get("precision") == "auto"
+    found, message = device_of_resumed(local_device(wanted), checkpoint.get("computed_on", {}) if was_auto else {})
+    return found, [] if message is None else [message]
 
 
 def _settings_of_resumed(

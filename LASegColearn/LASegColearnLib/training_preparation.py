@@ -16,6 +16,7 @@ from LASegColearnLib.errors import InputError
 from LASegColearnLib.events import EventLog
 from LASegColearnLib.holdout import earlier_roles, record_roles, with_holdout, without_held_out
 from LASegColearnLib.methods import create_method, fewest_cases, method_class
+from LASegColearnLib.predecessors import LearnedCases, write_predecessors
 from LASegColearnLib.roles import RoleLedger
 from LASegColearnLib.run_folder import RunFolder, write_json_atomically
 from LASegColearnLib.run_settings import untrained_start
@@ -89,9 +90,11 @@ class NewRunPreparation:
             chosen, left_out = without_held_out(chosen, checked, earlier, fewest_unlabeled)
         kept, held_out = with_holdout(chosen, checked.content_hashes, settings, earlier, fewest_labeled)
         needs_unlabeled = method_class(settings.method).needs_unlabeled
-        cases = training_cases(kept, checked.content_hashes, cached, earlier, needs_unlabeled)
+        predecessors = LearnedCases() if initial is None else LearnedCases.from_lineage(initial["lineage"])
+        cases = training_cases(kept, checked.content_hashes, cached, earlier, predecessors, needs_unlabeled)
         write_json_atomically(folder.settings, settings.to_dict())
         save_cohort(kept, folder.cohort)
+        write_predecessors(folder, initial)
         save_cache_index(folder, cases)
         prepare_committee(folder, settings, kept, cases, self._device, initial)
         about_start = untrained_start(settings, initial)
@@ -201,9 +204,14 @@ def checkpoint_bytes(settings: Settings) -> int:
 
 
 def training_cases(
-    cohort: Cohort, hashes: dict[str, str], cached: dict[str, CachedCase], earlier: RoleLedger, needs_unlabeled: bool
+    cohort: Cohort,
+    hashes: dict[str, str],
+    cached: dict[str, CachedCase],
+    earlier: RoleLedger,
+    predecessors: LearnedCases,
+    needs_unlabeled: bool,
 ) -> TrainingCases:
-    """The cases by role, with the hashes of all scans that this model and its predecessors used.
+    """The cases by role, with the hashes and ids of all scans that this model and its predecessors used.
 
     Raises
     ------
@@ -211,15 +219,17 @@ def training_cases(
         If a scan that was once used for validation would be trained on, or the other way round.
     """
     # A method that learns from labels alone never sees the unlabeled cases.
-    learned_from = (*cohort.labeled, *(cohort.unlabeled if needs_unlabeled else ()))
-    trained = {case.id: hashes[case.id] for case in learned_from}
+    unlabeled = cohort.unlabeled if needs_unlabeled else ()
+    trained = {case.id: hashes[case.id] for case in (*cohort.labeled, *unlabeled)}
     validated = {case.id: hashes[case.id] for case in cohort.validation}
     problems = earlier.conflicts(trained=trained, validated=validated)
     if problems:
         raise InputError(problems)
+    own = LearnedCases(frozenset(case.id for case in cohort.labeled), frozenset(case.id for case in unlabeled))
     lineage = {
         "trained": sorted({*trained.values(), *earlier.trained}),
         "validated": sorted({*validated.values(), *earlier.validated}),
+        **(own | predecessors).to_lineage(),
     }
     return TrainingCases(**cases_by_role(cohort, cached), lineage=lineage)
 

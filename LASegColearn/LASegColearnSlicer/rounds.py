@@ -13,6 +13,7 @@ from LASegColearnLib.cohort import load_cohort
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.methods import fewest_cases
 from LASegColearnLib.paired_comparison import PairedComparison, sentence
+from LASegColearnLib.predecessors import read_predecessors
 from LASegColearnLib.run_folder import RunFolder, write_json_atomically
 from LASegColearnLib.settings import Settings
 from LASegColearnSlicer.study import Study, reachedEnd
@@ -161,13 +162,18 @@ def readRound(run: RunFolder) -> Round | None:
 
 def learnedFrom(run: RunFolder) -> set[str]:
     """Ids of the cases whose labels a run's model, or any model it was trained from, has learned from."""
-    return {caseId for one in _withForebears(run) for caseId in _idsIn(one, "labeled")}
+    found: set[str] = set()
+    for one in _withPredecessors(run):
+        # The engine's record also has predecessors whose folders are gone or were never in this study.
+        found |= _idsIn(one, "labeled") | read_predecessors(one).labeled
+    return found
 
 
 def trainedOn(run: RunFolder) -> set[str]:
     """Ids of all cases, with or without labels, that a run's model or any model it started from was trained on."""
     found = learnedFrom(run)
-    for one in _withForebears(run):
+    for one in _withPredecessors(run):
+        found |= read_predecessors(one).unlabeled
         # A method that needs only labels never sees the unlabeled cases. If the method is unknown, assume that it does.
         needsUnlabeled = True
         with suppress(OSError, InputError, KeyError):
@@ -177,7 +183,7 @@ def trainedOn(run: RunFolder) -> set[str]:
     return found
 
 
-def _withForebears(run: RunFolder) -> Iterator[RunFolder]:
+def _withPredecessors(run: RunFolder) -> Iterator[RunFolder]:
     """The run, the run whose model it started from, and so on."""
     seen: set[str] = set()
     while run.path.name not in seen:

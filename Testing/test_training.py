@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from LASegColearnLib.checkpoints import load_checkpoint, save_checkpoint
+from LASegColearnLib.checkpoints import load_checkpoint
 from LASegColearnLib.cohort import Cohort, load_cohort, save_cohort
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.phantom import write_phantom_cohort
@@ -270,16 +271,25 @@ def test_what_the_predecessors_were_trained_on_is_known_when_their_folders_are_g
     assert "on 1 cases not trained on: 50.0 %" in page
 
 
-def test_a_model_of_an_earlier_version_names_no_predecessors(cohort: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_that_was_given_away_tells_no_ids(cohort: Path, tmp_path: Path) -> None:
     run, later = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "later")
     train(cohort, run.path, replace(SETTINGS, iterations=1))
     assert not run.predecessors.exists()
-    content = load_checkpoint(run.last_checkpoint)
-    content["lineage"] = {name: content["lineage"][name] for name in ("trained", "validated")}
-    save_checkpoint(run.last_checkpoint, content)
-    train(cohort, later.path, replace(SETTINGS, iterations=1), init=run.last_checkpoint)
+    alone = Path(shutil.copy(run.last_checkpoint, tmp_path / "model.pt"))
+    with zipfile.ZipFile(alone) as archive:
+        tensors_and_values = next(archive.read(name) for name in archive.namelist() if name.endswith("data.pkl"))
+    assert not [case.id for case in load_cohort(cohort).cases if case.id.encode() in tensors_and_values]
+    train(cohort, later.path, replace(SETTINGS, iterations=1), init=alone)
     assert read_predecessors(later) == LearnedCases()
-    # The record of a model that was begun in the folder before is not that of one that starts from scratch.
+
+
+def test_what_a_start_from_a_model_has_left_in_the_folder_is_not_of_one_from_scratch(
+    cohort: Path, tmp_path: Path
+) -> None:
+    run, later = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "later")
+    train(cohort, run.path, replace(SETTINGS, iterations=1))
+    train(cohort, later.path, replace(SETTINGS, iterations=1), init=run.last_checkpoint)
+    assert later.predecessors.exists()
     shutil.rmtree(later.checkpoints)
     train(cohort, later.path, replace(SETTINGS, iterations=1))
     assert not later.predecessors.exists()

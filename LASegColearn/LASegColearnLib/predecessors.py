@@ -1,16 +1,20 @@
-"""The cases that a run's predecessors have learned from: the model that it was started from, and that one's."""
+"""The cases that a run's predecessors have learned from: the model that it was started from, and that one's.
+
+The record is in the run's folder and not in its checkpoint, since a case's id may tell of a patient and a checkpoint is
+what people give away.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
+from LASegColearnLib.cohort import load_cohort
+from LASegColearnLib.errors import InputError
+from LASegColearnLib.methods import method_class
 from LASegColearnLib.run_folder import RunFolder, write_json_atomically
-
-# In a checkpoint's lineage: the cases that its model and the model's predecessors have learned from.
-_LABELED, _UNLABELED = "labeled_ids", "unlabeled_ids"
+from LASegColearnLib.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -35,29 +39,23 @@ class LearnedCases:
         """The cases that were learned from in either way."""
         return self.labeled | self.unlabeled
 
-    def to_lineage(self) -> dict[str, list[str]]:
-        """These ids as entries of a checkpoint's lineage."""
-        return {_LABELED: sorted(self.labeled), _UNLABELED: sorted(self.unlabeled)}
 
-    @classmethod
-    def from_lineage(cls, lineage: Mapping[str, Any]) -> LearnedCases:
-        """The reverse; empty for a lineage of earlier versions, which has no ids."""
-        return cls(frozenset(lineage.get(_LABELED, ())), frozenset(lineage.get(_UNLABELED, ())))
+def learned_by_model_in(checkpoint: Path) -> LearnedCases:
+    """What a model and its predecessors have learned from; empty if its checkpoint is no longer in its run's folder."""
+    run = RunFolder(checkpoint.absolute().parent.parent)
+    if run.checkpoints != checkpoint.absolute().parent:
+        return LearnedCases()
+    return _learned_in(run) | read_predecessors(run)
 
 
-def write_predecessors(run: RunFolder, initial: Mapping[str, Any] | None) -> None:
+def write_predecessors(run: RunFolder, learned: LearnedCases) -> None:
     """Record in a new run what its predecessors have learned from, since their folders may be gone later.
 
-    Parameters
-    ----------
-    initial
-        The checkpoint that the run starts from; None if it starts from scratch, where a record that an earlier attempt
-        has left in the folder is removed.
+    Without predecessors, a record that an earlier attempt has left in the folder is removed.
     """
-    if initial is None:
+    if not learned.all:
         run.predecessors.unlink(missing_ok=True)
         return
-    learned = LearnedCases.from_lineage(initial["lineage"])
     write_json_atomically(
         run.predecessors, {"labeled": sorted(learned.labeled), "unlabeled": sorted(learned.unlabeled)}
     )
@@ -70,3 +68,15 @@ def read_predecessors(run: RunFolder) -> LearnedCases:
         return LearnedCases(frozenset(map(str, content["labeled"])), frozenset(map(str, content["unlabeled"])))
     except (OSError, ValueError, KeyError, TypeError):
         return LearnedCases()
+
+
+def _learned_in(run: RunFolder) -> LearnedCases:
+    """What the run itself has learned from; empty if its files cannot be read."""
+    try:
+        cohort = load_cohort(run.cohort)
+        needs_unlabeled = method_class(Settings.read(run.settings).method).needs_unlabeled
+    except InputError:
+        return LearnedCases()
+    # A method that learns from labels alone never sees the unlabeled cases.
+    unlabeled = cohort.unlabeled if needs_unlabeled else ()
+    return LearnedCases(frozenset(case.id for case in cohort.labeled), frozenset(case.id for case in unlabeled))

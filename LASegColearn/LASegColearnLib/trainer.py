@@ -43,8 +43,7 @@ class TrainingCases:
     labeled, unlabeled, validation
         Preprocessed cases.
     lineage
-        Content hashes of the scans that this model and its predecessors were trained on and validated on, and ids of
-        those that they were trained on (:class:`~LASegColearnLib.predecessors.LearnedCases`).
+        Content hashes of the scans that this model and its predecessors were trained on and validated on.
     """
 
     labeled: Sequence[CachedCase]

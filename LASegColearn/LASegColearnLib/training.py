@@ -29,6 +29,7 @@ from LASegColearnLib.committee_training import (
 from LASegColearnLib.device import Device, choose_device, device_of_resumed
 from LASegColearnLib.errors import InputError, Problem
 from LASegColearnLib.events import EventLog, Listener
+from LASegColearnLib.predecessors import LearnedCases, learned_by_model_in
 from LASegColearnLib.processes import Processes, local_device, process_group, processes_from_environment
 from LASegColearnLib.run_folder import RunFolder, write_json_atomically
 from LASegColearnLib.run_lock import alone_in
@@ -143,6 +144,7 @@ def train(
         full_cohort,
         ledger_file=cohort.parent / _LEDGER_NAME,
         initial=initial,
+        predecessors=learned_by_model_in(init) if init is not None else LearnedCases(),
         fewer_labels=labeled is not None,
         messages=messages,
     )

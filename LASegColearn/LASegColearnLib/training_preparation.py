@@ -38,6 +38,8 @@ class NewRunPreparation:
         File with the roles that the study's scans had in earlier rounds; it need not exist.
     initial
         Checkpoint that the training starts from, if any.
+    predecessors
+        What the model of that checkpoint and its predecessors have learned from.
     fewer_labels
         Whether some labeled cases are used as unlabeled ones.
     messages
@@ -53,6 +55,7 @@ class NewRunPreparation:
         *,
         ledger_file: Path,
         initial: dict[str, Any] | None,
+        predecessors: LearnedCases,
         fewer_labels: bool,
         messages: Sequence[str],
     ) -> None:
@@ -62,6 +65,7 @@ class NewRunPreparation:
         self._cohort = cohort
         self._ledger_file = ledger_file
         self._initial = initial
+        self._predecessors = predecessors
         self._fewer_labels = fewer_labels
         self._messages = list(messages)
         self._record_roles: Callable[[], None] | None = None
@@ -90,11 +94,10 @@ class NewRunPreparation:
             chosen, left_out = without_held_out(chosen, checked, earlier, fewest_unlabeled)
         kept, held_out = with_holdout(chosen, checked.content_hashes, settings, earlier, fewest_labeled)
         needs_unlabeled = method_class(settings.method).needs_unlabeled
-        predecessors = LearnedCases() if initial is None else LearnedCases.from_lineage(initial["lineage"])
-        cases = training_cases(kept, checked.content_hashes, cached, earlier, predecessors, needs_unlabeled)
+        cases = training_cases(kept, checked.content_hashes, cached, earlier, needs_unlabeled)
         write_json_atomically(folder.settings, settings.to_dict())
         save_cohort(kept, folder.cohort)
-        write_predecessors(folder, initial)
+        write_predecessors(folder, self._predecessors)
         save_cache_index(folder, cases)
         prepare_committee(folder, settings, kept, cases, self._device, initial)
         about_start = untrained_start(settings, initial)
@@ -204,14 +207,9 @@ def checkpoint_bytes(settings: Settings) -> int:
 
 
 def training_cases(
-    cohort: Cohort,
-    hashes: dict[str, str],
-    cached: dict[str, CachedCase],
-    earlier: RoleLedger,
-    predecessors: LearnedCases,
-    needs_unlabeled: bool,
+    cohort: Cohort, hashes: dict[str, str], cached: dict[str, CachedCase], earlier: RoleLedger, needs_unlabeled: bool
 ) -> TrainingCases:
-    """The cases by role, with the hashes and ids of all scans that this model and its predecessors used.
+    """The cases by role, with the hashes of all scans that this model and its predecessors used.
 
     Raises
     ------
@@ -219,17 +217,15 @@ def training_cases(
         If a scan that was once used for validation would be trained on, or the other way round.
     """
     # A method that learns from labels alone never sees the unlabeled cases.
-    unlabeled = cohort.unlabeled if needs_unlabeled else ()
-    trained = {case.id: hashes[case.id] for case in (*cohort.labeled, *unlabeled)}
+    learned_from = (*cohort.labeled, *(cohort.unlabeled if needs_unlabeled else ()))
+    trained = {case.id: hashes[case.id] for case in learned_from}
     validated = {case.id: hashes[case.id] for case in cohort.validation}
     problems = earlier.conflicts(trained=trained, validated=validated)
     if problems:
         raise InputError(problems)
-    own = LearnedCases(frozenset(case.id for case in cohort.labeled), frozenset(case.id for case in unlabeled))
     lineage = {
         "trained": sorted({*trained.values(), *earlier.trained}),
         "validated": sorted({*validated.values(), *earlier.validated}),
-        **(own | predecessors).to_lineage(),
     }
     return TrainingCases(**cases_by_role(cohort, cached), lineage=lineage)
 

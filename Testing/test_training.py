@@ -17,9 +17,9 @@ from LASegColearnLib.checkpoints import load_checkpoint
 from LASegColearnLib.cohort import Cohort, load_cohort, save_cohort
 from LASegColearnLib.errors import InputError
 from LASegColearnLib.phantom import write_phantom_cohort
-from LASegColearnLib.predecessors import LearnedCases, read_predecessors
+from LASegColearnLib.predecessors import LearnedCases, learned_by_model_in, read_predecessors
 from LASegColearnLib.report import write_report
-from LASegColearnLib.run_folder import RunFolder
+from LASegColearnLib.run_folder import RunFolder, write_json_atomically
 from LASegColearnLib.run_lock import alone_in
 from LASegColearnLib.settings import Settings
 from LASegColearnLib.training import resume, train
@@ -281,6 +281,21 @@ def test_a_checkpoint_that_was_given_away_tells_no_ids(cohort: Path, tmp_path: P
     assert not [case.id for case in load_cohort(cohort).cases if case.id.encode() in tensors_and_values]
     train(cohort, later.path, replace(SETTINGS, iterations=1), init=alone)
     assert read_predecessors(later) == LearnedCases()
+
+
+@pytest.mark.parametrize("damage", ["not there", "of a method that is not known", "not readable"])
+def test_a_predecessors_cases_are_known_without_its_settings(damage: str, cohort: Path, tmp_path: Path) -> None:
+    """As of a model that another version has made, or whose settings its owner does not let others read."""
+    run, all_cases = RunFolder(tmp_path / "run"), load_cohort(cohort)
+    run.path.mkdir()
+    save_cohort(all_cases, run.cohort)
+    if damage == "of a method that is not known":
+        write_json_atomically(run.settings, {**SETTINGS.to_dict(), "method": "of_tomorrow"})
+    elif damage == "not readable":
+        # Nothing is forbidden to the user root; reading a folder fails in the same way.
+        run.settings.mkdir()
+    labeled, unlabeled = (frozenset(case.id for case in cases) for cases in (all_cases.labeled, all_cases.unlabeled))
+    assert learned_by_model_in(run.last_checkpoint) == LearnedCases(labeled, unlabeled)
 
 
 def test_what_a_start_from_a_model_has_left_in_the_folder_is_not_of_one_from_scratch(

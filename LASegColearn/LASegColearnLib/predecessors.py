@@ -7,6 +7,7 @@ what people give away.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,12 +72,15 @@ def read_predecessors(run: RunFolder) -> LearnedCases:
 
 
 def _learned_in(run: RunFolder) -> LearnedCases:
-    """What the run itself has learned from; empty if its files cannot be read."""
+    """What the run itself has learned from; empty if its cohort cannot be read."""
     try:
         cohort = load_cohort(run.cohort)
-        needs_unlabeled = method_class(Settings.read(run.settings).method).needs_unlabeled
     except InputError:
         return LearnedCases()
-    # A method that learns from labels alone never sees the unlabeled cases.
+    # A method that learns from labels alone never sees the unlabeled cases. If the method is unknown, assume that it
+    # does.
+    needs_unlabeled = True
+    with suppress(OSError, InputError):
+        needs_unlabeled = method_class(Settings.read(run.settings).method).needs_unlabeled
     unlabeled = cohort.unlabeled if needs_unlabeled else ()
     return LearnedCases(frozenset(case.id for case in cohort.labeled), frozenset(case.id for case in unlabeled))

@@ -298,6 +298,22 @@ def test_a_predecessors_cases_are_known_without_its_settings(damage: str, cohort
     assert learned_by_model_in(run.last_checkpoint) == LearnedCases(labeled, unlabeled)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows lets not everybody make links")
+def test_a_predecessors_cases_are_known_if_links_lead_to_its_checkpoint(cohort: Path, tmp_path: Path) -> None:
+    run, elsewhere = RunFolder(tmp_path / "run"), tmp_path / "big disk"
+    run.path.mkdir()
+    save_cohort(load_cohort(cohort), run.cohort)
+    for folder in (run.checkpoints, elsewhere):
+        folder.mkdir()
+        (folder / "last.pt").touch()
+    (tmp_path / "latest.pt").symlink_to(run.last_checkpoint)
+    known = learned_by_model_in(run.last_checkpoint)
+    assert known.labeled and learned_by_model_in(tmp_path / "latest.pt") == known
+    shutil.rmtree(run.checkpoints)
+    run.checkpoints.symlink_to(elsewhere, target_is_directory=True)
+    assert learned_by_model_in(run.last_checkpoint) == known
+
+
 def test_what_a_start_from_a_model_has_left_in_the_folder_is_not_of_one_from_scratch(
     cohort: Path, tmp_path: Path
 ) -> None:

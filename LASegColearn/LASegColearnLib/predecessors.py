@@ -43,10 +43,13 @@ class LearnedCases:
 
 def learned_by_model_in(checkpoint: Path) -> LearnedCases:
     """What a model and its predecessors have learned from; empty if its checkpoint is no longer in its run's folder."""
-    run = RunFolder(checkpoint.absolute().parent.parent)
-    if run.checkpoints != checkpoint.absolute().parent:
-        return LearnedCases()
-    return _learned_in(run) | read_predecessors(run)
+    learned = LearnedCases()
+    # It may be named by a link to it, and its folder may be a link to another disk.
+    for path in (checkpoint.absolute(), checkpoint.resolve()):
+        run = RunFolder(path.parent.parent)
+        if run.checkpoints == path.parent:
+            learned |= _learned_in(run) | read_predecessors(run)
+    return learned
 
 
 def write_predecessors(run: RunFolder, learned: LearnedCases) -> None:

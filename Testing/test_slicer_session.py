@@ -172,7 +172,7 @@ def test_figures_are_those_of_the_label_that_the_case_has(
         onDone(EngineOutcome(EngineState.FINISHED, "", ""))
 
     monkeypatch.setattr(session._runner, "start", start)
-    monkeypatch.setattr(session._model, "_run", lambda verb: study.newRun())
+    monkeypatch.setattr(session._model, "_runFor", lambda verb: study.newRun())
     session.useAsLabel("case_001", *source[1:])
     assert study.case("case_001").figures == {"volume_ml": 50.0}
     _layer(source, 1)
@@ -238,7 +238,7 @@ def test_a_folder_that_goes_while_the_model_looks_at_the_scans_is_said(
         onDone(EngineOutcome(EngineState.FINISHED, "", ""))
 
     monkeypatch.setattr(session._runner, "start", start)
-    monkeypatch.setattr(session._model, "_run", lambda verb: study.newRun())
+    monkeypatch.setattr(session._model, "_runFor", lambda verb: study.newRun())
     session.suggest(onDone=outcomes.append)
     (outcome,) = outcomes
     assert outcome.state is EngineState.FAILED

@@ -580,7 +580,7 @@ def test_a_training_that_ends_after_its_study_was_closed_raises_nothing(
 ) -> None:
     panel, ends = two.panel, []
     monkeypatch.setattr(panel.logic._runner, "start", lambda arguments, onEvent, onDone, stopFile: ends.append(onDone))
-    monkeypatch.setattr(panel.logic._model, "_run", lambda verb: panel.logic.study.newRun())
+    monkeypatch.setattr(panel.logic._model, "_runFor", lambda verb: panel.logic.study.newRun())
     run = panel.logic.study.newRun()
     panel.logic._training._train([], run, panel.trainingSection.onEvent, panel.trainingSection.onDone)
     panel.logic.predict(onDone=panel.onPredicted)

@@ -45,7 +45,7 @@ class CurrentModel:
         InputError
             If there is no model yet, or no such case.
         """
-        study, run = self._opened.study, self._run("Predict")
+        study, run = self._opened.study, self._runFor("Predict")
         chosen = [case for case in study.cases if caseIds is None or case.id in caseIds]
         if not chosen:
             raise InputError(Problem("Predict", "No case is chosen.", "Select cases in the table."))
@@ -116,7 +116,7 @@ class CurrentModel:
         InputError
             If there is no model yet, or no unlabeled case.
         """
-        study, run = self._opened.study, self._run("Suggest")
+        study, run = self._opened.study, self._runFor("Suggest")
         if not any(case.role == "unlabeled" for case in study.cases):
             raise InputError(Problem("Suggest", "There is no unlabeled case to choose from.", "Add scans."))
         cohort = self._temporaryCohort("suggest", study.cohort)
@@ -138,7 +138,7 @@ class CurrentModel:
         arguments = ["suggest", "--run", str(run.path), "--cohort", str(cohort), "--count", "0", "--device", device]
         self._runner.start(arguments, take, done, stopFile=None)
 
-    def _run(self, verb: str) -> RunFolder:
+    def _runFor(self, verb: str) -> RunFolder:
         """The run that made the model. Raises :class:`InputError` if there is none."""
         run = self._opened.study.currentRun
         if run is None:

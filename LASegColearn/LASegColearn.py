@@ -460,13 +460,15 @@ class LASegColearnWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         assert self.logic is not None and self._parameterNode is not None
         with self.messages.tellingErrors("correct"):
             self.workStatus.clear()
-            self.correctSection.suggest(self._parameterNode.device, self._onSuggestEvent, self.onSuggested)
+            self.logic.suggest(device=self._parameterNode.device, onEvent=self._onSuggestEvent, onDone=self.onSuggested)
         self.update()
 
     def _onSuggestEvent(self, event: dict[str, Any]) -> None:
         self.workStatus.log(event)
         if event["event"] == "predicting":
             self.workStatus.showShare(event["done"] / max(event["of"], 1))
+            text = _("Looking at the scans: {done} of {of}")
+            self.workStatus.say(text.format(done=event["done"], of=event["of"]))
 
     def onSuggested(self, outcome: EngineOutcome) -> None:
         self.workStatus.say("")

@@ -157,17 +157,6 @@ class CorrectSection:
             text = _("{name} is labeled now. It stays a validation case and is not trained on.")
         return text.format(name=used.name)
 
-    def suggest(self, device: str, onEvent: Callable[[dict[str, Any]], None], onDone: Any) -> None:
-        """Ask the model which case to annotate next. Raises :class:`InputError` without such a case or a model."""
-
-        def tell(event: dict[str, Any]) -> None:
-            if event["event"] == "predicting":
-                text = _("Looking at the scans: {done} of {of}")
-                self._ui.statusLabel.text = text.format(done=event["done"], of=event["of"])
-            onEvent(event)
-
-        self._logic.suggest(device=device, onEvent=tell, onDone=onDone)
-
     def suggestion(self, outcome: EngineOutcome) -> str:
         """The model's first suggestion as a sentence; empty if there is none."""
         # Some cases may have been labeled since.

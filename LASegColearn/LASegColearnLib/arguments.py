@@ -337,7 +337,7 @@ def _add_demo(verbs: Any) -> None:
         "demo",
         commands.do_demo,
         "see it work on synthetic scans",
-        "Makes synthetic scans, trains on 4 labeled and 12 unlabeled ones for some minutes, predicts unseen ones and\n"
+        "Makes synthetic scans, trains on 2 labeled and 14 unlabeled ones for some minutes, predicts unseen ones and\n"
         "writes a report. For comparison, the same time is spent on supervised training alone.",
     )
     parser.add_argument("--output", type=Path, default=Path("demo-run"), metavar="FOLDER", help="default: demo-run")

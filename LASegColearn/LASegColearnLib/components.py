@@ -22,7 +22,7 @@ def component_around(mask: np.ndarray, seed: np.ndarray) -> np.ndarray:
     shared = np.bincount(parts[seed[box].astype(bool, copy=False)])
     shared[:1] = 0
     if shared.any():
-        kept[box] = parts == shared.argmax()
+        kept[box] = parts == np.argmax(shared)
     return kept
 
 

@@ -115,7 +115,7 @@ class _Anatomy:
         return joined
 
     def blood_elsewhere(self, points: _Points) -> np.ndarray:
-        return np.minimum.reduce([points.tube(*vessel) for vessel in (*self.neighbors, self.ventricle)])
+        return np.min([points.tube(*vessel) for vessel in (*self.neighbors, self.ventricle)], axis=0)
 
 
 def make_phantom(seed: int, header: str | None = None) -> tuple[sitk.Image, sitk.Image]:
